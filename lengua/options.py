@@ -1,0 +1,176 @@
+"""Every option of every stage, each default once. The text under an option is what `lengua COMMAND --help` shows."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+import tyro
+
+BASE_MODEL = "openai/whisper-base"
+Positional = tyro.conf.Positional
+
+
+@dataclass(frozen=True)
+class FeatureOptions:
+    """Turn a speech source into a feature store: log-mel of the speech alone, one byte a value, and its labels."""
+
+    source: Positional[str] = "sample:es"
+    """sample:es, or folder:PATH for your own recordings (PATH holds metadata.csv with file_name and text)."""
+    out: Path = Path("stores/sample-es")
+    """The folder to write. An interrupted build in it is taken up where it stopped."""
+    splits: tuple[str, ...] = ("train", "dev", "test")
+    """Which splits to read."""
+    limit: int | None = None
+    """At most this many utterances of each split; for a quick try."""
+    language: str | None = None
+    """Whisper language code or name, for sources that do not carry one: es, sv, swedish."""
+    workers: int | None = None
+    """Worker processes. Default: one for each core."""
+    n_mels: int = 80
+    """Mel bins: 80, or 128 for whisper-large-v3 and turbo."""
+    base: str = BASE_MODEL
+    """Whose tokenizer counts label tokens (more than 448 with the prompt are dropped)."""
+    min_seconds: float = 0.2
+    """Shorter clips are dropped."""
+    max_seconds: float = 30.0
+    """Longer clips are dropped, not cut: their text would no longer fit."""
+    max_chars_per_second: float = 22.0
+    """Faster text than this cannot have been said: text and audio disagree, and the clip is dropped."""
+    min_chars_per_second: float = 0.6
+    """Slower text than this leaves speech without words; clips under 3 s are exempt."""
+    keep_audio: tuple[str, ...] = ("dev", "test")
+    """Splits whose compressed originals are kept in the store, so that errors can be heard."""
+
+
+@dataclass(frozen=True)
+class TrainOptions:
+    """Fine-tune Whisper with adaptive context: compute goes to speech instead of to 30 s of padding."""
+
+    source: Positional[str]
+    """A feature store, or a source (its store is then built in the run's folder first)."""
+    out: Path = Path("runs/latest")
+    """The run's folder: run.json, history.jsonl, checkpoints/, model/."""
+    base: str = BASE_MODEL
+    """The checkpoint to start from: a Whisper id of the Hub, or a folder."""
+    language: str | None = None
+    """Language token of the labels. Default: the store's own."""
+    epochs: float = 2.0
+    """How often each training clip is seen."""
+    steps: int | None = None
+    """Stop after this many optimiser steps instead of after --epochs."""
+    batch_size: int = 8
+    """Clips a step and device."""
+    accumulation: int = 1
+    """Batches gathered before each optimiser step."""
+    learning_rate: float = 1e-5
+    """Peak of the schedule. 1e-5 suits whisper-base with a few hundred clips; see LOG.md."""
+    warmup: float = 0.1
+    """Share of the steps in which the rate climbs; it falls to zero afterwards."""
+    weight_decay: float = 0.0
+    """AdamW weight decay."""
+    window: Literal["adaptive", "padded"] = "adaptive"
+    """adaptive: the encoder sees the speech and a margin. padded: always 30 s, as the usual recipe does."""
+    margin_s: tuple[float, float] = (0.3, 1.5)
+    """Seconds of silence after the speech, drawn anew for every clip and epoch between these two."""
+    padded_share: float = 0.08
+    """Share of batches padded to 30 s all the same, so that the checkpoint stays good in programs that pad."""
+    precision: Literal["auto", "bf16", "fp16", "fp32"] = "auto"
+    """auto: bfloat16 where the hardware has it, float16 on older GPUs such as T4, float32 else."""
+    evaluations: int = 2
+    """How often, evenly over the run, dev WER is measured by generation and a checkpoint saved."""
+    resume: bool = True
+    """Go on from the newest whole checkpoint in --out; --no-resume starts over."""
+    seed: int = 17
+    """Drives order, margins and padding, together with the epoch and the id of each clip."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """Where to train."""
+
+
+@dataclass(frozen=True)
+class EvaluateOptions:
+    """Measure a model by free-running generation: WER with an interval, padded and adaptive, base beside it."""
+
+    model: Positional[str]
+    """A run, a model folder or a Hub id."""
+    source: Positional[str]
+    """A feature store, or a source."""
+    against: str | None = None
+    """A second model to measure on the same clips, padded: usually the base."""
+    out: Path = Path("evaluation")
+    """Folder for results.json and hypotheses.jsonl."""
+    split: str = "test"
+    """The split to measure on. Choose models on dev; read test once."""
+    by: Literal["all", "speaker"] = "all"
+    """all: one row for the whole split. speaker: one row for each speaker."""
+    language: str | None = None
+    """Language to force while decoding. Default: the utterances' own."""
+    engine: Literal["auto", "ctranslate2", "torch"] = "auto"
+    """What decodes. auto: ctranslate2."""
+    batch_size: int = 8
+    """Clips of like length decoded together."""
+    resamples: int = 2000
+    """Bootstrap resamples behind each interval."""
+    seed: int = 17
+    """Seed of the bootstrap."""
+
+
+@dataclass(frozen=True)
+class TranscribeOptions:
+    """Turn speech into text, one file after another; a bad file does not stop the others."""
+
+    files: Positional[tuple[Path, ...]]
+    """Audio files of any usual format."""
+    model: str | None = None
+    """A run, a model folder or a Hub id. Default: $LENGUA_MODEL, else the newest run, else whisper-base."""
+    language: str = "es"
+    """Language spoken: es, sv, swedish, ..."""
+    out: Path | None = None
+    """Folder for one text file each; without it, text goes to standard output."""
+    engine: Literal["auto", "ctranslate2", "torch"] = "auto"
+    """What decodes. auto: ctranslate2."""
+
+
+@dataclass(frozen=True)
+class PublishOptions:
+    """Export a run as a folder that transformers, faster-whisper and people can read."""
+
+    run: Positional[str]
+    """The run, or a model folder."""
+    out: Path = Path("export")
+    """The folder to write."""
+    formats: tuple[Literal["hf", "ct2"], ...] = ("hf", "ct2")
+    """hf: safetensors for transformers. ct2: CTranslate2 float16 for faster-whisper and the Space, in ct2/."""
+
+
+@dataclass(frozen=True)
+class AppOptions:
+    """Serve the app: record or upload, and read what was said."""
+
+    model: str | None = None
+    """A run, a model folder or a Hub id. Default: $LENGUA_MODEL, else the newest run, else whisper-base."""
+    language: str = "es"
+    """Language spoken: es, sv, swedish, ..."""
+    host: str = "127.0.0.1"
+    """Address to listen on; 0.0.0.0 for all."""
+    port: int = 7860
+    """Port to listen on."""
+
+
+@dataclass(frozen=True)
+class DemoOptions:
+    """Everything, small, on real speech: features, baseline, fine-tuning, evaluation, export, transcription, table."""
+
+    out: Path = Path("runs/demo")
+    """The run's folder. Interrupted, the demo goes on from what stands there."""
+    epochs: float = 2.0
+    """How often each training clip is seen."""
+    limit: int | None = None
+    """At most this many utterances of each split; for a quick try."""
+
+
+@dataclass(frozen=True)
+class DoctorOptions:
+    """Tell what this machine has, what is missing, and what to do about it."""
+
+
+JsonFlag = Annotated[bool, tyro.conf.arg(name="json")]
