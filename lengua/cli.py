@@ -1,0 +1,131 @@
+"""The command line: `lengua COMMAND`. A stage is called with its options, and its result is printed here.
+
+Exit code 0: done. 1: a failure of the run. 2: a wrong request. 130: stopped by Ctrl-C. An error is one message on
+standard error: what was expected, what was found, what to do; --debug adds the traceback.
+"""
+
+import importlib
+import json
+import os
+import sys
+import traceback
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, is_dataclass
+from pathlib import Path
+from typing import Annotated, Union
+
+import tyro
+
+from lengua import options as opt
+from lengua.errors import LenguaError
+
+DESCRIPTION = (
+    "Teach Whisper your mother tongue on the machine you have, then talk to it. "
+    "Begin with: lengua demo. Every command also takes --json (the result as one JSON object, last) and --debug."
+)
+
+
+@dataclass(frozen=True)
+class Command:
+    """A stage and how its result is shown."""
+
+    options: type
+    stage: str
+    """module:function, imported only when the command is called."""
+    shown_by: str
+    """A function of `lengua.printing`; what it returns, if anything, is the exit code."""
+    watched: bool = True
+    """Whether the stage reports progress."""
+
+
+COMMANDS = {
+    "demo": Command(opt.DemoOptions, "lengua.demo:run", "demo"),
+    "features": Command(opt.FeatureOptions, "lengua.features:build", "features"),
+    "train": Command(opt.TrainOptions, "lengua.training:train", "train"),
+    "evaluate": Command(opt.EvaluateOptions, "lengua.evaluation:evaluate", "evaluate"),
+    "transcribe": Command(opt.TranscribeOptions, "lengua.transcription:transcribe_files", "transcribe", watched=False),
+    "publish": Command(opt.PublishOptions, "lengua.publishing:publish", "publish"),
+    "app": Command(opt.AppOptions, "lengua.app:launch", "nothing", watched=False),
+    "doctor": Command(opt.DoctorOptions, "lengua.doctor:diagnose", "doctor", watched=False),
+}
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run one command and return its exit code."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    flags = {flag: flag in arguments for flag in ("--json", "--debug")}
+    arguments = [argument for argument in arguments if argument not in flags]
+    try:
+        options = parse(arguments or ["--help"])
+        return execute(options, as_json=flags["--json"])
+    except LenguaError as error:
+        _complain(error, flags["--debug"])
+        return error.exit_code
+    except KeyboardInterrupt as stop:
+        _complain(f"{stop or 'stopped'}; the same command goes on from here", flags["--debug"])
+        return 130
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except OSError as error:
+        _complain(f"expected to read and write files; found {error}; make room or check the path", flags["--debug"])
+        return 1
+    except Exception as error:
+        found = f"{type(error).__name__}: {error}"
+        _complain(f"expected no such failure; found {found}; add --debug and report it", flags["--debug"])
+        return 1
+
+
+def parse(arguments: list[str]):
+    """Return the options of the command that was asked for; a wrong request exits with 2, --help with 0."""
+    kinds = [
+        Annotated[command.options, tyro.conf.subcommand(name=name, description=command.options.__doc__)]
+        for name, command in COMMANDS.items()
+    ]
+    return tyro.cli(Union[tuple(kinds)], prog="lengua", description=DESCRIPTION, args=arguments)  # noqa: UP007
+
+
+def execute(options, as_json: bool = False) -> int:
+    """Call the stage of these options under a progress display, then show its result. Returns the exit code."""
+    from lengua import printing
+    from lengua.console import Console
+
+    command = next(command for command in COMMANDS.values() if command.options is type(options))
+    stage = _imported(command.stage)
+    if command.watched:
+        with Console() as watch:
+            result = stage(options, watch)
+    else:
+        result = stage(options)
+    if as_json:
+        result = list(result) if isinstance(result, Iterator) else result
+        print(json.dumps(plain(result), ensure_ascii=False))
+        failures = [item.error for item in result if item.error] if isinstance(result, list) else []
+        return max((error.exit_code for error in failures), default=0)
+    return getattr(printing, command.shown_by)(result) or 0
+
+
+def plain(value):
+    """Return a result as JSON can hold it."""
+    if is_dataclass(value) and not isinstance(value, type):
+        return plain(asdict(value))
+    if isinstance(value, dict):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(item) for item in value]
+    return str(value) if isinstance(value, Path | Exception) else value
+
+
+def _imported(name: str) -> Callable:
+    module, _, function = name.partition(":")
+    return getattr(importlib.import_module(module), function)
+
+
+def _complain(message: object, debug: bool) -> None:
+    if debug:
+        traceback.print_exc()
+    print(f"lengua: {message}", file=sys.stderr)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

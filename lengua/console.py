@@ -1,0 +1,89 @@
+"""How the command line shows progress: a bar with rate and estimate on a terminal, a plain line now and then in a log.
+
+    with Console() as watch:
+        features.build(options, watch)
+
+Everything goes to standard error; results belong on standard output.
+"""
+
+import sys
+import time
+
+from lengua.progress import Progress
+
+EVERY_S = 15.0
+"""Seconds between lines in a log."""
+
+
+class Console:
+    """A `Watch` and a context manager."""
+
+    def __init__(self, stream=None):
+        self.stream = stream or sys.stderr
+        self.stage, self.bar, self.task, self.spoken = "", None, None, 0.0
+
+    def __enter__(self) -> "Console":
+        if self.stream.isatty():
+            self.bar = _bar(self.stream)
+            self.bar.start()
+        return self
+
+    def __exit__(self, *error) -> None:
+        if self.bar:
+            self.bar.stop()
+
+    def __call__(self, progress: Progress) -> None:
+        """Show how far a stage is."""
+        if progress.stage != self.stage:
+            self.stage, self.started, self.first, self.spoken = progress.stage, time.monotonic(), progress.done, 0.0
+            self.task = self.bar.add_task(progress.stage, total=progress.total, note="") if self.bar else None
+        if self.bar:
+            note = f"{self._rate(progress)} {progress.note}".strip()
+            self.bar.update(self.task, completed=progress.done, total=progress.total, note=note)
+        elif self._due(progress):
+            print(self._line(progress), file=self.stream, flush=True)
+
+    def say(self, text: str) -> None:
+        """Print a line above the bar, or into the log."""
+        if self.bar:
+            self.bar.console.print(text, highlight=False)
+        else:
+            print(text, file=self.stream, flush=True)
+
+    def _due(self, progress: Progress) -> bool:
+        now = time.monotonic()
+        if now - self.spoken < EVERY_S and progress.done != progress.total:
+            return False
+        self.spoken = now
+        return True
+
+    def _line(self, progress: Progress) -> str:
+        of = f"/{progress.total:g}" if progress.total else ""
+        parts = [f"{progress.stage}: {progress.done:g}{of} {progress.unit}", self._rate(progress)]
+        return ", ".join(part for part in (*parts, self._left(progress), progress.note) if part)
+
+    def _rate(self, progress: Progress) -> str:
+        seconds, done = time.monotonic() - self.started, progress.done - self.first
+        return f"{done / seconds:.2g} {progress.unit}/s" if done > 0 and seconds > 0.5 else ""
+
+    def _left(self, progress: Progress) -> str:
+        done = progress.done - self.first
+        if not progress.total or done <= 0 or progress.done >= progress.total:
+            return ""
+        seconds = (time.monotonic() - self.started) / done * (progress.total - progress.done)
+        return f"{int(seconds // 60)}:{int(seconds % 60):02} left"
+
+
+def _bar(stream):
+    from rich.console import Console as RichConsole
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+    from rich.progress import Progress as RichProgress
+
+    return RichProgress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(elapsed_when_finished=True),
+        TextColumn("{task.fields[note]}", style="dim"),
+        console=RichConsole(file=stream),
+    )

@@ -1,0 +1,115 @@
+"""Everything, small, on real speech: from nothing to a better Whisper, with the figures to prove it.
+
+    lengua demo
+
+Each step finds what an earlier call finished, so that an interrupted demo goes on where it was.
+"""
+
+import threading
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from lengua import checkpoints, features, publishing, report
+from lengua.evaluation import evaluate
+from lengua.files import read_jsonl, write_bytes, write_json
+from lengua.options import BASE_MODEL, DemoOptions, EvaluateOptions, FeatureOptions, PublishOptions, TrainOptions
+from lengua.progress import Watch, unwatched
+from lengua.sources import sample
+from lengua.store import open_store
+from lengua.transcription import Transcriber
+
+SOURCE = "sample:es"
+HEARD = 3
+
+
+@dataclass(frozen=True)
+class DemoResult:
+    """What the demo has to show."""
+
+    path: Path
+    rows: list[dict]
+    """Rows of results.json: each voice's test set, base and fine-tuned."""
+    examples: list[report.Example]
+    heard: list[tuple[str, str]]
+    """(id, text) of clips that the exported model transcribed from their audio."""
+    figure: Path
+    seconds: dict[str, float]
+    """How long each step took in this call."""
+
+
+def run(options: DemoOptions, watch: Watch = unwatched) -> DemoResult:
+    """Features, baseline, fine-tuning, evaluation, export, transcription, table.
+
+    Raises:
+        LenguaError: a step failed; the message says which clause of it to mend.
+    """
+    from lengua.training import train  # seconds of imports, so not before somebody asks for it
+
+    clock = Clock()
+    fetching = threading.Thread(target=_fetch_quietly, daemon=True)
+    fetching.start()
+    with clock.time("base weights"):
+        checkpoints.find_model(BASE_MODEL)
+    with clock.time("features"):
+        store = features.build(FeatureOptions(SOURCE, options.out / "store", limit=options.limit), watch).path
+    evaluation = EvaluateOptions(BASE_MODEL, str(store), out=options.out / "evaluation", by="speaker")
+    with clock.time("baseline"):
+        if not (options.out / "model").is_dir():
+            evaluate(evaluation, watch)
+    with clock.time("training"):
+        train(TrainOptions(str(store), options.out, epochs=options.epochs), watch)
+    with clock.time("evaluation"):
+        rows = evaluate(replace(evaluation, model=str(options.out), against=BASE_MODEL), watch).rows
+    with clock.time("export"):
+        exported = publishing.publish(PublishOptions(str(options.out), options.out / "export"), watch).path
+    with clock.time("transcription"):
+        heard = hear(exported, store, HEARD)
+    figure = _draw(rows, options)
+    write_json(options.out / "demo.json", {"seconds": clock.seconds})
+    hypotheses = read_jsonl(options.out / "evaluation" / "hypotheses.jsonl")
+    return DemoResult(options.out, rows, report.examples(hypotheses), heard, figure, clock.seconds)
+
+
+def hear(model: Path, store: Path, count: int) -> list[tuple[str, str]]:
+    """Transcribe test clips from their stored audio, as a user would from files; clips spread over the test set."""
+    transcriber = Transcriber(str(model), open_store(store).language)
+    test = open_store(store).split("test")
+    chosen = [test[len(test) * (2 * index + 1) // (2 * count)] for index in range(count)]
+    return [(row.id, transcriber.transcribe(row.audio).text) for row in chosen]
+
+
+class Clock:
+    """Measures named steps."""
+
+    def __init__(self):
+        self.seconds: dict[str, float] = {}
+
+    def time(self, name: str) -> "Clock":
+        """Name the step that the following `with` block is."""
+        self.name = name
+        return self
+
+    def __enter__(self) -> None:
+        self.start = time.perf_counter()
+
+    def __exit__(self, *error) -> None:
+        self.seconds[self.name] = round(time.perf_counter() - self.start, 1)
+
+
+def _fetch_quietly() -> None:
+    """Fetch the 160 MB of the second voice while the base weights come; the features step tells of any failure."""
+    for voice in sample.voices_of("es"):
+        try:
+            sample.fetch(voice)
+        except Exception:  # the features step asks again, and fails with the reason
+            return
+
+
+def _draw(rows: list[dict], options: DemoOptions) -> Path:
+    """Draw wer.png into the run; a whole demo in the project's own tree renews images/wer.png, too."""
+    figure = options.out / "wer.png"
+    report.wer_figure(rows, figure)
+    if options.limit is None and Path("images").is_dir() and Path("pyproject.toml").is_file():
+        write_bytes(Path("images") / "wer.png", figure.read_bytes())
+    return figure

@@ -1,0 +1,88 @@
+"""What runs a Whisper: CTranslate2 (the default; no torch needed) or torch. One method, the same meaning."""
+
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+
+from lengua import checkpoints
+from lengua.errors import RequestError
+
+
+class Engine(Protocol):
+    """Greedy decoding of one window a row."""
+
+    name: str
+    n_mels: int
+    window_frames: int
+
+    def generate(self, features: np.ndarray, prompt: list[int], max_tokens: int) -> list[list[int]]:
+        """Return the tokens after the prompt for features of shape (batch, n_mels, frames), frames <= 3000."""
+
+
+class CTranslate2Engine:
+    """int8 on a CPU, float16 on a GPU. `encode` takes short windows as they are."""
+
+    def __init__(self, folder: Path, threads: int = 0):
+        import ctranslate2
+
+        device = "cuda" if ctranslate2.get_cuda_device_count() else "cpu"
+        compute_type = "float16" if device == "cuda" else "int8"
+        converted = checkpoints.ctranslate2_folder(folder)
+        self._model = ctranslate2.models.Whisper(
+            str(converted), device=device, compute_type=compute_type, intra_threads=threads
+        )
+        self._storage = ctranslate2.StorageView
+        self.name = f"ctranslate2 {compute_type}"
+        self.n_mels = self._model.n_mels
+        self.window_frames = checkpoints.window_frames(folder)
+
+    def generate(self, features: np.ndarray, prompt: list[int], max_tokens: int) -> list[list[int]]:
+        """Return the tokens after the prompt, greedily."""
+        encoded = self._model.encode(self._storage.from_array(np.ascontiguousarray(features)))
+        # CTranslate2 spends half of max_length on the prompt's side and half on what is generated.
+        results = self._model.generate(
+            encoded, [prompt] * len(features), beam_size=1, max_length=min(448, 2 * max_tokens)
+        )
+        return [result.sequences_ids[0] for result in results]
+
+
+class TorchEngine:
+    """float32 on a CPU, float16 on a GPU, through transformers' generate."""
+
+    def __init__(self, folder: Path, threads: int = 0):
+        import torch
+
+        from lengua.model import load_model, window_frames
+
+        if threads:
+            torch.set_num_threads(threads)
+        self._torch = torch
+        self._model = load_model(folder).eval()
+        if torch.cuda.is_available():
+            self._model = self._model.to("cuda", torch.float16)
+        self.name = f"torch {str(self._model.dtype).removeprefix('torch.')}"
+        self.n_mels = self._model.config.num_mel_bins
+        self.window_frames = window_frames(self._model)
+
+    def generate(self, features: np.ndarray, prompt: list[int], max_tokens: int) -> list[list[int]]:
+        """Return the tokens after the prompt, greedily."""
+        tensor = self._torch.from_numpy(features).to(self._model.device, self._model.dtype)
+        config = self._model.generation_config
+        language = next(name for name, token in config.lang_to_id.items() if token == prompt[1])
+        with self._torch.inference_mode():
+            tokens = self._model.generate(
+                tensor, language=language, task="transcribe", max_new_tokens=max_tokens, num_beams=1
+            )
+        return tokens.tolist()
+
+
+ENGINES = {"ctranslate2": CTranslate2Engine, "torch": TorchEngine}
+
+
+def open_engine(name: str, folder: Path, threads: int = 0) -> Engine:
+    """Open a model folder on an engine: ctranslate2, torch, or auto (ctranslate2)."""
+    name = "ctranslate2" if name == "auto" else name
+    if name not in ENGINES:
+        raise RequestError(f"an engine of {', '.join(ENGINES)}", repr(name), "name one of these, or auto")
+    return ENGINES[name](folder, threads)

@@ -1,0 +1,72 @@
+"""Writing files so that nothing half-written looks whole, and telling files apart by their digest."""
+
+import json
+import os
+import shutil
+import tempfile
+from hashlib import file_digest
+from pathlib import Path
+from typing import Any
+
+
+class replacing:
+    """Context manager: a fresh folder beside `out` that takes its place when the block ends without an error."""
+
+    def __init__(self, out: Path):
+        self.out = Path(out)
+
+    def __enter__(self) -> Path:
+        self.out.parent.mkdir(parents=True, exist_ok=True)
+        self.fresh = Path(tempfile.mkdtemp(prefix=f".{self.out.name}-", dir=self.out.parent))
+        self.fresh.chmod(0o755)
+        return self.fresh
+
+    def __exit__(self, kind, error, trace) -> None:
+        if kind is None:
+            if self.out.exists():
+                shutil.rmtree(self.out)
+            os.replace(self.fresh, self.out)
+        else:
+            shutil.rmtree(self.fresh, ignore_errors=True)
+
+
+def write_bytes(path: Path, data: bytes) -> None:
+    """Write a file whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    fresh = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        with open(fresh, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(fresh, path)
+    finally:
+        fresh.unlink(missing_ok=True)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write indented JSON, whole or not at all; letters stay readable."""
+    write_bytes(path, (json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode())
+
+
+def write_jsonl(path: Path, records: list[dict]) -> None:
+    """Write one JSON object a line, whole or not at all."""
+    write_bytes(path, "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records).encode())
+
+
+def read_json(path: Path) -> Any:
+    """Return the value of a JSON file."""
+    return json.loads(Path(path).read_text(encoding="utf-8"))
+
+
+def read_jsonl(path: Path) -> list[dict]:
+    """Return the records of a JSON Lines file; none where there is no file."""
+    path = Path(path)
+    lines = path.read_text(encoding="utf-8").split("\n") if path.is_file() else []
+    return [json.loads(line) for line in lines if line]
+
+
+def digest_of(path: Path) -> str:
+    """Return the sha256 of a file."""
+    with open(path, "rb") as file:
+        return file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,108 @@
+"""Whisper's log-mel spectrogram of the speech alone, its one-byte codec, and exact silence.
+
+Whisper's features are (max(log10 mel, peak - 8) + 4) / 4, so silence behind a clip is not zero but that clip's own
+floor, peak - 2 (never under -1.5, the value of digital zero). Knowing it, a clip can be stored without its padding
+and refilled to 30 s exactly.
+
+Source of the formulas: openai/whisper, audio.py; Slaney's mel scale: Auditory Toolbox (1998).
+"""
+
+from functools import lru_cache
+
+import numpy as np
+
+from lengua.audio import SAMPLE_RATE
+
+N_FFT = 400  # 25 ms
+HOP_LENGTH = 160  # 10 ms
+FRAMES_PER_SECOND = SAMPLE_RATE // HOP_LENGTH
+assert FRAMES_PER_SECOND == 100
+
+WINDOW_SECONDS = 30
+WINDOW_SAMPLES = WINDOW_SECONDS * SAMPLE_RATE
+WINDOW_FRAMES = WINDOW_SECONDS * FRAMES_PER_SECOND
+assert WINDOW_FRAMES == 3000
+
+LOWEST = -1.5  # (log10 1e-10 + 4) / 4: digital silence
+RANGE = 2.0  # 8 decades of power below the peak, in units of 4
+
+
+def log_mel(samples: np.ndarray, n_mels: int = 80) -> np.ndarray:
+    """Return the log-mel of a clip without padding, as WhisperFeatureExtractor gives it in its first frames.
+
+    Args:
+        samples: float32, shape (n,), 16 kHz, at most 30 s; what comes after is not looked at.
+        n_mels: 80, or 128 for whisper-large-v3.
+
+    Returns:
+        float32, shape (frames, n_mels), frames = ceil(n / 160) + 2, at most 3000: every frame that hears the clip.
+    """
+    samples = samples[:WINDOW_SAMPLES]
+    frames = min(-(-len(samples) // HOP_LENGTH) + 2, WINDOW_FRAMES)
+    tail = min(WINDOW_SAMPLES - len(samples), N_FFT + 2 * HOP_LENGTH)
+    padded = np.pad(np.pad(samples, (0, tail)), N_FFT // 2, mode="reflect")
+    windows = np.lib.stride_tricks.sliding_window_view(padded, N_FFT)[::HOP_LENGTH][:frames]
+    power = np.abs(np.fft.rfft(windows * _hann(), axis=1)) ** 2
+    log = np.log10(np.maximum(power @ mel_filters(n_mels), 1e-10))
+    return (np.maximum(log, log.max() - 4 * RANGE) + 4) / 4
+
+
+def floor_of(peak: float) -> float:
+    """Return the value of silence in a clip whose loudest log-mel is `peak`."""
+    return max(float(peak) - RANGE, LOWEST)
+
+
+def encode(mel: np.ndarray) -> tuple[float, np.ndarray]:
+    """Return (peak, bytes): uint8 of the same shape, where b stands for floor + b / 255 * (peak - floor).
+
+    The error is at most half a step: (peak - floor) / 510, under 0.004 of a log-mel unit.
+    """
+    peak = float(np.float32(mel.max()))
+    floor = floor_of(peak)
+    span = peak - floor
+    scaled = (mel - floor) * (255 / span) if span > 0 else np.zeros_like(mel)
+    return peak, np.rint(np.clip(scaled, 0, 255)).astype(np.uint8)
+
+
+def decode(peak: float, coded: np.ndarray) -> np.ndarray:
+    """Return the float32 log-mel that `encode` wrote; silence comes back exactly as `floor_of(peak)`."""
+    floor = floor_of(peak)
+    return (floor + coded.astype(np.float32) * np.float32((peak - floor) / 255)).astype(np.float32)
+
+
+def fill(mel: np.ndarray, frames: int, peak: float | None = None) -> np.ndarray:
+    """Return (n_mels, frames): the clip, transposed as models read it, then its own silence.
+
+    `peak` is the clip's loudest log-mel (default: that of `mel`). A clip longer than `frames` is cut.
+    """
+    floor = floor_of(mel.max() if peak is None else peak)
+    window = np.full((mel.shape[1], frames), floor, dtype=np.float32)
+    kept = min(len(mel), frames)
+    window[:, :kept] = mel[:kept].T
+    return window
+
+
+@lru_cache(maxsize=1)
+def _hann() -> np.ndarray:
+    """Periodic Hann window, float32, shape (400,)."""
+    return (0.5 - 0.5 * np.cos(2 * np.pi * np.arange(N_FFT) / N_FFT)).astype(np.float32)
+
+
+@lru_cache(maxsize=4)
+def mel_filters(n_mels: int) -> np.ndarray:
+    """Return Slaney's triangular filters up to 8 kHz, each of unit area: float32, shape (201, n_mels)."""
+    edges = _mel_to_hz(np.linspace(_hz_to_mel(0.0), _hz_to_mel(SAMPLE_RATE / 2), n_mels + 2))
+    bins = np.linspace(0, SAMPLE_RATE / 2, N_FFT // 2 + 1)[:, None]
+    rising = (bins - edges[:-2]) / (edges[1:-1] - edges[:-2])
+    falling = (edges[2:] - bins) / (edges[2:] - edges[1:-1])
+    triangles = np.maximum(0, np.minimum(rising, falling))
+    return (triangles * (2 / (edges[2:] - edges[:-2]))).astype(np.float32)
+
+
+def _hz_to_mel(hz: float) -> float:
+    """Slaney: 200/3 Hz a mel up to 1 kHz (15 mel), then 27 mel for each factor of 6.4."""
+    return hz * 3 / 200 if hz < 1000 else 15 + 27 * np.log(hz / 1000) / np.log(6.4)
+
+
+def _mel_to_hz(mel: np.ndarray) -> np.ndarray:
+    return np.where(mel < 15, mel * 200 / 3, 1000 * 6.4 ** ((mel - 15) / 27))

@@ -1,0 +1,96 @@
+"""Whisper with adaptive context: the encoder takes any window up to 30 s. A saved checkpoint is a plain Whisper.
+
+Whisper's forward refuses anything but 30 s, and its generate pads short input with zeros of the log-mel, which are
+noise and not silence. Both are lifted here. `config.max_source_positions` stays 1500, or a checkpoint would save it.
+"""
+
+from pathlib import Path
+
+import torch
+from torch import nn
+from transformers import WhisperForConditionalGeneration
+from transformers.modeling_outputs import BaseModelOutput
+from transformers.models.whisper.modeling_whisper import WhisperEncoder, WhisperModel
+
+from lengua.errors import RequestError
+from lengua.files import read_json, write_json
+from lengua.languages import NAMES
+
+
+class AdaptiveEncoder(WhisperEncoder):
+    """Whisper's encoder over windows of any even number of frames: the position embeddings are sliced to fit."""
+
+    def forward(self, input_features: torch.Tensor, attention_mask=None, **kwargs) -> BaseModelOutput:
+        """Encode (batch, n_mels, frames) to (batch, frames / 2, d_model)."""
+        hidden = nn.functional.gelu(self.conv1(input_features))
+        hidden = nn.functional.gelu(self.conv2(hidden)).permute(0, 2, 1)
+        hidden = hidden + self.embed_positions.weight[: hidden.shape[1]]
+        hidden = nn.functional.dropout(hidden, p=self.dropout, training=self.training)
+        for layer in self.layers:
+            hidden = layer(hidden, None, **kwargs)
+        return BaseModelOutput(last_hidden_state=self.layer_norm(hidden))
+
+
+class AdaptiveModel(WhisperModel):
+    """WhisperModel over an AdaptiveEncoder."""
+
+    def __init__(self, config):
+        super().__init__(config)
+        self.encoder = AdaptiveEncoder(config)
+        self.post_init()
+
+
+class AdaptiveWhisper(WhisperForConditionalGeneration):
+    """WhisperForConditionalGeneration whose window is as long as its input. Same tensors, same files."""
+
+    def __init__(self, config):
+        super().__init__(config)
+        self.model = AdaptiveModel(config)
+        self.post_init()
+
+    @staticmethod
+    def _get_input_segment(input_features, seek, seek_num_frames, num_segment_frames, cur_bsz, batch_idx_map):
+        """Cut the next window out of the input without padding it to 30 s."""
+        if input_features is None:
+            return None
+        longest = int(max(seek_num_frames[batch_idx_map[i]] for i in range(cur_bsz)))
+        starts = [int(seek[batch_idx_map[i]]) for i in range(cur_bsz)]
+        return torch.cat([input_features[i : i + 1, :, start : start + longest] for i, start in enumerate(starts)])
+
+    def save_pretrained(self, save_directory, *args, **kwargs):
+        """Save a plain Whisper checkpoint: nothing of the adaptive context is needed to load it."""
+        super().save_pretrained(save_directory, *args, **kwargs)
+        path = Path(save_directory) / "config.json"
+        write_json(path, {**read_json(path), "architectures": ["WhisperForConditionalGeneration"]})
+
+
+def load_model(folder: Path, language: str | None = None) -> AdaptiveWhisper:
+    """Load a model folder in float32, with language and task forced in every generate.
+
+    Raises:
+        RequestError: not a Whisper, or an English-only one for another language.
+    """
+    config = read_json(Path(folder) / "config.json")
+    if config.get("model_type") != "whisper":
+        raise RequestError("a Whisper model", f"model_type {config.get('model_type')!r} in {folder}", "name a Whisper")
+    model = AdaptiveWhisper.from_pretrained(folder, dtype=torch.float32)
+    force_language(model, language)
+    return model
+
+
+def force_language(model: WhisperForConditionalGeneration, language: str | None) -> None:
+    """Set language and task on the generation config; a model without languages stays as it is."""
+    known = getattr(model.generation_config, "lang_to_id", None)
+    model.generation_config.forced_decoder_ids = None
+    if language is None:
+        return
+    if not known or f"<|{language}|>" not in known:
+        found = "an English-only model" if not known else f"a model without <|{language}|>"
+        raise RequestError(f"a model that speaks {NAMES.get(language, language)}", found, "choose another Whisper")
+    model.generation_config.language = language
+    model.generation_config.task = "transcribe"
+
+
+def window_frames(model: WhisperForConditionalGeneration) -> int:
+    """Return the frames of the model's full window: 3000 for every released Whisper."""
+    return 2 * model.config.max_source_positions

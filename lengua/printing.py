@@ -1,0 +1,88 @@
+"""What each command prints of its result, on standard output."""
+
+import sys
+from collections.abc import Iterator
+
+from lengua import report
+from lengua.doctor import describe
+from lengua.transcription import FileText
+
+
+def nothing(result) -> None:
+    """Print nothing: the command has said all while it ran."""
+
+
+def features(result) -> None:
+    """Print what went into the store and what did not."""
+    print(f"{result.path}: {'built' if result.built else 'already complete'}, {result.bytes / 1e6:.1f} MB")
+    for split, count in result.splits.items():
+        clips, hours, voices = count["utterances"], count["hours"], count["speakers"]
+        each = count["bytes"] / 1000 / max(clips, 1)
+        print(f"  {split:<6} {clips:>7} clips  {hours:8.2f} h  {voices:>6} speakers  {each:6.1f} kB a clip")
+    for reason, found in result.dropped.items():
+        print(f"  left out: {reason:<26} {found['count']:>6}  e.g. {', '.join(found['examples'][:2])}")
+
+
+def train(result) -> None:
+    """Print where the model is and how good it is on dev."""
+    print(f"{result.model}: {result.steps} steps in {result.seconds / 60:.1f} min, dev WER {result.dev_wer:.1%}")
+    print(f"next: lengua evaluate {result.path} STORE --against openai/whisper-base")
+
+
+def evaluate(result) -> None:
+    """Print the table of results."""
+    grid(result.rows)
+    print(f"{result.path}/results.json, {result.path}/hypotheses.jsonl")
+
+
+def transcribe(results: Iterator[FileText]) -> int:
+    """Print each text as it comes, under its file's name where there are several; return the exit code."""
+    code = 0
+    for result in results:
+        if result.error:
+            code = result.error.exit_code
+            print(f"lengua: {result.error}", file=sys.stderr)
+        else:
+            print(f"{result.file}: {result.text}", flush=True)
+    return code
+
+
+def publish(result) -> None:
+    """Print what was written."""
+    print(f"{result.path}: {', '.join(result.formats)}, {result.bytes / 1e6:.0f} MB")
+
+
+def doctor(result) -> None:
+    """Print the findings."""
+    print(describe(result))
+
+
+def demo(result) -> None:
+    """Print the table, ten truth / before / after, and what there is to try next."""
+    print("\ntruth / before / after")
+    for example in result.examples:
+        print(f"\n  {example.reference}\n  {example.before}\n  {example.after}")
+    print()
+    grid(result.rows)
+    for id, text in result.heard:
+        print(f"heard {id}: {text}")
+    took = ", ".join(f"{name} {seconds:.0f} s" for name, seconds in result.seconds.items())
+    print(f"\n{result.figure}; {took}")
+    print(f"next: lengua transcribe YOUR.mp3 --model {result.path}, or make app")
+
+
+def grid(rows: list[dict]) -> None:
+    """Print the before/after table; what became worse comes first."""
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+
+    for sentence in report.worsened(rows):
+        print(sentence)
+    header, *lines = report.table(rows)
+    table = Table(box=box.SIMPLE_HEAD, header_style="bold")
+    for index, name in enumerate(header):
+        table.add_column(name, justify="left" if index < 3 else "right", no_wrap=index == 3)
+    for line in lines:
+        table.add_row(*line)
+    Console().print(table)

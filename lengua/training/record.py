@@ -1,0 +1,110 @@
+"""What a run writes down while it goes: run.json, history.jsonl; and how it stops when it is told to."""
+
+import json
+import platform
+import signal
+import time
+from dataclasses import asdict
+from importlib.metadata import version
+from pathlib import Path
+
+from transformers import TrainerCallback
+
+from lengua import __version__
+from lengua.files import read_jsonl, write_jsonl
+from lengua.options import TrainOptions
+from lengua.progress import Progress, Watch
+from lengua.provenance import commit, hardware
+
+PACKAGES = ("torch", "transformers", "accelerate", "numpy", "ctranslate2", "tokenizers")
+
+
+def describe_run(options: TrainOptions, origin: str, finished: bool) -> dict:
+    """Return what run.json holds: resolved options, versions, commit, hardware."""
+    return {
+        "options": plain(options),
+        "base_weights": origin,
+        "finished": finished,
+        "versions": {"lengua": __version__, "python": platform.python_version()} | {p: version(p) for p in PACKAGES},
+        "commit": commit(),
+        "hardware": hardware(),
+    }
+
+
+def plain(options: TrainOptions) -> dict:
+    """Return options as JSON holds them."""
+    return json.loads(json.dumps(asdict(options), default=str))
+
+
+class Recorder(TrainerCallback):
+    """Appends what the Trainer logs to history.jsonl and tells the watcher how far training is."""
+
+    def __init__(self, out: Path, watch: Watch):
+        self.path, self.watch, self.note = out / "history.jsonl", watch, ""
+
+    def on_train_begin(self, args, state, control, **kwargs):
+        """Take back what an interrupted run logged after its last checkpoint."""
+        self.started, self.first_step = time.perf_counter(), state.global_step
+        kept = [record for record in read_jsonl(self.path) if record["step"] <= state.global_step]
+        write_jsonl(self.path, kept if state.global_step else [])
+
+    def on_log(self, args, state, control, logs=None, **kwargs):
+        """Write loss and rate, or the measures on dev."""
+        record = {"step": state.global_step, "epoch": round(state.epoch or 0, 4), **_renamed(logs or {})}
+        record["seconds"] = round(time.perf_counter() - self.started, 1)
+        with open(self.path, "a", encoding="utf-8") as file:
+            file.write(json.dumps(record) + "\n")
+        if "loss" in record:
+            self.note = f"loss {record['loss']:.2f}"
+        if "dev_wer" in record:
+            self.watch(self._progress(state, f"dev WER {record['dev_wer']:.1%}"))
+
+    def on_step_end(self, args, state, control, **kwargs):
+        """Report one step."""
+        self.watch(self._progress(state, self.note))
+
+    def _progress(self, state, note: str) -> Progress:
+        return Progress("training", state.global_step, state.max_steps, "steps", note)
+
+
+def _renamed(logs: dict) -> dict:
+    """Return the Trainer's names as ours: eval_wer is dev_wer, and no timings of its own."""
+    kept = {key: value for key, value in logs.items() if not key.endswith(("_runtime", "_per_second", "_flos"))}
+    return {f"dev_{key[5:]}" if key.startswith("eval_") else key: value for key, value in kept.items()}
+
+
+class Interruption(TrainerCallback):
+    """Context manager: SIGINT and SIGTERM end training at the next step with a checkpoint; a second one kills."""
+
+    SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+    def __init__(self, trainer):
+        self.asked, self.step, self.trainer = False, 0, trainer
+        trainer.add_callback(self)
+
+    def __enter__(self) -> "Interruption":
+        try:
+            self.before = {number: signal.signal(number, self._note) for number in self.SIGNALS}
+        except ValueError:  # not the main thread: a notebook's kernel interrupts by itself
+            self.before = {}
+        return self
+
+    def _note(self, number, frame) -> None:
+        self.asked = True
+        self._restore()
+
+    def _restore(self) -> None:
+        for number, handler in self.before.items():
+            signal.signal(number, handler)
+
+    def on_step_end(self, args, state, control, **kwargs):
+        """Save and stop when asked to."""
+        self.step = state.global_step
+        if self.asked:
+            control.should_save = control.should_training_stop = True
+            control.should_evaluate = False
+
+    def __exit__(self, kind, error, trace) -> None:
+        self._restore()
+        if kind is None and self.asked and self.step < self.trainer.state.max_steps:
+            raise KeyboardInterrupt(f"stopped at step {self.step} of {self.trainer.state.max_steps}, checkpoint saved")

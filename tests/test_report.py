@@ -1,0 +1,152 @@
+"""The before/after table and the examples beside it."""
+
+from collections import Counter
+
+import pytest
+
+from lengua.report import examples, markdown_table, relative_change, table, with_interval, worsened
+from lengua.scoring import score
+
+
+def row(model: str, window: str, wer: float, name: str = "voice A", **more) -> dict:
+    """A row as results.json holds it."""
+    counts = {"substitutions": 70, "deletions": 20, "insertions": 10, "looped": 1, "words": 900, "utterances": 98}
+    interval = {"wer_low": wer * 0.8, "wer_high": wer * 1.2, "cer": wer / 2, "ms_per_clip": 262.4}
+    return {"model": model, "window": window, "set": name, "wer": wer} | counts | interval | more
+
+
+ROWS = [
+    row("fine-tuned", "adaptive", 0.13, wer_low=0.101, wer_high=0.162),
+    row("fine-tuned", "padded", 0.132),
+    row("base", "padded", 0.228),
+    row("base", "padded", 0.2, "X"),
+    row("fine-tuned", "adaptive", 0.24, "X"),
+]
+
+
+def test_the_table_has_the_base_first_and_every_figure():
+    header, *lines = table(ROWS)
+    assert [line[:3] for line in lines] == [
+        ["voice A", "base", "padded"],
+        ["voice A", "fine-tuned", "padded"],
+        ["voice A", "fine-tuned", "adaptive"],
+        ["X", "base", "padded"],
+        ["X", "fine-tuned", "adaptive"],
+    ]
+    assert dict(zip(header, lines[2], strict=True)) == {
+        "set": "voice A",
+        "model": "fine-tuned",
+        "window": "adaptive",
+        "WER (95 % interval)": "13.0 % (10.1 to 16.2)",
+        "change": "−43 %",
+        "CER": "6.5 %",
+        "S / D / I": "70 / 20 / 10",
+        "looped": "1",
+        "ms a clip": "262",
+        "words": "900",
+    }
+    assert [line[4] for line in lines] == ["", "−42 %", "−43 %", "", "+20 %"]
+
+
+def test_a_set_made_worse_is_told_first():
+    assert worsened(ROWS) == ["fine-tuned (adaptive) is worse on X: 20.0 % → 24.0 %."]
+    first, empty, header, rule, *lines = markdown_table(ROWS).splitlines()
+    assert (first, empty) == (worsened(ROWS)[0], "")
+    assert header.startswith("| set | model | window | WER (95 % interval) |")
+    assert set(rule) == set("| -:")
+    assert len(lines) == len(ROWS)
+    assert {line.count("|") for line in [header, rule, *lines]} == {11}
+
+
+def test_without_a_worse_set_the_table_stands_alone():
+    assert markdown_table(ROWS[:3]).startswith("| set |")
+    assert worsened([row("base", "padded", 0.2), row("fine-tuned", "padded", 0.2)]) == []
+
+
+def test_the_untouched_model_is_held_against_padded():
+    """Its short window is the famous failure: nothing is compared with that if there is a choice."""
+    rows = [row("base", "adaptive", 2.12), row("base", "padded", 0.2), row("fine-tuned", "adaptive", 0.1)]
+    assert [line[2:5:2] for line in table(rows)[1:]] == [["padded", ""], ["adaptive", ""], ["adaptive", "−50 %"]]
+
+
+def test_what_is_not_known_is_a_dash():
+    bare = {"model": "fine-tuned", "window": "padded", "set": "a|b", "wer": 0.5}
+    assert table([bare])[1] == ["a|b", "fine-tuned", "padded", "50.0 %", "–", "–", "– / – / –", "–", "–", "–"]
+    assert "a\\|b" in markdown_table([bare])
+    assert with_interval({"wer": 0.5, "wer_low": None, "wer_high": None}) == "50.0 %"
+    assert table([]) == table(ROWS)[:1]
+
+
+@pytest.mark.parametrize(
+    ("wer", "base", "change"), [(0.13, 0.228, "−43 %"), (0.24, 0.2, "+20 %"), (0.2, 0.2, "+0 %"), (0.1, 0.0, "–")]
+)
+def test_relative_change(wer, base, change):
+    assert relative_change(wer, base) == change
+
+
+TRUTH = "la casa está en el norte"
+BETTER, SAME, WORSE = (("la cosa", TRUTH), ("la cosa", "la cosa"), (TRUTH, "la cosa"))
+
+
+def records(improved: int, unchanged: int, worse: int, speakers: int = 3) -> list[dict]:
+    """Records of hypotheses.jsonl: base padded, and fine-tuned in both windows, in another order."""
+    kinds = [BETTER] * improved + [SAME] * unchanged + [WORSE] * worse
+    before, padded, adaptive = [], [], []
+    for k, (old, new) in enumerate(kinds):
+        same = {"id": f"clip{k}", "set": "es", "speaker": f"voice{k % speakers}", "reference": TRUTH}
+        before.append(same | {"model": "base", "window": "padded", "hypothesis": old})
+        padded.append(same | {"model": "fine-tuned", "window": "padded", "hypothesis": "not this one"})
+        adaptive.append(same | {"model": "fine-tuned", "window": "adaptive", "hypothesis": new})
+    return before + adaptive[::-1] + padded
+
+
+def kinds_of(picked) -> Counter:
+    return Counter((example.before, example.after) for example in picked)
+
+
+def test_examples_are_joined_by_id():
+    original = {r["id"]: r for r in records(8, 8, 8) if r["model"] == "base"}
+    picked = examples(records(8, 8, 8))
+    assert len(picked) == len({example.id for example in picked}) == 10
+    for example in picked:
+        assert (example.reference, example.before) == (TRUTH, original[example.id]["hypothesis"])
+        assert example.after in {TRUTH, "la cosa"}
+
+
+def test_examples_come_in_the_proportion_in_which_they_occur():
+    assert kinds_of(examples(records(40, 50, 10))) == {BETTER: 4, SAME: 5, WORSE: 1}
+    assert kinds_of(examples(records(10, 30, 60), count=20)) == {BETTER: 2, SAME: 6, WORSE: 12}
+
+
+def test_examples_never_hide_the_worsened():
+    assert kinds_of(examples(records(200, 100, 1)))[WORSE] == 1
+    assert kinds_of(examples(records(200, 1, 1), count=3)) == {BETTER: 1, SAME: 1, WORSE: 1}
+
+
+def test_examples_alternate_over_speakers():
+    hypotheses = records(30, 30, 30, speakers=5)
+    speaker = {record["id"]: record["speaker"] for record in hypotheses}
+    drawn = [speaker[example.id] for example in examples(hypotheses)]
+    assert Counter(drawn) == {f"voice{k}": 2 for k in range(5)}
+    assert len(set(drawn[:5])) == 5
+
+
+def test_examples_do_not_depend_on_the_order_of_the_file():
+    hypotheses = records(20, 20, 20)
+    assert examples(hypotheses) == examples(hypotheses[::-1])
+
+
+def test_few_or_no_hypotheses_give_few_or_no_examples():
+    assert len(examples(records(1, 1, 0))) == 2
+    assert examples([]) == []
+    assert examples(records(3, 0, 0), count=0) == []
+    assert examples([record for record in records(3, 3, 3) if record["model"] == "base"]) == []
+
+
+def test_examples_without_speakers():
+    hypotheses = [{k: v for k, v in record.items() if k != "speaker"} for record in records(5, 5, 5)]
+    assert len(examples(hypotheses)) == 10
+
+
+def test_better_and_worse_are_what_scoring_says():
+    assert [score(TRUTH, text).counts["errors"][0] for text in BETTER] == [5, 0]

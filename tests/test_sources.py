@@ -1,0 +1,235 @@
+"""The sample: its splits, its spelling, what it leaves out, and the real thing from the package mirror."""
+
+import re
+import shutil
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from lengua.errors import LenguaError, RequestError
+from lengua.sources import SPLITS, Dropped, Utterance, is_source, open_source
+from lengua.sources.sample import fault, fetch, same_audio, voice_folder
+from lengua.sources.spelling import put_right
+from lengua.sources.splitting import normalised
+from lengua.sources.voices import VOICES, Clip
+
+needs_apt = pytest.mark.skipif(
+    not (shutil.which("apt-get") and shutil.which("dpkg-deb")), reason="no apt-get or no dpkg-deb on this machine"
+)
+
+
+def items_of(source) -> list[Utterance | Dropped]:
+    return [item for split in SPLITS for item in source.read(split)]
+
+
+def kept(source) -> list[Utterance]:
+    return [item for item in items_of(source) if isinstance(item, Utterance)]
+
+
+def reasons(source) -> dict[str, str]:
+    return {item.id: item.reason for item in items_of(source) if isinstance(item, Dropped)}
+
+
+# What is left out of the sample
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        (None, "no text"),
+        ("", "no text"),
+        ("[ tono de error ]", "not speech"),
+        ("(beep)", "not speech"),
+        ("Sus saludos [temporales] estan en uso", "gloss in text"),
+        ("Marque 1 para grabar", "digits in text"),
+        ("Vale $ y centavos", "digits in text"),
+        ("Zulu", "uncertain text"),
+        ("b", "single letter"),
+        ("Una oveja bebé (un cordero).", None),
+        ("Un perro.", None),
+    ],
+)
+def test_reasons_to_leave_a_clip_out(text, reason):
+    assert fault(Clip("name", Path("name.ogg"), text), put_right(text or "", "es")) == reason
+
+
+def test_clips_known_to_say_other_words_are_left_out():
+    clip = Clip("vm-nomore", Path("a"), "No hay mensajes.")
+    assert fault(clip, clip.text, misread=frozenset({"vm-nomore"})) == "other words said"
+
+
+def test_of_equal_audio_the_first_is_kept_and_none_where_texts_differ(tmp_path):
+    for name, data in {"a": b"1", "b": b"1", "c": b"2", "d": b"3", "e": b"3"}.items():
+        (tmp_path / name).write_bytes(data)
+    texts = {"a": "Una flor.", "b": "una flor", "c": "Un pez.", "d": "Un bajo.", "e": "Un bajo eléctrico."}
+    clips = [Clip(name, tmp_path / name, text) for name, text in texts.items()]
+    assert same_audio(clips) == {
+        "b": "duplicate audio",
+        "d": "two texts for one audio",
+        "e": "two texts for one audio",
+    }
+
+
+def test_without_apt_the_sample_says_what_to_use_instead(monkeypatch, tmp_path):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setenv("LENGUA_CACHE", str(tmp_path / "cache"))
+    with pytest.raises(RequestError) as caught:
+        open_source("sample:es")
+    assert "Debian or Ubuntu" in caught.value.expected
+    assert "no apt-get and no dpkg-deb" in caught.value.found
+    assert "folder:PATH" in caught.value.do
+    assert not (tmp_path / "cache").exists()
+
+
+@needs_apt
+def test_cache_that_cannot_be_written_says_so(monkeypatch, tmp_path):
+    (tmp_path / "file").write_text("in the way")
+    monkeypatch.setenv("LENGUA_CACHE", str(tmp_path / "file"))
+    with pytest.raises(LenguaError, match="set LENGUA_CACHE to another folder"):
+        fetch("allison")
+
+
+@pytest.mark.parametrize(
+    ("uri", "language", "said"), [("sample:sv", None, "sample:sv"), ("sample:es", "sv", "--language")]
+)
+def test_samples_that_do_not_exist(uri, language, said):
+    with pytest.raises(RequestError, match=said):
+        open_source(uri, language)
+
+
+def test_voice_that_does_not_exist():
+    with pytest.raises(RequestError, match="allison, estefania"):
+        fetch("maria")
+
+
+# The sample itself
+
+
+@pytest.fixture(scope="module")
+def sample():
+    """The real sample; 174 MB from the package mirror the first time."""
+    try:
+        source = open_source("sample:es")
+        assert source.items
+    except LenguaError as error:
+        pytest.skip(f"the sample cannot be had here: {error}")
+    return source
+
+
+@pytest.mark.real
+def test_sample_says_whose_it_is(sample):
+    assert is_source("sample:es")
+    assert sample.uri == "sample:es"
+    assert "CC-BY-SA-3.0" in sample.licence and "GPL-2" in sample.licence
+    for name in ("Allison Smith", "Digium", "Estefanía Ortiz", "Tux Paint"):
+        assert name in sample.attribution
+    for voice in VOICES:
+        assert list(voice_folder(voice).rglob("copyright")), "the packages' own licence texts stay beside the audio"
+
+
+@pytest.mark.real
+def test_sample_has_two_voices_of_known_size(sample):
+    speakers = Counter(item.speaker for item in kept(sample))
+    assert set(speakers) == {"allison", "estefania"}
+    assert 350 <= speakers["allison"] <= 430
+    assert 650 <= speakers["estefania"] <= 753
+    assert len(items_of(sample)) == 527 + 890
+    assert {item.language for item in kept(sample)} == {"es"}
+
+
+@pytest.mark.real
+def test_sample_shares_out_its_splits(sample):
+    utterances = kept(sample)
+    counts = Counter(item.split for item in utterances)
+    for split, share in (("train", 0.81), ("dev", 0.06), ("test", 0.13)):
+        assert counts[split] / len(utterances) == pytest.approx(share, abs=0.03)
+        assert all(item.split == split for item in sample.read(split) if isinstance(item, Utterance))
+        assert {item.speaker for item in sample.read(split) if isinstance(item, Utterance)} == {"allison", "estefania"}
+
+
+@pytest.mark.real
+def test_no_prompt_stands_in_two_splits(sample):
+    splits: dict[str, set[str]] = {}
+    for item in kept(sample):
+        splits.setdefault(normalised(item.text), set()).add(item.split)
+    assert len(splits) > 900
+    assert [text for text, held in splits.items() if len(held) > 1] == []
+
+
+@pytest.mark.real
+def test_sample_ids_are_unique_sorted_and_stable(sample):
+    for split in SPLITS:
+        ids = [item.id for item in sample.read(split)]
+        assert ids == sorted(set(ids))
+    ids = {item.id for item in items_of(sample)}
+    assert len(ids) == len(items_of(sample))
+    assert {"allison/agent-alreadyon", "allison/digits/1F", "estefania/animals/birds/owl"} <= ids
+    again = open_source("sample:es", "spanish")
+    assert items_of(again) == items_of(sample)
+    assert again.revision == sample.revision
+
+
+@pytest.mark.real
+def test_every_recording_of_the_sample_is_there(sample):
+    paths = [item.audio for item in kept(sample)]
+    assert len(set(paths)) == len(paths) > 1000
+    assert all(path.stat().st_size > 1000 for path in paths)
+
+
+@pytest.mark.real
+def test_sample_texts_hold_nothing_that_is_not_said(sample):
+    texts = [item.text for item in kept(sample)]
+    assert len(texts) > 1000
+    for text in texts:
+        assert text == text.strip() and "  " not in text
+        assert not re.search(r"[\d$€£¥\[\]…]|\.\.\.", text), text
+        assert len(normalised(text)) >= 2, text
+
+
+@pytest.mark.real
+def test_sample_texts_have_their_accents(sample):
+    texts = {item.id: item.text for item in kept(sample)}
+    for id_, text in RESTORED.items():
+        assert texts[id_] == text
+    lost = "numero telefono contrasena extension opcion buzon grabacion despues tambien ultimo valido unira".split()
+    words = Counter(word for text in texts.values() for word in re.findall(r"\w+", text.lower()))
+    assert [word for word in lost if words[word]] == []
+
+
+RESTORED = {
+    "allison/dir-nomatch": "Nadie en el directorio corresponde a su búsqueda.",
+    "allison/conf-hasjoin": "Ya está en la conferencia.",
+    "allison/conf-getconfno": "Por favor ingrese el número de la conferencia seguido por la tecla de número.",
+    "allison/conf-onlyperson": "Por el momento, usted es la única persona en la conferencia.",
+    "allison/confbridge-leave-out": "para salir de la conferencia.",
+    "allison/digits/23": "veintitrés",
+    "allison/digits/day-3": "Miércoles",
+    "allison/digits/1F": "una",
+    "allison/followme/sorry": "Lo siento pero no logré encontrar a la persona que usted busca",
+    "allison/tt-somethingwrong": "Algo está terriblemente mal.",
+    "allison/vm-INBOX": "nuevos",
+    "allison/vm-newuser": "Bienvenido al correo de voz. Primero le guiaré a través del proceso de configuración.",
+    "allison/vm-nonumber": "Lo siento, pero no sé quién ha enviado este mensaje.",
+    "allison/vm-savefolder": "¿En qué carpeta desea guardar el mensaje?",
+    "allison/vm-whichbox": "Para dejar un mensaje por favor, entre un número de buzón.",
+    "estefania/animals/birds/cuckoo": "Un cucú.",
+    "estefania/town/roadsigns/give_way_sign": "«Ceda el paso» significa que debes dejar pasar al otro primero.",
+}
+
+
+@pytest.mark.real
+def test_what_the_sample_leaves_out(sample):
+    why = reasons(sample)
+    assert why["allison/silence/1"] == "no text"
+    assert why["allison/beep"] == "not speech"
+    assert why["allison/vm-tempgreetactive"] == "gloss in text"
+    assert why["allison/vm-toreply"] == "digits in text"
+    assert why["allison/letters/b"] == "single letter"
+    assert why["allison/vm-record-prepend"] == "other words said"
+    assert why["estefania/animals/amphibians/frog-1"] != why.get("estefania/animals/amphibians/frog")
+    assert why["estefania/hobbies/music/string/guitar_electric_bass"] == "two texts for one audio"
+    assert why["estefania/symbols/money/euro/coins/001"] == "digits in text"
+    counts = Counter(why.values())
+    assert counts["duplicate audio"] > 100
+    assert sum(counts.values()) + len(kept(sample)) == 1417
