@@ -14,6 +14,7 @@ from lengua.errors import RequestError
 
 SAMPLE_RATE = 16_000
 RATES = range(4_000, 384_001)
+MAX_CHANNELS = 64  # more of them are samples in the wrong place
 MAX_SECONDS = 12 * 3600
 """A bound on what one file may unpack to; two hours are 460 MB as float32."""
 
@@ -38,15 +39,14 @@ def load(source: AudioInput, max_seconds: float = MAX_SECONDS) -> np.ndarray:
     """
     name = _name(source)
     if isinstance(source, tuple):
-        samples, rate = _as_float(source[0]), source[1]
-        samples = samples[: int(max_seconds * rate)]
+        samples, rate = _as_float(source[0], name), source[1]
     else:
         samples, rate = _decode(_readable(source), name, max_seconds)
     if rate not in RATES:
         raise RequestError("a sampling rate of 4 to 384 kHz", f"{rate} Hz in {name}", "convert it to 16 kHz first")
     if not len(samples):
         raise RequestError("audio", f"no samples in {name}", "record or export the clip again")
-    return _limited(_resampled(_mono(samples), rate), name)
+    return _limited(_resampled(_mono(samples[: int(max_seconds * rate)]), rate), name)
 
 
 def duration_s(samples: np.ndarray) -> float:
@@ -132,12 +132,18 @@ def _blocks(container, max_samples: int) -> Iterator[np.ndarray]:
 
 
 def _reason(error: Exception) -> str:
-    return str(error).partition("\n")[0].rpartition(": ")[2].strip(" .") or type(error).__name__
+    told = getattr(error, "error_string", None) or getattr(error, "strerror", None) or str(error)
+    return told.partition("\n")[0].strip(" .") or type(error).__name__
 
 
-def _as_float(samples: np.ndarray) -> np.ndarray:
+def _as_float(samples: np.ndarray, name: str) -> np.ndarray:
     """Scale integer samples by the width of their type; leave floats as they are."""
     samples = np.asarray(samples)
+    shaped = samples.ndim == 1 or (samples.ndim == 2 and samples.shape[1] <= MAX_CHANNELS)
+    if not shaped or (samples.dtype.kind not in "fi" and samples.dtype != np.uint8):
+        expected = "samples as floats or signed integers, shape (n,) or (n, channels)"
+        found = f"{samples.dtype} of shape {samples.shape} in {name}"
+        raise RequestError(expected, found, "turn the array into float32 within [-1, 1], channels last")
     if samples.dtype == np.uint8:  # 8-bit WAV is the one unsigned format, centred at 128
         return (samples.astype(np.float32) - 128) / 128
     if np.issubdtype(samples.dtype, np.integer):

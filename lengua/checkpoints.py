@@ -6,13 +6,14 @@ trained (window, margin, language); programs that do not know it lose nothing.
 
 import os
 import shutil
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 
 from lengua import base_weights
 from lengua.cache import cache_dir
 from lengua.errors import LenguaError, RequestError
 from lengua.files import digest_of, read_json, replacing, write_json
+from lengua.layouts import write_vocabulary
 from lengua.options import BASE_MODEL
 
 NOTE = "lengua.json"
@@ -49,8 +50,9 @@ def read_note(folder: Path) -> ModelNote:
     path = Path(folder) / NOTE
     if not path.is_file():
         return ModelNote()
-    fields = read_json(path)
-    return ModelNote(**{**fields, "margin_s": tuple(fields["margin_s"])})
+    known = {field.name for field in fields(ModelNote)}
+    told = {name: value for name, value in read_json(path).items() if name in known}
+    return replace(ModelNote(**told), margin_s=tuple(told.get("margin_s", (0.0, 0.0))))
 
 
 def default_model(runs: Path = Path("runs")) -> str:
@@ -99,7 +101,9 @@ def load_tokenizer(folder: Path):
     path = Path(folder) / "tokenizer.json"
     if not path.is_file():
         raise RequestError("a tokenizer.json in the model folder", f"none in {folder}", "copy it from the base model")
-    return Tokenizer.from_file(str(path))
+    tokenizer = Tokenizer.from_file(str(path))
+    tokenizer.encode_special_tokens = True  # that is, as letters: a text with "<|endoftext|>" in it has no second end
+    return tokenizer
 
 
 def save_model(model, processor_folder: Path, out: Path, note: ModelNote) -> None:
@@ -121,14 +125,27 @@ def save_model(model, processor_folder: Path, out: Path, note: ModelNote) -> Non
 
 
 def copy_processor(source: Path, out: Path) -> None:
-    """Copy the tokenizer and feature extractor; write whichever of the two processor files is missing."""
+    """Copy the tokenizer and feature extractor; write whatever of their files is missing, from the others.
+
+    transformers 5 writes neither preprocessor_config.json nor vocab.json, and a tokenizer_config.json that
+    transformers 4 cannot read; so what is there is copied as it is and never saved anew.
+    """
     for name in PROCESSOR_FILES:
         if (source / name).is_file():
             shutil.copyfile(source / name, out / name)
-    if not (out / "preprocessor_config.json").is_file() or not (out / "processor_config.json").is_file():
-        processor = load_processor(source)
-        processor.feature_extractor.save_pretrained(out)
-        processor.save_pretrained(out)
+    if not (out / "tokenizer.json").is_file():
+        load_processor(source).tokenizer.save_pretrained(out)
+    tokenizer = read_json(out / "tokenizer.json")
+    if not all((out / name).is_file() for name in ("vocab.json", "merges.txt")):
+        write_vocabulary(tokenizer, out)
+    older, newer = out / "preprocessor_config.json", out / "processor_config.json"
+    if older.is_file() and not newer.is_file():
+        write_json(newer, {"feature_extractor": read_json(older), "processor_class": "WhisperProcessor"})
+    elif newer.is_file() and not older.is_file():
+        write_json(older, {**read_json(newer)["feature_extractor"], "processor_class": "WhisperProcessor"})
+    elif not older.is_file():
+        found = f"neither in {source}"
+        raise RequestError(f"{older.name} or {newer.name}", found, "copy one from the base model")
 
 
 def ctranslate2_folder(folder: Path) -> Path:
@@ -147,7 +164,7 @@ def ctranslate2_folder(folder: Path) -> Path:
         raise RequestError("model.safetensors or ctranslate2/model.bin", f"neither in {folder}", "name a model folder")
     digest = digest_of(weights)
     kept = inside if os.access(folder, os.W_OK) else cache_dir() / "ctranslate2" / digest[:16]
-    stamp = kept / "source.sha256"
+    stamp = kept / base_weights.STAMP
     if not (stamp.is_file() and stamp.read_text().strip() == digest):
         convert_to_ctranslate2(folder, kept)
         stamp.write_text(digest + "\n")
@@ -163,11 +180,11 @@ def convert_to_ctranslate2(folder: Path, out: Path, quantization: str = "float16
         from ctranslate2.converters import TransformersConverter
 
         converter = TransformersConverter(str(folder), copy_files=["tokenizer.json", "preprocessor_config.json"])
-    except (ImportError, NameError) as error:
+        with replacing(out) as fresh:
+            converter.convert(str(fresh), quantization=quantization, force=True)
+    except (ImportError, NameError) as error:  # the converter imports torch where it can and goes on where it cannot
         raise LenguaError(
             "a model in CTranslate2 form, or torch and transformers to make one",
             f"only safetensors in {folder}, and {error}",
             "install lengua[train], or publish the model with --formats hf ct2",
         ) from error
-    with replacing(out) as fresh:
-        converter.convert(str(fresh), quantization=quantization, force=True)

@@ -10,7 +10,10 @@ from typing import Any
 
 
 class replacing:
-    """Context manager: a fresh folder beside `out` that takes its place when the block ends without an error."""
+    """Context manager: a fresh folder beside `out` that takes its place when the block ends without an error.
+
+    Everybody may read what is in it: safetensors and temporary folders would keep it to their owner.
+    """
 
     def __init__(self, out: Path):
         self.out = Path(out)
@@ -18,11 +21,12 @@ class replacing:
     def __enter__(self) -> Path:
         self.out.parent.mkdir(parents=True, exist_ok=True)
         self.fresh = Path(tempfile.mkdtemp(prefix=f".{self.out.name}-", dir=self.out.parent))
-        self.fresh.chmod(0o755)
         return self.fresh
 
     def __exit__(self, kind, error, trace) -> None:
         if kind is None:
+            for path in (self.fresh, *self.fresh.rglob("*")):
+                path.chmod(0o755 if path.is_dir() else 0o644)
             if self.out.exists():
                 shutil.rmtree(self.out)
             os.replace(self.fresh, self.out)

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from lengua.errors import LenguaError
-from lengua.files import read_json, write_json
+from lengua.files import read_json, write_bytes, write_json
 from lengua.languages import NAMES
 
 DTYPES = {0: np.float32, 1: np.int8, 2: np.int16, 3: np.int32, 4: np.float16}
@@ -83,14 +83,21 @@ def read_variables(path: Path) -> dict[str, np.ndarray]:
         variables = {}
         for _ in range(count):
             name, variables[name], offset = _variable(data, offset)
+        aliases, offset = struct.unpack_from("<I", data, offset)[0], offset + 4
+        for _ in range(aliases):  # the output projection; in an untrained model also biases that are all zeros
+            alias, offset = _string(data, offset)
+            name, offset = _string(data, offset)
+            variables[alias] = variables[name]
         return variables
-    except (struct.error, ValueError, KeyError) as error:
+    except (struct.error, ValueError, IndexError, KeyError) as error:
         raise LenguaError("a CTranslate2 model.bin", f"{path.name} broken off ({error})", "fetch it again") from error
 
 
 def _string(data: memoryview, offset: int) -> tuple[str, int]:
+    """Return a text and the offset behind its closing zero."""
     (length,) = struct.unpack_from("<H", data, offset)
-    return bytes(data[offset + 2 : offset + 1 + length]).decode(), offset + 2 + length
+    (text,) = struct.unpack_from(f"<{length}s", data, offset + 2)
+    return text[:-1].decode(), offset + 2 + length
 
 
 def _variable(data: memoryview, offset: int) -> tuple[str, np.ndarray, int]:
@@ -192,10 +199,15 @@ def write_tokenizer(tokenizer: dict, out: Path) -> None:
         if content not in known
     ]
     write_json(out / "tokenizer.json", tokenizer)
+    write_vocabulary(tokenizer, out)
+    write_json(out / "tokenizer_config.json", _tokenizer_config(tokenizer["added_tokens"]))
+
+
+def write_vocabulary(tokenizer: dict, out: Path) -> None:
+    """Write vocab.json and merges.txt, the older form of a tokenizer.json."""
     write_json(out / "vocab.json", tokenizer["model"]["vocab"])
     merges = [merge if isinstance(merge, str) else " ".join(merge) for merge in tokenizer["model"]["merges"]]
-    (out / "merges.txt").write_text("#version: 0.2\n" + "\n".join(merges) + "\n", encoding="utf-8")
-    write_json(out / "tokenizer_config.json", _tokenizer_config(tokenizer["added_tokens"]))
+    write_bytes(out / "merges.txt", ("#version: 0.2\n" + "\n".join(merges) + "\n").encode())
 
 
 def _tokenizer_config(added: list[dict]) -> dict:

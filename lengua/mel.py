@@ -44,7 +44,8 @@ def log_mel(samples: np.ndarray, n_mels: int = 80) -> np.ndarray:
     windows = np.lib.stride_tricks.sliding_window_view(padded, N_FFT)[::HOP_LENGTH][:frames]
     power = np.abs(np.fft.rfft(windows * _hann(), axis=1)) ** 2
     log = np.log10(np.maximum(power @ mel_filters(n_mels), 1e-10))
-    return (np.maximum(log, log.max() - 4 * RANGE) + 4) / 4
+    scaled = (np.maximum(log, log.max() - 4 * RANGE) + 4) / 4
+    return np.maximum(scaled, np.float32(LOWEST))  # log10 of 1e-10 is a little under -10 in float32
 
 
 def floor_of(peak: float) -> float:

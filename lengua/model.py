@@ -11,6 +11,7 @@ from torch import nn
 from transformers import WhisperForConditionalGeneration
 from transformers.modeling_outputs import BaseModelOutput
 from transformers.models.whisper.modeling_whisper import WhisperEncoder, WhisperModel
+from transformers.utils import logging
 
 from lengua.errors import RequestError
 from lengua.files import read_json, write_json
@@ -73,9 +74,16 @@ def load_model(folder: Path, language: str | None = None) -> AdaptiveWhisper:
     config = read_json(Path(folder) / "config.json")
     if config.get("model_type") != "whisper":
         raise RequestError("a Whisper model", f"model_type {config.get('model_type')!r} in {folder}", "name a Whisper")
+    quieten()
     model = AdaptiveWhisper.from_pretrained(folder, dtype=torch.float32)
     force_language(model, language)
     return model
+
+
+def quieten() -> None:
+    """Keep transformers' advice and progress bars off the terminal: ours tell what matters."""
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
 
 
 def force_language(model: WhisperForConditionalGeneration, language: str | None) -> None:

@@ -10,7 +10,7 @@ import pytest
 from lengua.errors import LenguaError, RequestError
 from lengua.sources import SPLITS, Dropped, Utterance, is_source, open_source
 from lengua.sources.sample import fault, fetch, same_audio, voice_folder
-from lengua.sources.spelling import put_right
+from lengua.sources.spelling import misread, put_right
 from lengua.sources.splitting import normalised
 from lengua.sources.voices import VOICES, Clip
 
@@ -52,11 +52,6 @@ def reasons(source) -> dict[str, str]:
 )
 def test_reasons_to_leave_a_clip_out(text, reason):
     assert fault(Clip("name", Path("name.ogg"), text), put_right(text or "", "es")) == reason
-
-
-def test_clips_known_to_say_other_words_are_left_out():
-    clip = Clip("vm-nomore", Path("a"), "No hay mensajes.")
-    assert fault(clip, clip.text, misread=frozenset({"vm-nomore"})) == "other words said"
 
 
 def test_of_equal_audio_the_first_is_kept_and_none_where_texts_differ(tmp_path):
@@ -133,7 +128,7 @@ def test_sample_has_two_voices_of_known_size(sample):
     speakers = Counter(item.speaker for item in kept(sample))
     assert set(speakers) == {"allison", "estefania"}
     assert 350 <= speakers["allison"] <= 430
-    assert 650 <= speakers["estefania"] <= 753
+    assert 600 <= speakers["estefania"] <= 753
     assert len(items_of(sample)) == 527 + 890
     assert {item.language for item in kept(sample)} == {"es"}
 
@@ -214,7 +209,7 @@ RESTORED = {
     "allison/vm-savefolder": "¿En qué carpeta desea guardar el mensaje?",
     "allison/vm-whichbox": "Para dejar un mensaje por favor, entre un número de buzón.",
     "estefania/animals/birds/cuckoo": "Un cucú.",
-    "estefania/town/roadsigns/give_way_sign": "«Ceda el paso» significa que debes dejar pasar al otro primero.",
+    "estefania/town/roadsigns/yield": "«Ceda el paso» significa que debes dejar pasar al otro primero.",
 }
 
 
@@ -227,6 +222,8 @@ def test_what_the_sample_leaves_out(sample):
     assert why["allison/vm-toreply"] == "digits in text"
     assert why["allison/letters/b"] == "single letter"
     assert why["allison/vm-record-prepend"] == "other words said"
+    assert why["estefania/town/houses/cartoon/fishery"] == "other words said"
+    assert {id_ for id_, reason in why.items() if reason == "other words said"} == misread("es")
     assert why["estefania/animals/amphibians/frog-1"] != why.get("estefania/animals/amphibians/frog")
     assert why["estefania/hobbies/music/string/guitar_electric_bass"] == "two texts for one audio"
     assert why["estefania/symbols/money/euro/coins/001"] == "digits in text"

@@ -6,7 +6,7 @@ import pytest
 
 from lengua.cache import cache_dir
 from lengua.sources import SPLITS
-from lengua.sources.spelling import put_right, table
+from lengua.sources.spelling import misread, put_right, table
 from lengua.sources.splitting import UPPER_ENDS, assign_splits, normalised, split_name, split_of
 
 
@@ -89,6 +89,12 @@ def test_spelling_is_put_right(written, right):
 
 def test_a_language_without_a_table_keeps_its_words():
     assert put_right("Bonjour  a tous...", "fr") == "Bonjour a tous"
+
+
+def test_clips_that_say_other_words_are_named():
+    assert len(misread("es")) > 40
+    assert {id_.partition("/")[0] for id_ in misread("es")} == {"allison", "estefania"}
+    assert misread("fr") == frozenset()
 
 
 def test_the_table_is_sorted_lowercase_and_never_undoes_itself():

@@ -19,7 +19,7 @@ from lengua.errors import RequestError
 from lengua.languages import language_code
 from lengua.sources import Dropped, Utterance
 from lengua.sources.debian import is_unpacked, package_files, require_apt, unpack
-from lengua.sources.spelling import UNCERTAIN, put_right, table_bytes
+from lengua.sources.spelling import UNCERTAIN, misread, put_right, stored
 from lengua.sources.splitting import normalised, split_of
 from lengua.sources.voices import VOICES, Clip, Voice
 
@@ -95,10 +95,10 @@ class SampleSource:
 
     @cached_property
     def revision(self) -> str:
-        """A hash of the packages' versions, of the table and of the rules."""
+        """A hash of the packages' versions, of the tables and of the rules."""
         packages = [package_files(fetch(voice)) for voice in voices_of(self.language)]
-        misread = [sorted(voice.misread) for voice in voices_of(self.language)]
-        stated = repr((FILTERS, packages, misread)).encode() + table_bytes(self.language)
+        tables = [stored(self.language, name) for name in ("accents", "misread")]
+        stated = repr((FILTERS, packages, tables)).encode()
         return hashlib.blake2b(stated, digest_size=8).hexdigest()
 
     @cached_property
@@ -119,14 +119,15 @@ def judged(voice: Voice) -> Iterator[tuple[str, Utterance | Dropped]]:
     for clip in clips:
         text = put_right(clip.text or "", voice.language)
         id_, split = f"{voice.name}/{clip.name}", split_of(normalised(text) or clip.name)
-        if reason := fault(clip, text, voice.misread) or twins.get(clip.name):
+        other_words = "other words said" if id_ in misread(voice.language) else None
+        if reason := fault(clip, text) or twins.get(clip.name) or other_words:
             yield split, Dropped(id_, reason)
         else:
             extra = {"licence": voice.licence}
             yield split, Utterance(id_, clip.audio, text, voice.language, voice.name, split=split, extra=extra)
 
 
-def fault(clip: Clip, text: str, misread: frozenset[str] = frozenset()) -> str | None:
+def fault(clip: Clip, text: str) -> str | None:
     """Return why a clip is left out, by its text as written and as put right; None when it is not."""
     if not clip.text:
         return "no text"
@@ -138,8 +139,6 @@ def fault(clip: Clip, text: str, misread: frozenset[str] = frozenset()) -> str |
         return "digits in text"
     if UNCERTAIN in text:
         return "uncertain text"
-    if clip.name in misread:
-        return "other words said"
     return "single letter" if len(normalised(text)) < 2 else None
 
 

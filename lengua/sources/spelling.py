@@ -1,9 +1,11 @@
-"""Putting right how the sample's texts are written: lost accents and plain slips, by a table of words and phrases.
+"""The texts of the sample put right, by two tables that were made for it.
 
     put_right("Su contrasena no es valida", "es")       "Su contraseña no es válida"
 
-The table, `data/sample_es_accents.tsv`, holds what is unambiguous: a word that is right without its accent elsewhere
-("esta", "se") stands in it with its neighbours. A word that nothing can put right becomes UNCERTAIN.
+`data/sample_es_accents.tsv` holds what is unambiguous: a word that is right without its accent elsewhere ("esta", "se")
+stands in it with its neighbours, and a word that nothing can put right becomes UNCERTAIN.
+`data/sample_es_misread.tsv` names the clips whose text is not what is said ("Una pesquería" over "una piscifactoría").
+Untouched whisper-base heard other words there, most of them in three decodings; no person has listened to them all.
 """
 
 import functools
@@ -30,16 +32,27 @@ def put_right(text: str, language: str) -> str:
 @functools.cache
 def table(language: str) -> tuple[dict[str, str], re.Pattern | None]:
     """Return the corrections of a language, by what is written in lowercase, and a pattern that finds them."""
-    lines = table_bytes(language).decode("utf-8").splitlines()[1:]
-    corrections = dict(line.split("\t") for line in lines)
+    corrections = dict(stored_pairs(language, "accents"))
     longest_first = sorted(corrections, key=len, reverse=True)
     words = "|".join(map(re.escape, longest_first))
     return corrections, re.compile(rf"(?<!\w)(?:{words})(?!\w)", re.IGNORECASE) if words else None
 
 
-def table_bytes(language: str) -> bytes:
-    """Return the table as it is stored; nothing where a language has none."""
-    path = resources.files("lengua") / "data" / f"sample_{language}_accents.tsv"
+@functools.cache
+def misread(language: str) -> frozenset[str]:
+    """Return the ids of the clips that say other words than their text."""
+    return frozenset(id_ for id_, _ in stored_pairs(language, "misread"))
+
+
+def stored_pairs(language: str, name: str) -> list[tuple[str, str]]:
+    """Return the rows of one table below its header; none where a language has no such table."""
+    lines = stored(language, name).decode("utf-8").splitlines()[1:]
+    return [tuple(line.split("\t")) for line in lines]
+
+
+def stored(language: str, name: str) -> bytes:
+    """Return one table, accents or misread, as its bytes."""
+    path = resources.files("lengua") / "data" / f"sample_{language}_{name}.tsv"
     return path.read_bytes() if path.is_file() else b""
 
 

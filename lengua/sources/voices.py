@@ -37,8 +37,6 @@ class Voice:
     read: Callable[[Path, str], Iterator[Clip]]
     licence: str
     attribution: str
-    misread: frozenset[str] = frozenset()
-    """Clips whose recording has words that the text lacks, or lacks words that the text has."""
 
     def clips(self, folder: Path) -> list[Clip]:
         """Return every recording below the folder that the packages were unpacked into, by name."""
@@ -89,7 +87,6 @@ allison = Voice(
     read=asterisk_clips,
     licence="CC-BY-SA-3.0",
     attribution="Allison Smith (voice), Asterisk core sounds in Spanish, financed by Digium, Inc.",
-    misread=frozenset("letters/exclaimation-point vm-invalid-password vm-mismatch vm-nomore vm-record-prepend".split()),
 )
 estefania = Voice(
     name="estefania",
@@ -97,7 +94,7 @@ estefania = Voice(
     packages=("tuxpaint-stamps-default",),
     wanted=rf"_desc_es\.ogg$|/stamps/.*\.txt$|{COPYRIGHT}",
     read=tuxpaint_clips,
-    licence="GPL-2.0",
+    licence="GPL-2.0-or-later",
     attribution="Estefanía Ortiz (voice), the Tux Paint stamps by Bill Kendrick and contributors",
 )
 

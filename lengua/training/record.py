@@ -41,10 +41,11 @@ class Recorder(TrainerCallback):
 
     def __init__(self, out: Path, watch: Watch):
         self.path, self.watch, self.note = out / "history.jsonl", watch, ""
+        self.started = time.perf_counter()
 
     def on_train_begin(self, args, state, control, **kwargs):
         """Take back what an interrupted run logged after its last checkpoint."""
-        self.started, self.first_step = time.perf_counter(), state.global_step
+        self.started = time.perf_counter()
         kept = [record for record in read_jsonl(self.path) if record["step"] <= state.global_step]
         write_jsonl(self.path, kept if state.global_step else [])
 

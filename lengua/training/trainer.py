@@ -13,8 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
-from transformers import Seq2SeqTrainer, Seq2SeqTrainingArguments, set_seed
-from transformers.utils import logging as transformers_logging
+from transformers import PrinterCallback, Seq2SeqTrainer, Seq2SeqTrainingArguments, set_seed
 
 from lengua import checkpoints, features
 from lengua.batches import ClipDataset, Collator, LengthBuckets, dev_batches
@@ -74,10 +73,9 @@ def train(options: TrainOptions, watch: Watch = unwatched) -> TrainResult:
 def build_trainer(model, folder: Path, store: Store, options: TrainOptions, watch: Watch) -> "AdaptiveTrainer":
     """Return the trainer of a run, ready to train."""
     set_seed(options.seed)
-    transformers_logging.set_verbosity_error()
     model.config.use_cache = False
     train_split, dev = store.split("train"), store.split("dev")
-    return AdaptiveTrainer(
+    trainer = AdaptiveTrainer(
         model=model,
         args=training_arguments(options, len(train_split)),
         options=options,
@@ -86,6 +84,8 @@ def build_trainer(model, folder: Path, store: Store, options: TrainOptions, watc
         dev_split=dev,
         callbacks=[Recorder(options.out, watch)],
     )
+    trainer.remove_callback(PrinterCallback)
+    return trainer
 
 
 def training_arguments(options: TrainOptions, clips: int) -> Seq2SeqTrainingArguments:

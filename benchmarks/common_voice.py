@@ -1,0 +1,84 @@
+"""A fine-tuned run against its base on real Common Voice: speakers, microphones and sentences it never met.
+
+    python benchmarks/common_voice.py --model runs/demo --clips PATH/cv-corpus-6.1-2020-12-11/es
+
+All validated clips of the folder are measured, base padded and fine-tuned in both windows, with an interval. Nothing
+is chosen on them. The last line is one JSON object.
+"""
+
+import csv
+import json
+import shutil
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import tyro
+from recording import record
+
+from lengua import features
+from lengua.console import Console
+from lengua.evaluation import evaluate
+from lengua.options import BASE_MODEL, EvaluateOptions, FeatureOptions
+from lengua.report import markdown_table
+
+SHARED = Path(__file__).parent.parent.parent / "shared/data/common_voice/cv-corpus-6.1-2020-12-11/es"
+
+
+@dataclass(frozen=True)
+class Options:
+    """Measure a run and its base on a Common Voice folder."""
+
+    model: str = "runs/demo"
+    """A fine-tuned run."""
+    clips: Path = SHARED
+    """A language's folder of Common Voice: clips/ and validated.tsv."""
+    language: str = "es"
+    """Its language."""
+    record: bool = False
+    """Write the result into benchmarks/RESULTS.md."""
+
+
+def main(options: Options) -> None:
+    """Measure and print."""
+    if not (options.clips / "validated.tsv").is_file():
+        sys.exit(f"skipped: no Common Voice folder at {options.clips}; name one with --clips")
+    with tempfile.TemporaryDirectory() as scratch, Console() as watch:
+        source = as_folder(options.clips, Path(scratch) / "common_voice_es")
+        store = features.build(
+            FeatureOptions(f"folder:{source}", Path(scratch) / "store", splits=("test",), language=options.language),
+            watch,
+        )
+        measured = EvaluateOptions(
+            options.model, str(store.path), against=BASE_MODEL, out=Path(scratch) / "evaluation", resamples=10_000
+        )
+        rows = [{**row, "set": f"Common Voice {options.language}"} for row in evaluate(measured, watch).rows]
+    lines = markdown_table(rows).splitlines()
+    lines += ["", f"{rows[0]['utterances']} validated clips of {options.clips.parent.name}; {rows[0]['interval']}."]
+    print("\n".join(lines))
+    print(json.dumps({"rows": rows}))
+    if options.record:
+        title, command = (
+            f"Common Voice {options.language}",
+            f"python benchmarks/common_voice.py --model {options.model}",
+        )
+        record(title, command, lines)
+
+
+def as_folder(clips: Path, out: Path) -> Path:
+    """Make a `folder:` source of the validated clips, all in its test split; the quoting of its TSV is raw."""
+    out.mkdir()
+    with open(clips / "validated.tsv", encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE))
+    with open(out / "metadata.csv", "w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["file_name", "text", "speaker", "split"])
+        for row in rows:
+            shutil.copyfile(clips / "clips" / row["path"], out / row["path"])
+            writer.writerow([row["path"], row["sentence"], row["client_id"], "test"])
+    return out
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Options))

@@ -1,0 +1,180 @@
+"""What the tests share: a tiny real Whisper, a small folder of clips, its store; real weights and real clips."""
+
+import csv
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from lengua.errors import LenguaError
+
+ROOT = Path(__file__).parent.parent
+COMMON_VOICE = ROOT.parent / "shared/data/common_voice/cv-corpus-6.1-2020-12-11"
+BASE = "openai/whisper-base"
+LEFT_BY_TOOLS = {".pytest_cache", ".ruff_cache", "__pycache__"}
+
+MERGES = [("Ġ", "a"), ("Ġ", "e"), ("o", "s"), ("a", "r"), ("e", "n"), ("Ġ", "d"), ("Ġd", "e"), ("q", "u")]
+TASKS = "translate transcribe startoflm startofprev nocaptions notimestamps".split()
+END = "<|endoftext|>"
+
+# A clip is as long as its text takes at a brisk pace, 0.3 to 0.9 s.
+TEXTS = {
+    "train": "sí, no, uno, dos, tres, cuatro, cinco, seis, siete, ocho, nueve, diez, el mar, la niña, qué tal".split(", "),
+    "dev": "hola, adiós, buen día, la montaña".split(", "),
+    "test": "casa, perro, un camión, el corazón, mañana".split(", "),
+}
+
+
+@pytest.fixture(autouse=True)
+def nothing_left_in_the_repository():
+    """Fail a test that leaves files in the repository's root."""
+    before = set(ROOT.iterdir())
+    yield
+    left = {path.name for path in set(ROOT.iterdir()) - before} - LEFT_BY_TOOLS
+    assert not left, f"the test left {sorted(left)} in {ROOT}"
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tmp_path_factory) -> Path:
+    """A full model folder: a real Whisper of some 45,000 parameters whose window is one second."""
+    from transformers import WhisperFeatureExtractor, WhisperProcessor
+
+    from lengua.checkpoints import ModelNote, save_model
+
+    folder = tmp_path_factory.mktemp("tiny")
+    tokenizer = tiny_tokenizer()
+    processor = WhisperProcessor(WhisperFeatureExtractor(feature_size=80, chunk_length=1), tokenizer)
+    processor.save_pretrained(folder / "processor")
+    tokenizer.save_vocabulary(str(folder / "processor"))
+    save_model(tiny_whisper(tokenizer), folder / "processor", folder / "model", ModelNote())
+    (folder / "model/lengua.json").unlink()  # like any Whisper that never met lengua
+    return folder / "model"
+
+
+@pytest.fixture(scope="session")
+def tiny_folder(tmp_path_factory) -> str:
+    """A `folder:` source of 24 clips by two speakers: 15 to train on, 4 for dev, 5 for test."""
+    folder = tmp_path_factory.mktemp("grabaciones") / "tonos"
+    (folder / "clips").mkdir(parents=True)
+    rows = [("file_name", "text", "speaker", "split")]
+    texts = [(split, text) for split, texts in TEXTS.items() for text in texts]
+    for number, (split, text) in enumerate(texts):
+        name = f"clips/{number:02}.wav"
+        seconds = 0.3 + 0.6 * (len(text) - 2) / 10
+        soundfile.write(folder / name, chirp(seconds, 180 + 25 * number), 16_000)
+        rows.append((name, text, "ab"[number % 2], split))
+    with open(folder / "metadata.csv", "w", encoding="utf-8", newline="") as file:
+        csv.writer(file).writerows(rows)
+    return f"folder:{folder}"
+
+
+@pytest.fixture(scope="session")
+def tiny_store(tiny_folder, tiny_model, tmp_path_factory):
+    """The feature store of `tiny_folder`, opened."""
+    from lengua import features
+    from lengua.options import FeatureOptions
+    from lengua.store import open_store
+
+    out = tmp_path_factory.mktemp("stores") / "tiny"
+    features.build(FeatureOptions(tiny_folder, out, language="es", workers=1, base=str(tiny_model)))
+    return open_store(out)
+
+
+@pytest.fixture(scope="session")
+def base_model() -> Path:
+    """The folder of the real whisper-base."""
+    from lengua.checkpoints import find_model
+
+    try:
+        return find_model(BASE)[0]
+    except LenguaError as error:
+        pytest.skip(f"needs the weights of {BASE}: {error}")
+
+
+@pytest.fixture(scope="session")
+def common_voice_es() -> Path:
+    """A folder of real Common Voice in Spanish: clips/ and validated.tsv."""
+    if not (COMMON_VOICE / "es/clips").is_dir():
+        pytest.skip(f"needs Common Voice clips, which are not part of the repository: no {COMMON_VOICE}/es")
+    return COMMON_VOICE / "es"
+
+
+@pytest.fixture(scope="session")
+def spoken_es(common_voice_es) -> dict[Path, str]:
+    """Real clips that hold speech, by path, with what is said in them."""
+    with open(common_voice_es / "validated.tsv", encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE))
+    clips = {common_voice_es / "clips" / row["path"]: row["sentence"] for row in rows}
+    assert len(clips) > 40 and all(path.is_file() for path in clips)
+    return clips
+
+
+def chirp(seconds: float, hertz: float, rate: int = 16_000) -> np.ndarray:
+    """Return a rising tone with overtones, swelling four times a second as speech does."""
+    time = np.arange(round(seconds * rate)) / rate
+    phase = 2 * np.pi * hertz * (time + 0.3 * time**2)
+    tone = np.sin(phase) + 0.5 * np.sin(2 * phase) + 0.25 * np.sin(5 * phase)
+    return (0.2 * tone * (1 - 0.7 * np.cos(8 * np.pi * time))).astype(np.float32)
+
+
+def tiny_tokenizer():
+    """Return a multilingual Whisper tokenizer over the 256 bytes and a few merges."""
+    from transformers import AddedToken, WhisperTokenizer
+    from transformers.convert_slow_tokenizer import bytes_to_unicode
+
+    from lengua.languages import NAMES
+    from lengua.layouts import TIMESTAMPS
+
+    tokens = [*bytes_to_unicode().values(), *map("".join, MERGES), END]
+    specials = ["<|startoftranscript|>", *(f"<|{name}|>" for name in [*list(NAMES)[:99], *TASKS])]
+    tokenizer = WhisperTokenizer(
+        vocab={token: number for number, token in enumerate(tokens)},
+        merges=MERGES,
+        pad_token=END,
+        extra_special_tokens=specials,
+    )
+    tokenizer.add_tokens([AddedToken(text, normalized=False, special=False) for text in TIMESTAMPS])
+    return tokenizer
+
+
+def tiny_whisper(tokenizer):
+    """Return an untrained Whisper for a tokenizer, with all that the generation config of a released one holds."""
+    import torch
+    from transformers import GenerationConfig, WhisperConfig, WhisperForConditionalGeneration
+
+    def token(name: str) -> int:
+        return tokenizer.convert_tokens_to_ids(f"<|{name}|>")
+
+    end = {f"{kind}_token_id": token("endoftext") for kind in ("bos", "eos", "pad")}
+    sizes = {f"{side}_{size}": value for side in ("encoder", "decoder") for size, value in TINY_SIDE.items()}
+    start = {"decoder_start_token_id": token("startoftranscript")}
+    torch.manual_seed(17)
+    config = WhisperConfig(
+        vocab_size=len(tokenizer), d_model=16, max_source_positions=50, init_std=0.3, **sizes, **end, **start
+    )
+    model = WhisperForConditionalGeneration(config)
+    loud = tokenizer.convert_tokens_to_ids([*"abcdefghijklmnopqrstuvwxyz", *map("".join, MERGES)])
+    with torch.no_grad():  # so that even an untrained model writes letters, not the timestamps that outnumber them
+        model.model.decoder.embed_tokens.weight[loud] *= 3
+        model.model.decoder.embed_positions.weight *= 10  # and not always the same one
+    languages = tokenizer.extra_special_tokens[1:100]
+    model.generation_config = GenerationConfig(
+        **end,
+        **start,
+        alignment_heads=[[0, 0], [0, 1]],
+        begin_suppress_tokens=[tokenizer.convert_tokens_to_ids("Ġ"), token("endoftext")],
+        suppress_tokens=[token(name) for name in ("startoftranscript", *TASKS[:-1])],
+        prev_sot_token_id=token("startofprev"),
+        no_timestamps_token_id=token("notimestamps"),
+        is_multilingual=True,
+        lang_to_id={name: tokenizer.convert_tokens_to_ids(name) for name in languages},
+        task_to_id={name: token(name) for name in ("transcribe", "translate")},
+        max_initial_timestamp_index=50,
+        max_length=448,
+        return_timestamps=False,
+    )
+    return model.eval()
+
+
+TINY_SIDE = {"layers": 1, "attention_heads": 2, "ffn_dim": 32}

@@ -1,0 +1,305 @@
+"""audio: everything that people call an audio file, and everything that is not one."""
+
+import io
+import tracemalloc
+import wave
+
+import av
+import numpy as np
+import pytest
+import soundfile
+from conftest import chirp
+
+from lengua import audio
+from lengua.errors import RequestError
+
+RATES = [8_000, 11_025, 16_000, 22_050, 32_000, 44_100, 48_000, 96_000]
+SUBTYPES = ["PCM_U8", "PCM_16", "PCM_24", "PCM_32", "FLOAT", "DOUBLE", "ULAW"]
+FULL = {np.uint8: 127, np.int8: 127, np.int16: 2**15 - 1, np.int32: 2**31 - 1, np.int64: 2**63 - 1025}
+CONTAINERS = {  # name -> codec, rate: what libsndfile cannot open and FFmpeg can
+    "clip.m4a": ("aac", 44_100),
+    "clip.webm": ("libopus", 48_000),
+    "clip.g722": ("g722", 16_000),
+    "clip.aac": ("aac", 16_000),
+    "clip.mka": ("libopus", 16_000),
+}
+
+
+def tone(rate: int, seconds: float = 0.5, hertz: float = 440, level: float = 0.5) -> np.ndarray:
+    return (level * np.sin(2 * np.pi * hertz * np.arange(round(rate * seconds)) / rate)).astype(np.float32)
+
+
+def pitch(samples: np.ndarray) -> float:
+    """Return the loudest frequency of 16 kHz audio, in Hz."""
+    spectrum = np.abs(np.fft.rfft(samples * np.hanning(len(samples)), 160_000))
+    return float(spectrum.argmax()) / 10
+
+
+def level(samples: np.ndarray) -> float:
+    """Return the RMS of the middle half, away from the edges of filters and codecs."""
+    quarter = len(samples) // 4
+    return float(np.sqrt(np.mean(samples[quarter:-quarter] ** 2)))
+
+
+def refused(source, **options) -> str:
+    with pytest.raises(RequestError) as caught:
+        audio.load(source, **options)
+    message = str(caught.value)
+    assert message.startswith("expected ") and message.count(";") >= 2
+    return message
+
+
+def encoded(path, codec: str, rate: int, samples: np.ndarray, picture: bool = False):
+    """Write a mono clip by FFmpeg; with a picture it is a video."""
+    with av.open(str(path), "w") as container:
+        video = container.add_stream("mpeg4", rate=25) if picture else None
+        stream = container.add_stream(codec, rate=rate, layout="mono")
+        if video:
+            video.width = video.height = 32
+            for _ in range(5):
+                frame = av.VideoFrame.from_ndarray(np.zeros((32, 32, 3), np.uint8), format="rgb24")
+                container.mux(video.encode(frame))
+            container.mux(video.encode(None))
+        frame = av.AudioFrame.from_ndarray((samples * 32767).astype(np.int16)[None], format="s16", layout="mono")
+        frame.rate = rate
+        fifo, resampler = av.AudioFifo(), av.AudioResampler(format=stream.format, layout="mono", rate=rate)
+        for block in resampler.resample(frame):
+            fifo.write(block)
+        while block := fifo.read(stream.frame_size or 320, partial=True):
+            container.mux(stream.encode(block))
+        container.mux(stream.encode(None))
+    return path
+
+
+@pytest.mark.parametrize("rate", RATES)
+def test_a_tone_keeps_pitch_level_and_length_from_every_rate(rate, tmp_path):
+    soundfile.write(tmp_path / "tone.wav", tone(rate), rate, subtype="FLOAT")
+    samples = audio.load(tmp_path / "tone.wav")
+    assert samples.dtype == np.float32 and samples.ndim == 1
+    assert abs(len(samples) - 8000) <= 1
+    assert pitch(samples) == pytest.approx(440, abs=0.5)
+    assert level(samples) == pytest.approx(0.5 / np.sqrt(2), rel=0.01)
+
+
+@pytest.mark.parametrize("subtype", SUBTYPES)
+def test_every_width_of_wav_has_the_same_samples(subtype, tmp_path):
+    soundfile.write(tmp_path / "tone.wav", tone(16_000), 16_000, subtype=subtype)
+    step = {"PCM_U8": 1 / 128, "ULAW": 1 / 32}.get(subtype, 1 / 32768)
+    np.testing.assert_allclose(audio.load(tmp_path / "tone.wav"), tone(16_000), atol=step)
+
+
+def test_eight_bit_wav_by_another_program(tmp_path):
+    """The one unsigned format, written by the standard library: its silence is 128."""
+    with wave.open(str(tmp_path / "old.wav"), "wb") as file:
+        file.setparams((1, 1, 8000, 0, "NONE", None))
+        file.writeframes(np.rint(tone(8000) * 127 + 128).astype(np.uint8).tobytes())
+    samples = audio.load(tmp_path / "old.wav")
+    assert pitch(samples) == pytest.approx(440, abs=0.5)
+    assert abs(samples.mean()) < 0.005 and level(samples) == pytest.approx(0.354, rel=0.02)
+
+
+def test_aliases_are_filtered_out_and_not_folded_into_speech():
+    samples = audio.load((tone(48_000, hertz=11_000), 48_000))
+    assert level(samples) < 1e-3  # 11 kHz does not fit in 16 kHz, and must not come back as 5 kHz
+
+
+def test_channels_are_averaged(tmp_path):
+    both = np.stack([tone(16_000), np.zeros(8000, np.float32)], axis=1)
+    soundfile.write(tmp_path / "stereo.wav", both, 16_000, subtype="FLOAT")
+    for source in (tmp_path / "stereo.wav", (both, 16_000)):
+        np.testing.assert_allclose(audio.load(source), tone(16_000) / 2, atol=1e-6)
+
+
+@pytest.mark.parametrize("kind", FULL, ids=lambda kind: kind.__name__)
+@pytest.mark.parametrize("channels", [1, 2])
+def test_integer_arrays_are_scaled_by_their_width(kind, channels):
+    values = tone(16_000).astype(np.float64) * FULL[kind] + (128 if kind is np.uint8 else 0)
+    samples = np.rint(values).astype(kind)
+    shaped = samples if channels == 1 else np.stack([samples] * channels, axis=1)
+    step = 0.01 if np.dtype(kind).itemsize == 1 else 1e-4
+    np.testing.assert_allclose(audio.load((shaped, 16_000)), tone(16_000), atol=step)
+
+
+@pytest.mark.parametrize("kind", [np.float16, np.float32, np.float64])
+def test_float_arrays_stay_as_they_are_and_quiet_ones_stay_quiet(kind):
+    samples = audio.load(((tone(16_000) / 100).astype(kind), np.int64(16_000)))
+    assert samples.dtype == np.float32
+    np.testing.assert_allclose(samples, tone(16_000) / 100, atol=1e-5)
+
+
+def test_the_array_given_is_not_changed():
+    given = tone(16_000) * 3
+    before = given.copy()
+    assert np.abs(audio.load((given, 16_000))).max() == pytest.approx(1)
+    np.testing.assert_array_equal(given, before)
+
+
+@pytest.mark.parametrize(
+    ("samples", "what"),
+    [
+        (np.array(["a", "b"]), "<U1"),
+        (np.array([None, 1], dtype=object), "object"),
+        (np.ones(800, np.uint16), "uint16"),
+        (np.ones(800, complex), "complex128"),
+        (np.ones((2, 16_000), np.float32), "(2, 16000)"),
+        (np.ones((4, 4, 4), np.float32), "(4, 4, 4)"),
+        (np.float32(1), "()"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_arrays_that_are_no_audio_are_refused(samples, what):
+    assert what in refused((samples, 16_000))
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_samples_that_are_not_numbers_are_refused(bad, tmp_path):
+    samples = tone(16_000)
+    samples[100] = bad
+    soundfile.write(tmp_path / "bad.wav", samples, 16_000, subtype="FLOAT")
+    assert "NaN" in refused((samples, 16_000))
+    assert "bad.wav" in refused(tmp_path / "bad.wav")
+    assert "NaN" in refused((samples, 44_100))
+
+
+@pytest.mark.parametrize("rate", [0, -16_000, 3_999, 400_000])
+def test_rates_that_no_recorder_has_are_refused(rate):
+    assert f"{rate} Hz" in refused((tone(16_000), rate))
+
+
+def test_what_is_not_there_or_not_audio_is_refused(tmp_path):
+    (tmp_path / "empty.wav").touch()
+    (tmp_path / "text.wav").write_text("Esto no es audio.\n" * 50, encoding="utf-8")
+    (tmp_path / "noise.mp3").write_bytes(np.random.default_rng(17).bytes(5000))
+    soundfile.write(tmp_path / "header.wav", np.empty(0, np.float32), 16_000)
+    assert "no file at" in refused(tmp_path / "missing.wav")
+    assert "no file at" in refused(str(tmp_path / "missing.wav"))
+    assert "the folder" in refused(tmp_path)
+    assert "0 bytes" in refused(tmp_path / "empty.wav")
+    told = refused(tmp_path / "text.wav")
+    assert "text.wav" in told and "Format not recognised" in told and "Invalid data found" in told
+    assert "noise.mp3" in refused(tmp_path / "noise.mp3")
+    assert "no samples in" in refused(tmp_path / "header.wav")
+    assert "0 bytes" in refused(b"")
+    assert "the recording" in refused(b"not a sound")
+    assert "no samples" in refused((np.empty(0, np.int16), 16_000))
+    assert "no samples" in refused((np.empty((0, 2), np.int16), 16_000))
+
+
+def test_a_video_without_sound_is_refused(tmp_path):
+    with av.open(str(tmp_path / "mute.mp4"), "w") as container:
+        stream = container.add_stream("mpeg4", rate=25)
+        stream.width = stream.height = 32
+        container.mux(stream.encode(av.VideoFrame.from_ndarray(np.zeros((32, 32, 3), np.uint8), format="rgb24")))
+        container.mux(stream.encode(None))
+    assert "mute.mp4" in refused(tmp_path / "mute.mp4")
+
+
+def test_a_real_mp3_and_what_is_left_of_it_when_cut(common_voice_es, tmp_path):
+    whole = sorted((common_voice_es / "clips").glob("*.mp3"))[0]
+    samples = audio.load(whole)
+    assert 2 < audio.duration_s(samples) < 15 and not audio.is_silent(samples)
+    np.testing.assert_array_equal(audio.load(whole.read_bytes()), samples)
+    cut = tmp_path / "cut.mp3"
+    cut.write_bytes(whole.read_bytes()[: whole.stat().st_size // 2])
+    half = audio.load(cut)
+    assert 0.4 * len(samples) < len(half) < 0.6 * len(samples)
+    same = len(half) - 2400  # a cut frame at the end sounds different
+    np.testing.assert_allclose(half[:same], samples[:same], atol=1e-3)
+
+
+def test_other_files_cut_in_the_middle_give_what_is_left(tmp_path):
+    noise = np.random.default_rng(17).uniform(-0.5, 0.5, 128_000).astype(np.float32)
+    for name in ("clip.mp3", "clip.wav", "clip.ogg", "clip.flac"):
+        soundfile.write(tmp_path / name, noise, 16_000)
+    encoded(tmp_path / "clip.aac", "aac", 16_000, noise)
+    paths = sorted(tmp_path.iterdir())
+    assert len(paths) == 5
+    for path in paths:
+        path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+        assert 3 < audio.duration_s(audio.load(path)) < 5, path.name
+
+
+@pytest.mark.parametrize("name", CONTAINERS)
+def test_what_only_ffmpeg_opens(name, tmp_path):
+    codec, rate = CONTAINERS[name]
+    path = encoded(tmp_path / name, codec, rate, tone(rate, 1))
+    with pytest.raises(soundfile.LibsndfileError):
+        soundfile.info(path)
+    samples = audio.load(path)
+    assert audio.duration_s(samples) == pytest.approx(1, abs=0.1)  # codecs add a frame of delay
+    assert pitch(samples) == pytest.approx(440, abs=1)
+    assert level(samples) == pytest.approx(0.354, rel=0.05)
+
+
+def test_the_sound_of_a_video_from_a_path_and_from_bytes(tmp_path):
+    path = encoded(tmp_path / "film.mp4", "aac", 44_100, tone(44_100, 1), picture=True)
+    samples = audio.load(path)
+    assert pitch(samples) == pytest.approx(440, abs=1) and audio.duration_s(samples) == pytest.approx(1, abs=0.1)
+    np.testing.assert_array_equal(audio.load(path.read_bytes()), samples)
+
+
+def test_vorbis_that_overshoots_is_scaled_and_not_clipped(tmp_path):
+    loud = np.sign(tone(16_000, hertz=300)).astype(np.float32)
+    soundfile.write(tmp_path / "loud.ogg", loud, 16_000, format="OGG", subtype="VORBIS")
+    raw = soundfile.read(tmp_path / "loud.ogg", dtype="float32")[0]
+    assert np.abs(raw).max() > 1.02, "the case this test is about"
+    np.testing.assert_allclose(audio.load(tmp_path / "loud.ogg"), raw / np.abs(raw).max(), atol=1e-6)
+
+
+def test_very_short_audio_is_audio():
+    assert len(audio.load((tone(16_000, 0.05), 16_000))) == 800
+    assert len(audio.load((tone(8_000, 0.05), 8_000))) == 800
+    assert len(audio.load((np.ones(1, np.int16), 16_000))) == 1
+
+
+def test_forty_minutes_load_whole_or_up_to_a_bound(tmp_path):
+    path = tmp_path / "long.flac"
+    with soundfile.SoundFile(path, "w", 16_000, 1, format="FLAC", subtype="PCM_16") as file:
+        quiet = (np.random.default_rng(17).integers(-2, 3, 16_000 * 60)).astype(np.int16)
+        for _ in range(40):
+            file.write(quiet)
+    whole = audio.load(path)
+    assert audio.duration_s(whole) == 2400
+    tracemalloc.start()
+    start = audio.load(path, max_seconds=30.5)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    np.testing.assert_array_equal(start, whole[: int(30.5 * 16_000)])
+    assert peak < 8 * start.nbytes
+    assert audio.is_silent(whole)
+
+
+def test_ffmpeg_stops_at_the_bound_too(tmp_path):
+    path = encoded(tmp_path / "long.g722", "g722", 16_000, tone(16_000, 120))
+    tracemalloc.start()
+    samples = audio.load(path, max_seconds=2)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert len(samples) == 32_000 and peak < 8 * samples.nbytes
+    assert audio.duration_s(audio.load(path)) == pytest.approx(120, abs=0.1)
+
+
+def test_arrays_stop_at_the_bound_too():
+    assert len(audio.load((tone(44_100, 3), 44_100), max_seconds=1)) == 16_000
+
+
+def test_silence_is_what_no_speech_is_under():
+    assert audio.is_silent(np.zeros(16_000, np.float32))
+    assert audio.is_silent(np.empty(0, np.float32))
+    assert audio.is_silent(tone(16_000, level=0.001))
+    assert not audio.is_silent(tone(16_000, 0.05, level=0.1))
+    word = np.concatenate([np.zeros(160_000, np.float32), tone(16_000, 0.2, level=0.05), np.zeros(160_000, np.float32)])
+    assert not audio.is_silent(word)
+    assert not audio.is_silent(np.concatenate([np.zeros(99_000, np.float32), tone(16_000, 0.2, level=0.05)]))
+
+
+def test_real_speech_is_not_silent(spoken_es):
+    silent = [path.name for path in spoken_es if audio.is_silent(audio.load(path))]
+    assert len(silent) <= 2  # two clips of the corpus are nearly empty
+
+
+def test_flac_for_players_keeps_the_samples():
+    samples = chirp(0.5, 220)
+    data = audio.as_flac(samples)
+    assert data[:4] == b"fLaC" and soundfile.info(io.BytesIO(data)).samplerate == 16_000
+    np.testing.assert_allclose(audio.load(data), samples, atol=1 / 32768)

@@ -1,0 +1,187 @@
+"""batches: everything random is a function of (seed, epoch, id), and nothing is lost or wasted."""
+
+import json
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+from conftest import ROOT
+
+from lengua import mel
+from lengua.batches import ClipDataset, Collator, Draw, LengthBuckets, chance, dev_batches
+from lengua.checkpoints import load_tokenizer
+from lengua.labels import IGNORED, decoder_pair, end_token
+from lengua.store import Row, Split, write_shard
+
+ROWS, BATCH = 203, 8
+LOW, HIGH = 0.3, 1.5
+DRAWS = """
+import json, sys
+from pathlib import Path
+from lengua.batches import LengthBuckets
+from lengua.store import Split
+sampler = LengthBuckets(Split([Path(sys.argv[1])], 80), 8, (0.3, 1.5), 0.08, seed=17)
+for epoch in (0, 1, 5):
+    sampler.set_epoch(epoch)
+    print(json.dumps([[(draw.index, draw.window) for draw in batch] for batch in sampler]))
+"""
+
+
+@pytest.fixture(scope="module")
+def shard(tmp_path_factory):
+    """A shard of clips of 0.5 to 7 s, in no order; their log-mel is blank."""
+    lengths = np.random.default_rng(17).integers(50, 700, ROWS).tolist()
+    rows = [
+        Row(f"clip-{number}", "hola", "es", "a", frames / 100, frames, 1.0, np.zeros((frames, 80), np.uint8))
+        for number, frames in enumerate(lengths)
+    ]
+    path = tmp_path_factory.mktemp("lengths") / "shard-00000.parquet"
+    write_shard(path, rows, [])
+    return path
+
+
+@pytest.fixture
+def split(shard):
+    return Split([shard], 80)
+
+
+def sampler(split, epoch=0, share=0.08, seed=17, longest=3000, margin=(LOW, HIGH)) -> LengthBuckets:
+    drawn = LengthBuckets(split, BATCH, margin, share, seed, longest)
+    drawn.set_epoch(epoch)
+    return drawn
+
+
+def test_chance_depends_on_each_of_its_arguments_and_on_nothing_else():
+    assert chance(17, 0, "clip", "margin") == pytest.approx(0.2951583, abs=1e-7)  # the same in every version
+    others = [(18, 0, "clip", "margin"), (17, 1, "clip", "margin"), (17, 0, "clip2", "margin"), (17, 0, "clip", "order")]
+    assert len({chance(17, 0, "clip", "margin"), *(chance(*other) for other in others)}) == 5
+    many = [chance(17, 0, str(number), "margin") for number in range(4000)]
+    assert 0 <= min(many) < 0.01 and 0.99 < max(many) < 1
+    assert np.histogram(many, 10)[0] == pytest.approx(400, abs=80)
+
+
+def test_another_process_draws_the_same_batches(shard, split):
+    done = subprocess.run(
+        [sys.executable, "-c", DRAWS, shard],
+        env={**os.environ, "PYTHONPATH": str(ROOT), "PYTHONHASHSEED": "4711"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    drawn = [json.loads(line) for line in done.stdout.splitlines()]
+    assert len(drawn) == 3
+    for epoch, batches in zip((0, 1, 5), drawn, strict=True):
+        expected = list(sampler(split, epoch))
+        assert [[Draw(*draw) for draw in batch] for batch in batches] == expected
+        assert list(sampler(split, epoch)) == expected  # nor does it depend on what was drawn before
+
+
+def test_every_row_comes_once_an_epoch_and_no_two_epochs_are_the_same(split):
+    seen = []
+    for epoch in range(4):
+        batches = list(sampler(split, epoch))
+        assert len(batches) == len(sampler(split)) == 26
+        assert sorted(draw.index for batch in batches for draw in batch) == list(range(ROWS))
+        assert sorted(map(len, batches))[1:] == [BATCH] * 25
+        seen.append(batches)
+    assert all(a != b for at, a in enumerate(seen) for b in seen[:at])
+    company = [{frozenset(draw.index for draw in batch) for batch in batches} for batches in seen]
+    assert len(company[0] & company[1]) < 5, "clips keep changing whom they share a batch with"
+    assert list(sampler(split, seed=18)) != seen[0]
+
+
+def test_margins_are_within_their_bounds(split):
+    margins = []
+    for epoch in range(6):
+        for batch in sampler(split, epoch, share=0.0):
+            window, longest = batch[0].window, max(int(split.frames[draw.index]) for draw in batch)
+            assert {draw.window for draw in batch} == {window}
+            assert longest + 100 * LOW <= window <= longest + 100 * HIGH + 7
+            margins.append(window - longest)
+    assert min(margins) < 80 and max(margins) > 130, "they are drawn from all of the range"
+
+
+def test_a_clip_has_another_margin_in_every_epoch(split):
+    alone = [LengthBuckets(split, 1, (LOW, HIGH), 0.0, 17) for _ in range(5)]
+    windows = []
+    for epoch, one in enumerate(alone):
+        one.set_epoch(epoch)
+        windows.append(next(draw.window for (draw,) in one if draw.index == 3))
+    assert len(set(windows)) > 2
+
+
+def test_the_padded_share_is_what_was_asked(split):
+    windows = [batch[0].window for epoch in range(150) for batch in sampler(split, epoch)]
+    assert len(windows) == 150 * 26
+    assert sum(window == 3000 for window in windows) / len(windows) == pytest.approx(0.08, abs=0.012)
+    assert {batch[0].window for batch in sampler(split, share=1.0)} == {3000}
+    assert max(batch[0].window for batch in sampler(split, share=0.0)) < 1000
+
+
+def test_no_window_is_longer_than_the_models(split):
+    windows = [batch[0].window for epoch in range(4) for batch in sampler(split, epoch, longest=400)]
+    assert max(windows) == 400 and min(windows) < 300
+
+
+def test_little_is_wasted_on_padding_shorter_clips_to_the_longest(split):
+    def waste(batches) -> float:
+        frames = [[int(split.frames[draw.index]) for draw in batch] for batch in batches]
+        return sum(max(batch) * len(batch) for batch in frames) / sum(map(sum, frames)) - 1
+
+    naive = [[Draw(index, 0) for index in range(at, min(at + BATCH, ROWS))] for at in range(0, ROWS, BATCH)]
+    assert waste(naive) > 0.5
+    assert all(waste(sampler(split, epoch)) < 0.25 for epoch in range(4))
+    assert waste(dev_batches(split, BATCH, 0.5, 3000)) < 0.05
+
+
+def test_dev_batches_hold_every_row_once_with_one_margin(split):
+    for margin, longest in ((0.5, 3000), (None, 3000), (None, 100)):
+        batches = dev_batches(split, BATCH, margin, longest)
+        assert sorted(draw.index for batch in batches for draw in batch) == list(range(ROWS))
+        if margin is None:
+            assert {draw.window for batch in batches for draw in batch} == {longest}
+    assert dev_batches(split, BATCH, 0.5, 3000) == dev_batches(split, BATCH, 0.5, 3000)
+
+
+def test_a_batch_is_what_the_model_reads(tiny_store, tiny_model):
+    rows, tokenizer = tiny_store.split("train"), load_tokenizer(tiny_model)
+    dataset, collator = ClipDataset(rows), Collator(tokenizer, "es")
+    batch = collator([dataset[Draw(index, 96)] for index in (0, 13, 4)])
+    assert set(batch) == {"input_features", "decoder_input_ids", "labels"}
+    assert batch["input_features"].shape == (3, 80, 96) and batch["input_features"].dtype == torch.float32
+    inputs, labels = batch["decoder_input_ids"], batch["labels"]
+    assert inputs.dtype == labels.dtype == torch.int64 and inputs.shape == labels.shape
+    for index, ids, targets in zip((0, 13, 4), inputs.tolist(), labels.tolist(), strict=True):
+        pair = decoder_pair(tokenizer, rows[index].text, "es")
+        size = len(pair[0])
+        assert (ids[:size], targets[:size]) == pair
+        assert set(ids[size:]) <= {end_token(tokenizer)} and set(targets[size:]) <= {IGNORED}
+        assert targets.count(end_token(tokenizer)) == 1, "one end token in the loss, although it is the padding, too"
+    assert len({len(decoder_pair(tokenizer, rows[index].text, "es")[0]) for index in (0, 13, 4)}) > 1
+
+
+def test_a_clip_is_followed_by_its_own_silence(tiny_store):
+    rows = tiny_store.split("train")
+    floors = set()
+    for index in range(len(rows)):
+        clip, row = ClipDataset(rows)[Draw(index, 200)], rows[index]
+        np.testing.assert_array_equal(clip.features[:, : row.frames], row.log_mel().T)
+        silence = clip.features[:, row.frames :]
+        assert silence.shape[1] > 100 and (silence == np.float32(mel.floor_of(row.peak))).all()
+        floors.add(float(silence[0, 0]))
+    assert len(floors) > 5, "each its own, and never zero"
+    assert 0.0 not in floors
+
+
+def test_the_data_loader_of_torch_takes_all_this(tiny_store, tiny_model):
+    rows = tiny_store.split("train")
+    drawn = LengthBuckets(rows, 4, (0.1, 0.2), 0.5, 17, longest=100)
+    loader = torch.utils.data.DataLoader(
+        ClipDataset(rows), batch_sampler=drawn, collate_fn=Collator(load_tokenizer(tiny_model), "es")
+    )
+    shapes = [tuple(batch["input_features"].shape) for batch in loader]
+    assert sorted(shape[0] for shape in shapes) == [3, 4, 4, 4] and len(loader) == 4
+    assert {shape[2] for shape in shapes} > {100}

@@ -1,0 +1,138 @@
+"""The command line as people type it: exit codes, one message, --json, --help, Ctrl-C."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from lengua import options as opt
+from lengua.cli import COMMANDS, main, parse
+
+
+def lengua(*arguments: str, **environment: str) -> subprocess.CompletedProcess:
+    """Run the real program."""
+    command = [sys.executable, "-m", "lengua", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, env={**os.environ, **environment}, timeout=120)
+
+
+def test_help_names_every_command_and_is_quick():
+    taken = []
+    for _ in range(3):
+        start = time.perf_counter()
+        done = lengua("--help")
+        taken.append(time.perf_counter() - start)
+    assert done.returncode == 0 and all(f"• {name}" in done.stdout for name in COMMANDS)
+    assert min(taken) < 0.5
+
+
+def test_the_contract_of_commands():
+    assert list(COMMANDS) == "demo features train evaluate transcribe publish app doctor".split()
+    kinds = {value for value in vars(opt).values() if isinstance(value, type) and value.__name__.endswith("Options")}
+    assert {command.options for command in COMMANDS.values()} == kinds
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_help_of_every_command_teaches_every_option(name, capsys):
+    with pytest.raises(SystemExit) as stop:
+        parse([name, "--help"])
+    shown = capsys.readouterr().out
+    assert stop.value.code == 0
+    for field in COMMANDS[name].options.__dataclass_fields__:
+        assert re.search(rf"--{field.replace('_', '-')}\b|{field.upper()}|\[?STR|PATH", shown), field
+
+
+def test_defaults_are_those_of_the_options():
+    assert parse(["features"]) == opt.FeatureOptions()
+    assert parse(["train", "stores/mine"]) == opt.TrainOptions("stores/mine")
+    assert parse(["train", "stores/mine", "--no-resume", "--margin-s", "0.2", "1"]).margin_s == (0.2, 1.0)
+
+
+def test_a_missing_file_is_one_message_and_exit_2():
+    done = lengua("transcribe", "missing.wav")
+    assert done.returncode == 2 and done.stdout == ""
+    assert done.stderr == "lengua: expected an audio file; found no file at missing.wav; check the path\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "word"),
+    [
+        (["features", "nowhere:x"], "sample:es"),
+        (["features", "folder:nowhere"], "nowhere"),
+        (["train", "nowhere"], "feature store"),
+        (["evaluate", "nobody", "nowhere"], "feature store"),
+        (["publish", "nobody"], "Hub id"),
+        (["transcribe"], "FILES"),
+        (["transcirbe", "a.wav"], "transcribe"),
+        (["train", "x", "--epochs", "many"], "epochs"),
+    ],
+)
+def test_wrong_requests_exit_with_2_and_no_traceback(arguments, word, tmp_path):
+    done = lengua(*arguments, *(["--out", str(tmp_path / "out")] if arguments[0] == "features" else []))
+    assert done.returncode == 2 and word.lower() in done.stderr.lower() and "Traceback" not in done.stderr
+    assert not (tmp_path / "out").exists()
+
+
+def test_debug_adds_the_traceback(capsys):
+    assert main(["transcribe", "missing.wav", "--debug"]) == 2
+    shown = capsys.readouterr()
+    assert "missing.wav" in shown.err
+    assert main(["train", "nowhere", "--debug"]) == 2
+    assert "Traceback" in capsys.readouterr().err
+
+
+def test_a_failure_of_the_run_exits_with_1(tmp_path, capsys):
+    (tmp_path / "metadata.csv").write_text("file_name,text\nnowhere.wav,hola\n")
+    assert main(["features", f"folder:{tmp_path}", "--language", "es", "--out", str(tmp_path / "store")]) == 1
+    assert "missing file: 1" in capsys.readouterr().err
+
+
+def test_json_is_the_last_line_and_the_result(tiny_folder, tmp_path, capsys):
+    arguments = ["features", tiny_folder, "--language", "es", "--out", str(tmp_path / "store"), "--workers", "1"]
+    assert main([*arguments, "--json"]) == 0
+    result = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert result["built"] and result["splits"]["train"]["utterances"] == 15
+    assert main(arguments) == 0
+    assert "already complete" in capsys.readouterr().out
+
+
+def test_a_log_gets_plain_lines(tiny_folder, tmp_path):
+    done = lengua("features", tiny_folder, "--language", "es", "--out", tmp_path / "store")
+    assert done.returncode == 0 and "features: 24/24 clips" in done.stderr and "\x1b" not in done.stderr + done.stdout
+
+
+def test_ctrl_c_exits_with_130_and_says_how_to_go_on(tiny_store, tiny_model, tmp_path):
+    command = ["train", tiny_store.path, "--out", tmp_path / "run", "--base", tiny_model, "--steps", "100000"]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "lengua", *map(str, command)], stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    deadline = time.monotonic() + 90
+    while not _steps(tmp_path / "run") and time.monotonic() < deadline:
+        time.sleep(0.2)
+    process.send_signal(signal.SIGINT)
+    _, error = process.communicate(timeout=60)
+    assert process.returncode == 130 and "Traceback" not in error
+    assert re.search(r"stopped at step \d+ of 100000, checkpoint saved; the same command goes on", error)
+    assert list((tmp_path / "run/checkpoints").glob("checkpoint-*/trainer_state.json"))
+
+
+def _steps(run: Path) -> bool:
+    history = run / "history.jsonl"
+    return history.is_file() and '"loss"' in history.read_text()
+
+
+@pytest.mark.real
+def test_one_bad_file_does_not_stop_the_others(base_model, spoken_es, tmp_path, capsys):
+    clip, text = next(iter(spoken_es.items()))
+    (tmp_path / "text.wav").write_text("this is not audio")
+    files = [str(tmp_path / "text.wav"), str(clip), str(tmp_path / "missing.wav")]
+    assert main(["transcribe", *files, "--model", str(base_model), "--out", str(tmp_path / "texts")]) == 2
+    shown = capsys.readouterr()
+    assert shown.out.startswith(f"{clip}: ") and len(shown.out.splitlines()) == 1
+    assert len(shown.err.splitlines()) == 2 and "text.wav" in shown.err and "missing.wav" in shown.err
+    assert (tmp_path / "texts" / f"{clip.name}.txt").read_text(encoding="utf-8").strip() in shown.out

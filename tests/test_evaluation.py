@@ -1,0 +1,124 @@
+"""The evaluation stage: rows and records by contract, measured once, joined by id."""
+
+from dataclasses import replace
+
+import pytest
+
+from lengua.errors import LenguaError, RequestError
+from lengua.evaluation import evaluate
+from lengua.files import read_json, read_jsonl
+from lengua.options import EvaluateOptions, TrainOptions
+from lengua.scoring import score
+from lengua.transcription import Transcriber
+
+ROW_KEYS = """model window set utterances hours words wer wer_low wer_high cer substitutions deletions insertions looped
+wrong_language empty seconds rtf ms_per_clip normaliser decoding""".split()
+RECORD_KEYS = "model window set id speaker duration_s extra reference hypothesis counts flags".split()
+
+
+@pytest.fixture(scope="module")
+def run(tiny_store, tiny_model, tmp_path_factory):
+    """A run of two steps with adaptive context."""
+    from lengua.training import train
+
+    out = tmp_path_factory.mktemp("runs") / "tiny"
+    options = TrainOptions(
+        str(tiny_store.path), out, base=str(tiny_model), steps=2, margin_s=(0.0, 0.06), precision="fp32"
+    )
+    return train(options).path
+
+
+@pytest.fixture
+def options(run, tiny_store, tiny_model, tmp_path) -> EvaluateOptions:
+    """The run against the untouched model, by speaker."""
+    return EvaluateOptions(
+        str(run),
+        str(tiny_store.path),
+        against=str(tiny_model),
+        out=tmp_path / "evaluation",
+        by="speaker",
+        resamples=200,
+    )
+
+
+def test_rows_and_records_are_what_the_contract_says(options, tiny_store):
+    rows = evaluate(options).rows
+    results = read_json(options.out / "results.json")
+    assert results["rows"] == rows and results["complete"]
+    assert {"date", "commit", "hardware", "source", "attribution"} <= set(results)
+    names = [(row["model"], row["window"], row["set"]) for row in rows]
+    models = [("base", "padded"), ("fine-tuned", "padded"), ("fine-tuned", "adaptive")]
+    assert names == [(*model, speaker) for model in models for speaker in ("a", "b")]
+    for row in rows:
+        assert set(ROW_KEYS) <= set(row)
+        assert 0 <= row["wer_low"] <= row["wer"] <= row["wer_high"]
+        errors = row["substitutions"] + row["deletions"] + row["insertions"]
+        assert row["wer"] == pytest.approx(errors / row["words"])
+    records = read_jsonl(options.out / "hypotheses.jsonl")
+    assert len(records) == 3 * len(tiny_store.split("test"))
+    assert all(set(RECORD_KEYS) <= set(record) for record in records)
+
+
+def test_records_are_joined_by_id_and_add_up_to_the_rows(options, tiny_store):
+    rows = evaluate(options).rows
+    truth = {row.id: row.text for row in tiny_store.split("test")}
+    records = read_jsonl(options.out / "hypotheses.jsonl")
+    assert all(record["reference"] == truth[record["id"]] for record in records)
+    for row in rows:
+        mine = [r for r in records if all(r[name] == row[name] for name in ("model", "window", "set"))]
+        again = score([r["reference"] for r in mine], [r["hypothesis"] for r in mine])
+        assert (again.wer, again.cer, len(mine)) == (row["wer"], row["cer"], row["utterances"])
+
+
+def test_what_was_measured_is_not_measured_again(options, monkeypatch):
+    decoded = []
+    original = Transcriber.decode
+    monkeypatch.setattr(
+        Transcriber, "decode", lambda self, mels, margin: decoded.append(1) or original(self, mels, margin)
+    )
+    first = evaluate(replace(options, model=options.against, against=None)).rows
+    count = len(decoded)
+    rows = evaluate(options).rows
+    assert [row for row in rows if row["model"] == "base"] == first
+    after = len(decoded)
+    assert after > count and evaluate(options).rows == rows and len(decoded) == after
+
+
+def test_other_clips_or_options_are_measured_anew(options):
+    rows = evaluate(options).rows
+    dev = evaluate(replace(options, split="dev")).rows
+    assert {row["utterances"] for row in dev} != {row["utterances"] for row in rows}
+    whole = evaluate(replace(options, by="all")).rows
+    assert [row["set"] for row in whole] == ["test"] * 3
+
+
+def test_interrupted_it_keeps_the_rows_it_has(options):
+    def stop(progress):
+        if "fine-tuned" in progress.stage:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        evaluate(options, stop)
+    results = read_json(options.out / "results.json")
+    assert not results["complete"] and {row["model"] for row in results["rows"]} == {"base"}
+    assert len(evaluate(options).rows) == 6
+
+
+def test_both_engines_say_the_same(run, tiny_store):
+    mels = [row.log_mel() for row in tiny_store.split("test")]
+    texts = [
+        [one.text for one in Transcriber(str(run), "es", engine).decode(mels)] for engine in ("torch", "ctranslate2")
+    ]
+    assert len(texts[0]) == len(mels) and any(texts[0])
+    assert score(*texts).cer < 0.35  # int8 against float32 on random weights: close, not equal
+
+
+def test_wrong_requests_are_explained(options):
+    with pytest.raises(RequestError, match="Hub id"):
+        evaluate(replace(options, model="nobody"))
+    with pytest.raises(RequestError, match="feature store"):
+        evaluate(replace(options, source="nowhere"))
+    with pytest.raises(RequestError, match="'validation'"):
+        evaluate(replace(options, split="validation"))
+    with pytest.raises(LenguaError, match="languages"):
+        evaluate(replace(options, language="klingon"))

@@ -1,0 +1,138 @@
+"""mel: what transformers' WhisperFeatureExtractor gives, without its padding, in a byte a value."""
+
+import numpy as np
+import pytest
+from conftest import chirp
+
+from lengua import audio, mel
+
+LENGTHS = [1, 50, 160, 161, 799, 48_000, 479_840, 479_999, 480_000]
+STATED = 1e-4
+"""Largest difference to WhisperFeatureExtractor in log-mel units; measured: 2.7e-5."""
+STATED_CODED = 0.004
+"""The same after the one-byte codec: half a step of 2 / 255."""
+
+
+@pytest.fixture(scope="module")
+def extractor():
+    """Return a function: samples -> transformers' log-mel, shape (n_mels, 3000)."""
+    from transformers import WhisperFeatureExtractor
+
+    extractors = {n_mels: WhisperFeatureExtractor(feature_size=n_mels) for n_mels in (80, 128)}
+
+    def extract(samples: np.ndarray, n_mels: int = 80) -> np.ndarray:
+        return extractors[n_mels](samples, sampling_rate=16_000, return_tensors="np").input_features[0]
+
+    return extract
+
+
+def noise(samples: int) -> np.ndarray:
+    return (np.random.default_rng(17).standard_normal(samples) * 0.1).astype(np.float32)
+
+
+def agrees(samples: np.ndarray, extract, n_mels: int = 80) -> np.ndarray:
+    """Assert that a clip refilled to 30 s is what transformers gives, directly and through the codec."""
+    expected = extract(samples, n_mels)
+    log = mel.log_mel(samples, n_mels)
+    assert log.dtype == np.float32 and log.shape[1] == n_mels
+    np.testing.assert_allclose(mel.fill(log, 3000), expected, atol=STATED, rtol=0)
+    peak, coded = mel.encode(log)
+    np.testing.assert_allclose(mel.fill(mel.decode(peak, coded), 3000, peak), expected, atol=STATED_CODED, rtol=0)
+    return log
+
+
+@pytest.mark.parametrize("length", LENGTHS)
+@pytest.mark.parametrize("level", [1.0, 1e-3])
+def test_every_length_agrees_with_transformers(length, level, extractor):
+    log = agrees(noise(length) * np.float32(level), extractor)
+    assert len(log) == min(-(-length // 160) + 2, 3000)
+
+
+@pytest.mark.parametrize("level", [1.0, 1e-3, 8.0], ids=["as it is", "quiet", "loud"])
+def test_real_speech_agrees_with_transformers(level, spoken_es, extractor):
+    for path in list(spoken_es)[:4]:
+        samples = audio.load(path)
+        agrees(np.clip(samples * np.float32(level), -1, 1), extractor)
+
+
+def test_large_v3_has_128_bins(extractor):
+    agrees(chirp(1.5, 200), extractor, n_mels=128)
+
+
+def test_audio_over_30_seconds_is_cut_as_transformers_cuts_it(extractor):
+    samples = noise(500_000)
+    np.testing.assert_array_equal(mel.log_mel(samples), mel.log_mel(samples[:480_000]))
+    agrees(samples[:480_000], extractor)
+
+
+@pytest.mark.parametrize("n_mels", [80, 128])
+def test_filters_are_slaneys(n_mels):
+    from transformers.audio_utils import mel_filter_bank
+
+    expected = mel_filter_bank(201, n_mels, 0.0, 8000.0, 16_000, norm="slaney", mel_scale="slaney")
+    assert mel.mel_filters(n_mels).shape == (201, n_mels)
+    np.testing.assert_allclose(mel.mel_filters(n_mels), expected, atol=1e-8, rtol=0)
+
+
+def test_no_frame_that_hears_the_clip_is_left_out(extractor):
+    """Behind the frames that are kept, transformers has the floor and nothing else; and not one frame more is kept."""
+    for length in (1, 160, 200, 201, 48_000, 48_100):
+        samples = np.full(length, 0.5, np.float32)
+        samples[-1] = -0.9  # something to hear at the very end
+        expected, log = extractor(samples), mel.log_mel(samples)
+        floor = mel.floor_of(log.max())
+        np.testing.assert_allclose(expected[:, len(log) :], floor, atol=STATED)
+        assert expected[:, : len(log) - 2].max(axis=0).min() > floor
+
+
+def test_silence_behind_a_clip_is_its_own_floor_exactly():
+    log = mel.log_mel(chirp(0.5, 200))
+    peak, _ = mel.encode(log)
+    floor = np.float32(mel.floor_of(peak))
+    assert peak == log.max() and floor == np.float32(peak - 2)
+    assert (mel.fill(log, 400)[:, len(log) :] == floor).all()
+    assert (mel.decode(peak, np.zeros((3, 80), np.uint8)) == floor).all()
+    assert mel.decode(peak, np.full((1, 80), 255, np.uint8)).max() == pytest.approx(peak, abs=1e-6)
+
+
+def test_digital_silence_is_the_lowest_value_and_survives_the_codec(extractor):
+    log = agrees(np.zeros(16_000, np.float32), extractor)
+    assert (log == mel.LOWEST).all()
+    peak, coded = mel.encode(log)
+    assert peak == mel.LOWEST == mel.floor_of(peak)
+    assert (mel.decode(peak, coded) == mel.LOWEST).all()
+
+
+def test_a_quiet_clip_has_its_floor_at_minus_one_and_a_half():
+    """A peak under 0.5 would put the floor under digital zero, which no audio reaches."""
+    log = mel.log_mel(chirp(0.5, 200) * np.float32(3e-5))
+    assert log.max() < 0.5 and mel.floor_of(log.max()) == -1.5 and log.min() >= -1.5
+
+
+def test_zeros_of_the_log_mel_are_noise_and_not_silence(extractor):
+    """The trap: what padding the features with zeros would give is far from what the model was trained on."""
+    samples = chirp(0.5, 200)
+    log, expected = mel.log_mel(samples), extractor(samples)
+    wrong = np.zeros_like(expected)
+    wrong[:, : len(log)] = log.T
+    assert np.abs(wrong - expected).mean() > 0.3
+    assert np.abs(mel.fill(log, 3000) - expected).max() <= STATED
+
+
+def test_filling_cuts_what_is_too_long_and_keeps_the_floor_of_the_whole_clip():
+    log = mel.log_mel(np.concatenate([np.zeros(8000, np.float32), chirp(0.5, 200)]))
+    np.testing.assert_array_equal(mel.fill(log, 20), log[:20].T)
+    window = mel.fill(log[:20], 60, peak=float(log.max()))
+    assert (window[:, 20:] == np.float32(mel.floor_of(log.max()))).all()
+
+
+@pytest.mark.parametrize("level", [1.0, 1e-2, 1e-4])
+def test_the_codec_is_wrong_by_half_a_step_at_most(level):
+    log = mel.log_mel(noise(16_000) * np.float32(level))
+    peak, coded = mel.encode(log)
+    assert coded.dtype == np.uint8 and coded.shape == log.shape
+    half_a_step = (peak - mel.floor_of(peak)) / 510
+    assert 0 < half_a_step < STATED_CODED
+    assert np.abs(mel.decode(peak, coded) - log).max() <= half_a_step + 1e-6
+    again = mel.encode(mel.decode(peak, coded))[1]
+    np.testing.assert_array_equal(again, coded)

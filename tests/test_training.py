@@ -1,0 +1,245 @@
+"""The training stage, with a Whisper of 45,000 parameters: seconds for what takes a real one an evening."""
+
+import os
+import signal
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from transformers import WhisperForConditionalGeneration, WhisperProcessor
+
+from lengua.checkpoints import load_tokenizer, read_note
+from lengua.errors import RequestError
+from lengua.files import read_json, read_jsonl
+from lengua.labels import IGNORED, words_of
+from lengua.options import TrainOptions
+from lengua.training import hardware, train
+from lengua.training.trainer import build_trainer, token_loss, total_steps, training_arguments
+
+
+@pytest.fixture
+def options(tiny_store, tiny_model, tmp_path) -> TrainOptions:
+    """Six steps of four clips, two evaluations."""
+    return TrainOptions(
+        str(tiny_store.path),
+        tmp_path / "run",
+        base=str(tiny_model),
+        steps=6,
+        batch_size=4,
+        evaluations=2,
+        learning_rate=1e-3,
+        margin_s=(0.0, 0.1),
+        precision="fp32",
+        device="cpu",
+    )
+
+
+@pytest.fixture
+def trainer(options, tiny_store, tiny_model):
+    """The trainer of these options, as the stage builds it."""
+    from lengua.model import load_model
+
+    resolved = replace(options, language="es")
+    return build_trainer(load_model(tiny_model, "es"), tiny_model, tiny_store, resolved, lambda progress: None)
+
+
+def losses(run) -> dict[int, float]:
+    """Return {step: loss} of a run's history."""
+    return {record["step"]: record["loss"] for record in read_jsonl(run / "history.jsonl") if "loss" in record}
+
+
+def test_a_run_leaves_a_plain_whisper_and_its_record(options):
+    seen = []
+    result = train(options, seen.append)
+    assert result.steps == 6 and result.dev_wer > 0 and result.model == options.out / "model"
+    assert sorted(path.name for path in options.out.iterdir()) == ["history.jsonl", "model", "run.json"]
+    run = read_json(options.out / "run.json")
+    assert run["finished"] and run["options"]["language"] == "es" and run["options"]["seed"] == 17
+    assert {"versions", "commit", "hardware", "base_weights", "seconds"} <= set(run)
+    history = read_jsonl(options.out / "history.jsonl")
+    assert [record["step"] for record in history if "dev_wer" in record] == [3, 6]
+    assert [progress.done for progress in seen if progress.stage == "training"][-1] == 6
+    model = WhisperForConditionalGeneration.from_pretrained(result.model)
+    assert model.config.use_cache and model.config.architectures == ["WhisperForConditionalGeneration"]
+    assert model.generation_config.language == "es" and model.generation_config.forced_decoder_ids is None
+    assert WhisperProcessor.from_pretrained(result.model).tokenizer.pad_token == "<|endoftext|>"
+    note = read_note(result.model)
+    assert (note.window, note.margin_s, note.language) == ("adaptive", (0.0, 0.1), "es")
+
+
+def test_the_best_checkpoint_on_dev_is_kept_and_not_the_last(options, monkeypatch):
+    from lengua.training.trainer import AdaptiveTrainer
+
+    kept = {}
+    for name, measures in (("first", [0.4, 0.9]), ("last", [0.9, 0.4])):
+        measured = iter(measures)
+        monkeypatch.setattr(
+            AdaptiveTrainer, "_measure", lambda self, prediction, measured=measured: {"wer": next(measured)}
+        )
+        result = train(replace(options, out=options.out / name))
+        assert result.dev_wer == 0.4
+        kept[name] = WhisperForConditionalGeneration.from_pretrained(result.model).proj_out.weight
+    assert not torch.equal(kept["first"], kept["last"])  # step 3 on the one side, step 6 on the other
+
+
+def test_training_moves_the_loss(options, trainer):
+    result = train(replace(options, steps=60, evaluations=1))
+    history = list(losses(result.path).values())
+    assert history[-1] < 0.8 * history[0]
+
+
+def test_interrupted_it_saves_and_goes_on_to_the_same_losses(options):
+    options = replace(options, steps=15, evaluations=3)
+    train(options)
+    cut = replace(options, out=options.out.parent / "cut")
+
+    def interrupt(progress):
+        if progress.stage == "training" and progress.done == 7 and not progress.note.startswith("dev"):
+            os.kill(os.getpid(), signal.SIGINT)
+
+    with pytest.raises(KeyboardInterrupt, match=r"step [78] of 15"):
+        train(cut, interrupt)
+    assert not (cut.out / "model").exists() and list((cut.out / "checkpoints").glob("checkpoint-[78]"))
+    train(cut)
+    whole, resumed = losses(options.out), losses(cut.out)
+    assert set(resumed) == set(whole) == {5, 10, 15}
+    np.testing.assert_allclose([resumed[s] for s in (5, 15)], [whole[s] for s in (5, 15)], rtol=1e-4)
+
+
+def test_a_finished_run_is_not_trained_again(options):
+    first = train(options)
+    before = (options.out / "model/model.safetensors").stat().st_mtime_ns
+    assert train(options) == first
+    assert (options.out / "model/model.safetensors").stat().st_mtime_ns == before
+
+
+def test_other_options_in_the_same_folder_are_named(options):
+    train(options)
+    with pytest.raises(RequestError, match=r"learning_rate was 0\.001, is 0\.5"):
+        train(replace(options, learning_rate=0.5))
+    assert train(replace(options, learning_rate=5e-4, resume=False)).steps == 6
+
+
+def test_a_folder_of_other_things_is_refused_and_left_alone(options):
+    options.out.mkdir()
+    (options.out / "thesis.docx").write_text("mine")
+    with pytest.raises(RequestError, match="other things"):
+        train(options)
+    assert [path.name for path in options.out.iterdir()] == ["thesis.docx"]
+
+
+def test_a_source_is_built_into_the_run_first(options, tiny_folder):
+    result = train(replace(options, source=tiny_folder, language="spanish", steps=2))
+    assert (result.path / "store/manifest.json").is_file() and result.steps == 2
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"margin_s": (1.5, 0.3)}, "LOW <= HIGH"),
+        ({"language": "klingon"}, "languages"),
+        ({"source": "nowhere"}, "feature store"),
+        ({"base": "nobody"}, "Hub id"),
+    ],
+)
+def test_wrong_requests_are_explained(options, change, message):
+    with pytest.raises(RequestError, match=message):
+        train(replace(options, **change))
+
+
+def test_trap_3_dev_wer_comes_from_free_running_generation(trainer, tiny_model):
+    tokenizer = load_tokenizer(tiny_model)
+    metrics = trainer.evaluate()
+    heard = []
+    for batch in trainer.get_eval_dataloader():
+        tokens = trainer.model.generate(batch["input_features"], max_new_tokens=24, num_beams=1)
+        heard += [words_of(tokenizer, ids) for ids in tokens.tolist()]
+    from lengua.scoring import score
+
+    references = [
+        words_of(tokenizer, ids) for batch in trainer.get_eval_dataloader() for ids in batch["labels"].tolist()
+    ]
+    assert sorted(references) == sorted(trainer.dev_split.column("text"))
+    assert metrics["eval_wer"] == pytest.approx(score(references, heard).wer, abs=0.5)
+    assert metrics["eval_wer"] > 0.5  # an untrained model cannot be good; teacher forcing would flatter it
+
+
+def test_trap_7_the_loss_does_not_grow_with_accumulation(options):
+    whole = replace(options, steps=1, evaluations=1, batch_size=8, window="padded", out=options.out / "whole")
+    halves = replace(whole, batch_size=4, accumulation=2, out=options.out / "halves")
+    runs = {}
+    for name, run in (("whole", whole), ("halves", halves)):
+        train(run)
+        runs[name] = next(r for r in read_jsonl(run.out / "history.jsonl") if "train_loss" in r)["train_loss"]
+    assert runs["halves"] == pytest.approx(runs["whole"], rel=0.25)  # other clips, the same size; twice would be 2.0
+
+
+def test_trap_7_token_loss_is_the_mean_over_all_tokens_of_the_accumulated_batch():
+    logits, labels = torch.randn(4, 6, 11), torch.randint(0, 11, (4, 6))
+    labels[0, :5] = IGNORED  # batches with unlike numbers of tokens, where a mean of means goes wrong
+    alone = token_loss({"logits": logits}, labels)
+    count = labels.ne(IGNORED).sum()
+    parts = [token_loss({"logits": logits[part]}, labels[part], count) for part in (slice(0, 1), slice(1, 4))]
+    assert sum(parts) == pytest.approx(float(alone), rel=1e-5)
+    expected = torch.nn.functional.cross_entropy(logits.view(-1, 11), labels.view(-1), ignore_index=IGNORED)
+    assert float(alone) == pytest.approx(float(expected), rel=1e-5)
+
+
+def test_trap_8_every_clip_is_seen_once_an_epoch_in_buckets_of_like_length(trainer):
+    loader = trainer.get_train_dataloader()
+    loader.set_epoch(0)
+    first = [tuple(batch["input_features"].shape) for batch in loader]
+    loader.set_epoch(1)
+    second = [tuple(batch["input_features"].shape) for batch in loader]
+    assert sum(shape[0] for shape in first) == sum(shape[0] for shape in second) == len(trainer.train_split)
+    assert first != second and max(shape[2] for shape in first) <= 100
+
+
+def test_trap_12_precision_by_hardware(options):
+    assert hardware.pick_precision("fp32", "cpu") == "fp32"
+    assert hardware.pick_precision("auto", "cpu") == ("bf16" if hardware.cpu_has_bfloat16() else "fp32")
+    arguments = training_arguments(replace(options, precision="bf16"), clips=10)
+    assert arguments.bf16 and not arguments.fp16
+    if not torch.cuda.is_available():
+        with pytest.raises(RequestError, match="GPU"):
+            hardware.pick_device("cuda")
+
+
+@pytest.mark.parametrize(
+    ("epochs", "batch", "accumulation", "steps"), [(1, 8, 1, 2), (2.0, 8, 1, 4), (1, 4, 2, 2), (0.1, 8, 1, 1)]
+)
+def test_steps_follow_from_epochs(options, epochs, batch, accumulation, steps):
+    asked = replace(options, steps=None, epochs=epochs, batch_size=batch, accumulation=accumulation)
+    assert total_steps(asked, clips=15) == steps
+
+
+@pytest.mark.real
+def test_dev_wer_in_training_agrees_with_the_transcriber(base_model, spoken_es, tmp_path):
+    """The one other decode path that is allowed, held against Transcriber on real speech."""
+    from lengua import features
+    from lengua.model import load_model
+    from lengua.options import FeatureOptions
+    from lengua.store import open_store
+    from lengua.transcription import Transcriber
+
+    lines = ["file_name,text,split"]
+    for number, (path, text) in enumerate(list(spoken_es.items())[:8]):
+        lines.append(f'{path.name},"{text}",{"dev" if number < 6 else "train"}')
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+    (tmp_path / "metadata.csv").write_text("\n".join(lines), encoding="utf-8")
+    built = features.build(
+        FeatureOptions(f"folder:{tmp_path}", tmp_path / "store", language="es", splits=("train", "dev"))
+    )
+    store = open_store(built.path)
+    options = TrainOptions(
+        str(store.path), tmp_path / "run", window="padded", language="es", precision="fp32", batch_size=6, device="cpu"
+    )
+    trainer = build_trainer(load_model(base_model, "es"), base_model, store, options, lambda progress: None)
+    in_training = trainer.evaluate()["eval_wer"]
+    dev = store.split("dev")
+    decoded = Transcriber(str(base_model), "es", engine="torch").decode([row.log_mel() for row in dev], None)
+    from lengua.scoring import wer
+
+    assert in_training == pytest.approx(wer([row.text for row in dev], [one.text for one in decoded]), abs=0.02)
+    assert in_training < 0.8

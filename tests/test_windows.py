@@ -1,0 +1,46 @@
+"""windows: how much the encoder is given, and with whom."""
+
+import numpy as np
+import pytest
+
+from lengua.mel import WINDOW_FRAMES
+from lengua.windows import FRAME_MULTIPLE, like_lengths, window_of
+
+
+@pytest.mark.parametrize("margin_s", [0.0, 0.3, 0.5, 1.5, 40.0])
+def test_a_window_holds_the_clip_and_its_margin_and_little_more(margin_s):
+    for frames in (3, 4, 8, 99, 100, 1234, 2999, 3000):
+        window, needed = window_of(frames, margin_s), frames + round(100 * margin_s)
+        assert window % 2 == 0 and window <= WINDOW_FRAMES
+        if needed <= WINDOW_FRAMES:
+            assert needed <= window < needed + FRAME_MULTIPLE
+        else:
+            assert window == WINDOW_FRAMES
+
+
+def test_without_a_margin_the_window_is_the_models_own():
+    assert window_of(50, None) == 3000 and window_of(50, None, longest=100) == 100
+    assert window_of(99, 0.5, longest=100) == 100 and window_of(500, 0.5, longest=100) == 100
+
+
+@pytest.mark.parametrize("margin_s", [None, 0.5])
+@pytest.mark.parametrize("batch_size", [1, 3, 8, 100])
+def test_clips_of_like_length_are_decoded_together_each_once(margin_s, batch_size):
+    frames = np.random.default_rng(17).integers(3, 3000, 50).tolist()
+    batches = list(like_lengths(frames, batch_size, margin_s))
+    order = [index for batch, _ in batches for index in batch]
+    assert sorted(order) == list(range(50))
+    assert [frames[index] for index in order] == sorted(frames, reverse=True)  # the longest first: memory fails early
+    assert [len(batch) for batch, _ in batches] == [batch_size] * (50 // batch_size) + [50 % batch_size] * (
+        50 % batch_size > 0
+    )
+    for batch, window in batches:
+        assert window == window_of(max(frames[index] for index in batch), margin_s)
+
+
+def test_clips_of_equal_length_keep_their_order():
+    assert list(like_lengths([7, 9, 7, 9], 3, 0.0)) == [([1, 3, 0], 16), ([2], 8)]
+
+
+def test_no_clips_are_no_batches():
+    assert list(like_lengths([], 8, 0.5)) == []
