@@ -4,10 +4,11 @@ GRADIO_SERVER_NAME and GRADIO_SERVER_PORT (or PORT) say where to listen; LENGUA_
 """
 
 import os
+import sys
 
-from lengua.app import launch
-from lengua.options import AppOptions
+from lengua.cli import main
 
 if __name__ == "__main__":
-    port = os.environ.get("GRADIO_SERVER_PORT") or os.environ.get("PORT") or AppOptions.port
-    launch(AppOptions(host=os.environ.get("GRADIO_SERVER_NAME", AppOptions.host), port=int(port)))
+    host = os.environ.get("GRADIO_SERVER_NAME", "127.0.0.1")
+    port = os.environ.get("GRADIO_SERVER_PORT") or os.environ.get("PORT") or "7860"
+    sys.exit(main(["app", "--host", host, "--port", port]))

@@ -21,6 +21,7 @@ from lengua.transcription import Transcriber
 
 SOURCE = "sample:es"
 HEARD = 3
+EVALUATIONS = 4
 
 
 @dataclass(frozen=True)
@@ -58,7 +59,7 @@ def run(options: DemoOptions, watch: Watch = unwatched) -> DemoResult:
         if not (options.out / "model").is_dir():
             evaluate(evaluation, watch)
     with clock.time("training"):
-        train(TrainOptions(str(store), options.out, epochs=options.epochs), watch)
+        train(TrainOptions(str(store), options.out, epochs=options.epochs, evaluations=EVALUATIONS), watch)
     with clock.time("evaluation"):
         rows = evaluate(replace(evaluation, model=str(options.out), against=BASE_MODEL), watch).rows
     with clock.time("export"):

@@ -76,6 +76,7 @@ def load_model(folder: Path, language: str | None = None) -> AdaptiveWhisper:
         raise RequestError("a Whisper model", f"model_type {config.get('model_type')!r} in {folder}", "name a Whisper")
     quieten()
     model = AdaptiveWhisper.from_pretrained(folder, dtype=torch.float32)
+    model.model.encoder.embed_positions.requires_grad_(False)  # sinusoids; from_pretrained forgets that they are fixed
     force_language(model, language)
     return model
 

@@ -1,6 +1,7 @@
 """What the tests share: a tiny real Whisper, a small folder of clips, its store; real weights and real clips."""
 
 import csv
+import os
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +9,9 @@ import pytest
 import soundfile
 
 from lengua.errors import LenguaError
+
+# Threads that spin while they wait make torch a hundred times slower where two cores have other work, too.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 ROOT = Path(__file__).parent.parent
 COMMON_VOICE = ROOT.parent / "shared/data/common_voice/cv-corpus-6.1-2020-12-11"

@@ -186,5 +186,7 @@ def test_the_program_at_the_root_is_thin_and_listens_where_the_environment_says(
     monkeypatch.setenv("GRADIO_SERVER_NAME", "0.0.0.0")
     monkeypatch.setenv("PORT", "1234")
     monkeypatch.delenv("GRADIO_SERVER_PORT", raising=False)
-    runpy.run_path(str(ROOT / "app.py"), run_name="__main__")
+    with pytest.raises(SystemExit) as left:
+        runpy.run_path(str(ROOT / "app.py"), run_name="__main__")
+    assert left.value.code == 0
     assert asked == [AppOptions(host="0.0.0.0", port=1234)]

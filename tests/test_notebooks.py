@@ -164,6 +164,6 @@ def test_train_runs_from_top_to_bottom(run, tiny_folder, tiny_model, tmp_path):
     assert "| said | before | after |" in text
     assert re.search(r"\| fine-tuned \| adaptive \|", text)
     images = [output for cell in code_cells(done) for output in cell.outputs if "image/png" in output.get("data", {})]
-    assert len(images) == 2
+    assert len(images) == 3
     out = tmp_path / "runs/notebook"
     assert (out / "model/config.json").is_file() and (out / "evaluation/results.json").is_file()
