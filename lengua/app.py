@@ -19,10 +19,8 @@ import numpy as np
 
 from lengua import audio
 from lengua.errors import RequestError
-from lengua.files import read_json
 from lengua.mel import FRAMES_PER_SECOND, LOWEST
 from lengua.options import AppOptions
-from lengua.store import MANIFEST
 from lengua.transcription import Transcriber, Transcript
 
 MAX_SECONDS = 15 * 60
@@ -210,18 +208,9 @@ def footer(transcriber: Transcriber) -> str:
     place = next((spanish for start, spanish in PLACES.items() if transcriber.origin.startswith(start)), "")
     trained = f", afinado desde {transcriber.note.base}" if transcriber.note.language else ""
     lines = [f"Modelo {name}{trained}, {place}. Motor {transcriber.engine.name}."]
-    if voices := attribution(transcriber.folder):
+    if voices := transcriber.note.attribution:
         lines.append(f"Voces con las que aprendió: {voices}.")
     return "".join(f"<p>{html.escape(line)}</p>" for line in lines)
-
-
-def attribution(folder: Path) -> str:
-    """Return whom to name for the speech a model was trained on, as its run's store says; nothing where unknown."""
-    try:
-        store = read_json(Path(folder).parent / "run.json")["options"]["source"]
-        return read_json(Path(store) / MANIFEST)["attribution"]
-    except (OSError, ValueError, KeyError):
-        return ""
 
 
 def _spanish(seconds: float) -> str:

@@ -107,7 +107,7 @@ def _decode_by_av(source: Path | bytes, name: str, max_seconds: float, refusal: 
         with av.open(io.BytesIO(source) if isinstance(source, bytes) else str(source)) as container:
             rate = container.streams.audio[0].rate
             blocks = list(_blocks(container, int(max_seconds * rate)))
-    except (av.FFmpegError, IndexError, ValueError, UnicodeDecodeError) as error:
+    except (av.FFmpegError, IndexError, ValueError, AttributeError) as error:  # no stream, or none with a known codec
         found = f"{name}, which neither libsndfile ({_reason(refusal)}) nor FFmpeg ({_reason(error)}) can read"
         raise RequestError("audio (WAV, MP3, FLAC, Ogg, M4A, WebM, ...)", found, "check that it plays") from error
     return (np.concatenate(blocks) if blocks else np.empty((0, 1), np.float32)), rate

@@ -37,6 +37,8 @@ class ModelNote:
     window: str = "padded"
     """adaptive: trained on speech and a margin. padded: good only with 30 s, as every untouched Whisper is."""
     margin_s: tuple[float, float] = (0.0, 0.0)
+    attribution: str = ""
+    """Whom to name for the speech it learned from."""
 
     @property
     def decode_margin_s(self) -> float | None:

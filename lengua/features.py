@@ -9,6 +9,7 @@ interrupted does not do finished shards again.
 import multiprocessing
 import os
 import signal
+import threading
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
@@ -31,6 +32,7 @@ from lengua.store import (
     ShardSummary,
     Store,
     is_store,
+    missing_shards,
     open_store,
     read_shard_summary,
     shard_path,
@@ -181,10 +183,17 @@ def _claim(out: Path, plan: dict) -> bool:
     """
     if is_store(out):
         manifest = read_json(out / MANIFEST)
+        if not isinstance(manifest, dict) or "splits" not in manifest:
+            raise RequestError("a new or empty folder", f"another {MANIFEST} in {out}", "name another --out")
         _same(out, {**manifest, "splits": list(manifest["splits"])}, plan)
-        return True
-    if (out / PLAN).is_file():
+        if not missing_shards(out, manifest):
+            return True
+        write_json(out / PLAN, plan)
+        (out / MANIFEST).unlink()
+    elif (out / PLAN).is_file():
         _same(out, read_json(out / PLAN), plan)
+        for half_written in out.glob("*/.shard-*"):  # by a process that was killed
+            half_written.unlink()
     elif out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise RequestError("a new or empty folder", f"{out} with other things in it", "name another --out")
     write_json(out / PLAN, plan)
@@ -216,16 +225,19 @@ def write_task(task: Task, options: FeatureOptions) -> int:
 
 
 def _work(tasks: list[Task], options: FeatureOptions, watch: Watch) -> None:
-    """Make every shard that is not there yet, a few at a time over worker processes."""
+    """Make every shard that is not there yet: here where one process is enough, else a few at a time over several."""
     total = sum(len(task.items) for task in tasks)
     waiting = [task for task in tasks if not task.path.is_file()]
     done = total - sum(len(task.items) for task in waiting)
-    watch(Progress("features", done, total))
     workers = min(options.workers or os.cpu_count() or 1, len(waiting))
-    if not waiting:
+    watch(Progress("features", done, total))
+    if workers <= 1:
+        for task in waiting:
+            done += write_task(task, options)
+            watch(Progress("features", done, total))
         return
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(workers, mp_context=context, initializer=_ignore_interrupts) as pool:
+    with ProcessPoolExecutor(workers, mp_context=context, initializer=_follow_the_parent) as pool:
         running: set[Future] = set()
         try:
             while waiting or running:
@@ -239,9 +251,15 @@ def _work(tasks: list[Task], options: FeatureOptions, watch: Watch) -> None:
             raise
 
 
-def _ignore_interrupts() -> None:
-    """Leave Ctrl-C to the parent, so that a shard under way is finished and kept."""
+def _follow_the_parent() -> None:
+    """Leave Ctrl-C to the parent, so that a shard under way is finished and kept; end when the parent was killed."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with_the_parent, daemon=True).start()
+
+
+def _end_with_the_parent() -> None:
+    multiprocessing.parent_process().join()
+    os._exit(1)
 
 
 def _counts(summaries: dict[str, list[ShardSummary]], options: FeatureOptions) -> dict:

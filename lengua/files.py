@@ -8,6 +8,8 @@ from hashlib import file_digest
 from pathlib import Path
 from typing import Any
 
+from lengua.errors import RequestError
+
 
 class replacing:
     """Context manager: a fresh folder beside `out` that takes its place when the block ends without an error.
@@ -59,8 +61,15 @@ def write_jsonl(path: Path, records: list[dict]) -> None:
 
 
 def read_json(path: Path) -> Any:
-    """Return the value of a JSON file."""
-    return json.loads(Path(path).read_text(encoding="utf-8"))
+    """Return the value of a JSON file.
+
+    Raises:
+        RequestError: it is cut off, or no JSON at all.
+    """
+    try:
+        return json.loads(Path(path).read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise RequestError(f"JSON in {path}", str(error), "copy or make it again") from error
 
 
 def read_jsonl(path: Path) -> list[dict]:

@@ -22,7 +22,7 @@ from lengua.errors import RequestError
 from lengua.files import read_json, write_bytes, write_json
 from lengua.sources import Dropped
 
-FORMAT_VERSION = 1
+FORMAT, FORMAT_VERSION = "lengua-feature-store", 1
 MANIFEST = "manifest.json"
 ROWS_PER_GROUP = 32
 """Rows that one random read brings into memory: about 1 MB."""
@@ -108,7 +108,7 @@ def shard_path(store: Path, split: str, index: int) -> Path:
 
 def write_manifest(store: Path, manifest: dict) -> None:
     """Write the manifest; with it the store is complete."""
-    write_json(store / MANIFEST, {"format": "lengua-feature-store", "version": FORMAT_VERSION, **manifest})
+    write_json(store / MANIFEST, {"format": FORMAT, "version": FORMAT_VERSION, **manifest})
 
 
 def is_store(path: Path) -> bool:
@@ -116,12 +116,18 @@ def is_store(path: Path) -> bool:
     return (Path(path) / MANIFEST).is_file()
 
 
+def missing_shards(store: Path, manifest: dict) -> list[Path]:
+    """Return the shards that a manifest counts and that are not there."""
+    counted = ((split, index) for split, count in manifest["splits"].items() for index in range(count["shards"]))
+    return [path for split, index in counted if not (path := shard_path(store, split, index)).is_file()]
+
+
 class Split(Sequence[Row]):
     """The rows of one split, read from disk when they are asked for. Light columns are in memory."""
 
     def __init__(self, shards: list[Path], n_mels: int):
         self.shards, self.n_mels = shards, n_mels
-        tables = [pq.read_table(shard, columns=LIGHT) for shard in shards] or [SCHEMA.empty_table().select(LIGHT)]
+        tables = [_light(shard) for shard in shards] or [SCHEMA.empty_table().select(LIGHT)]
         self._light = pa.concat_tables([table.replace_schema_metadata() for table in tables])
         self._starts = np.cumsum([0, *(table.num_rows for table in tables)])
         self._groups = lru_cache(maxsize=64)(self._read_group)
@@ -165,6 +171,14 @@ class Split(Sequence[Row]):
         self._groups = lru_cache(maxsize=64)(self._read_group)
 
 
+def _light(shard: Path) -> pa.Table:
+    """Return the light columns of a shard."""
+    try:
+        return pq.read_table(shard, columns=LIGHT)
+    except pa.ArrowInvalid as error:
+        raise RequestError("a whole shard", f"{shard} cut off or changed", "copy it again or build it again") from error
+
+
 class Store:
     """A complete feature store. `store.split("train")` gives its rows."""
 
@@ -206,14 +220,12 @@ def open_store(path: Path, n_mels: int | None = None) -> Store:
         found = f"{path} without {MANIFEST}" if path.is_dir() else f"no folder {path}"
         raise RequestError("a feature store", found, f"build it (again): lengua features SOURCE --out {path}")
     manifest = read_json(path / MANIFEST)
-    if manifest.get("format") != "lengua-feature-store" or manifest.get("version") != FORMAT_VERSION:
-        found = f"{manifest.get('format')} version {manifest.get('version')} in {path}"
-        raise RequestError(f"a lengua-feature-store of version {FORMAT_VERSION}", found, "build it again")
-    for split, count in manifest["splits"].items():
-        for index in range(count["shards"]):
-            if not shard_path(path, split, index).is_file():
-                missing = shard_path(path, split, index)
-                raise RequestError("every shard of the manifest", f"no {missing}", "copy it again or build it again")
+    told = {name: manifest.get(name) if isinstance(manifest, dict) else None for name in ("format", "version")}
+    if told != {"format": FORMAT, "version": FORMAT_VERSION}:
+        found = f"{told['format']} version {told['version']} in {path}"
+        raise RequestError(f"a {FORMAT} of version {FORMAT_VERSION}", found, "build it again")
+    if missing := missing_shards(path, manifest):
+        raise RequestError("every shard of the manifest", f"no {missing[0]}", "copy it again or build it again")
     if n_mels not in (None, manifest["n_mels"]):
         found = f"{manifest['n_mels']} in {path}"
         raise RequestError(f"features of {n_mels} mel bins", found, f"build them with --n-mels {n_mels}")

@@ -27,6 +27,7 @@ from lengua.scoring import is_looped
 from lengua.windows import like_lengths
 
 MAX_SEGMENT_SECONDS = 28
+MIN_SAMPLES = audio.SAMPLE_RATE // 10  # no word is shorter; of a click the model would still make one
 TRAINED = "trained"
 """Margin that the model was trained with; None of it (30 s) for a model that was not."""
 
@@ -121,7 +122,7 @@ class Transcriber:
 
     def segments(self, samples: np.ndarray) -> Iterator[Segment]:
         """Yield the segments of 16 kHz audio as they are decoded; silence yields none."""
-        spans = [span for span in speech_spans(samples) if not audio.is_silent(samples[slice(*span)])]
+        spans = [span for span in speech_spans(samples) if may_hold_speech(samples[slice(*span)])]
         for at in range(0, len(spans), self.batch_size):
             group = spans[at : at + self.batch_size]
             mels = [mel.log_mel(samples[slice(*span)], self.n_mels) for span in group]
@@ -143,6 +144,11 @@ class Transcriber:
     def _decoded(self, tokens: list[int], seconds: float) -> Decoded:
         text, count = words_of(self.tokenizer, tokens), len(text_tokens(self.tokenizer, tokens))
         return Decoded(text, count, is_looped(text, count, seconds), second_try=False)
+
+
+def may_hold_speech(samples: np.ndarray) -> bool:
+    """Return whether a stretch is long and loud enough for a word: no energy, no model."""
+    return len(samples) >= MIN_SAMPLES and not audio.is_silent(samples)
 
 
 def speech_spans(samples: np.ndarray) -> list[tuple[int, int]]:

@@ -24,9 +24,9 @@ END = "<|endoftext|>"
 
 # A clip is as long as its text takes at a brisk pace, 0.3 to 0.9 s.
 TEXTS = {
-    "train": "sí, no, uno, dos, tres, cuatro, cinco, seis, siete, ocho, nueve, diez, el mar, la niña, qué tal".split(", "),
-    "dev": "hola, adiós, buen día, la montaña".split(", "),
-    "test": "casa, perro, un camión, el corazón, mañana".split(", "),
+    "train": "sí, no, uno, dos, tres, cuatro, cinco, seis, siete, ocho, nueve, diez, el mar, la niña, qué tal",
+    "dev": "hola, adiós, buen día, la montaña",
+    "test": "casa, perro, un camión, el corazón, mañana",
 }
 
 
@@ -62,7 +62,7 @@ def tiny_folder(tmp_path_factory) -> str:
     folder = tmp_path_factory.mktemp("grabaciones") / "tonos"
     (folder / "clips").mkdir(parents=True)
     rows = [("file_name", "text", "speaker", "split")]
-    texts = [(split, text) for split, texts in TEXTS.items() for text in texts]
+    texts = [(split, text) for split, texts in TEXTS.items() for text in texts.split(", ")]
     for number, (split, text) in enumerate(texts):
         name = f"clips/{number:02}.wav"
         seconds = 0.3 + 0.6 * (len(text) - 2) / 10

@@ -56,7 +56,7 @@ def sampler(split, epoch=0, share=0.08, seed=17, longest=3000, margin=(LOW, HIGH
 
 def test_chance_depends_on_each_of_its_arguments_and_on_nothing_else():
     assert chance(17, 0, "clip", "margin") == pytest.approx(0.6248128, abs=1e-7)  # the same in every version
-    others = [(18, 0, "clip", "margin"), (17, 1, "clip", "margin"), (17, 0, "clip2", "margin"), (17, 0, "clip", "order")]
+    others = [(18, 0, "clip", "margin"), (17, 1, "clip", "margin"), (17, 0, "b", "margin"), (17, 0, "clip", "order")]
     assert len({chance(17, 0, "clip", "margin"), *(chance(*other) for other in others)}) == 5
     many = [chance(17, 0, str(number), "margin") for number in range(4000)]
     assert 0 <= min(many) < 0.01 and 0.99 < max(many) < 1

@@ -10,6 +10,7 @@ import sys
 import pytest
 from conftest import ROOT
 
+from lengua.errors import RequestError
 from lengua.files import digest_of, read_json, read_jsonl, replacing, write_bytes, write_json, write_jsonl
 
 KILLED_WHILE_WRITING = """
@@ -63,6 +64,16 @@ def test_a_file_is_written_whole_and_replaced_whole(tmp_path):
     assert os.listdir(path.parent) == ["b.bin"]
 
 
+def test_who_reads_a_file_while_it_is_replaced_reads_all_of_the_old_one(tmp_path):
+    path = tmp_path / "file"
+    write_bytes(path, b"old" * 1000)
+    with open(path, "rb", buffering=0) as reader:
+        assert reader.read(3) == b"old"
+        write_bytes(path, b"new")
+        assert reader.read() == b"old" * 999
+    assert path.read_bytes() == b"new"
+
+
 def test_a_file_that_cannot_be_written_leaves_nothing(tmp_path):
     (tmp_path / "taken").mkdir()
     (tmp_path / "taken" / "inside").touch()
@@ -95,6 +106,13 @@ def test_json_that_cannot_be_written_leaves_the_old_file(tmp_path):
     with pytest.raises(TypeError):
         write_json(tmp_path / "a.json", {"path": tmp_path})
     assert read_json(tmp_path / "a.json") == 1 and os.listdir(tmp_path) == ["a.json"]
+
+
+@pytest.mark.parametrize("broken", ['{"a": ', "", "Esto no es JSON", b"\xff\xfe\x00"])
+def test_json_that_is_cut_off_or_none_is_refused_by_name(broken, tmp_path):
+    (tmp_path / "a.json").write_bytes(broken if isinstance(broken, bytes) else broken.encode())
+    with pytest.raises(RequestError, match=r"expected JSON in .*a\.json; found "):
+        read_json(tmp_path / "a.json")
 
 
 def test_json_lines_come_back_also_with_odd_line_ends_inside(tmp_path):

@@ -79,6 +79,7 @@ def build_trainer(model, folder: Path, store: Store, options: TrainOptions, watc
         model=model,
         args=training_arguments(options, len(train_split)),
         options=options,
+        note=note_of(options, store),
         tokenizer=checkpoints.load_tokenizer(folder),
         train_split=train_split,
         dev_split=dev,
@@ -86,6 +87,13 @@ def build_trainer(model, folder: Path, store: Store, options: TrainOptions, watc
     )
     trainer.remove_callback(PrinterCallback)
     return trainer
+
+
+def note_of(options: TrainOptions, store: Store) -> checkpoints.ModelNote:
+    """Return what `lengua.json` of the checkpoint will say."""
+    margin = options.margin_s if options.window == "adaptive" else (0.0, 0.0)
+    attribution = store.manifest["attribution"]
+    return checkpoints.ModelNote(options.base, options.language, options.window, margin, attribution)
 
 
 def training_arguments(options: TrainOptions, clips: int) -> Seq2SeqTrainingArguments:
@@ -138,8 +146,8 @@ def total_steps(options: TrainOptions, clips: int) -> int:
 class AdaptiveTrainer(Seq2SeqTrainer):
     """Seq2SeqTrainer over our batches. WER comes from free-running generation and from nothing else."""
 
-    def __init__(self, *, options: TrainOptions, tokenizer, train_split: Split, dev_split: Split, **kwargs):
-        self.options, self.vocabulary = options, tokenizer
+    def __init__(self, *, options: TrainOptions, note, tokenizer, train_split: Split, dev_split: Split, **kwargs):
+        self.options, self.note, self.vocabulary = options, note, tokenizer
         self.train_split, self.dev_split = train_split, dev_split
         super().__init__(
             data_collator=Collator(tokenizer, options.language),
@@ -166,13 +174,6 @@ class AdaptiveTrainer(Seq2SeqTrainer):
         margin = self.note.decode_margin_s
         batches = dev_batches(self.dev_split, self.options.batch_size, margin, window_frames(self.model))
         return self.accelerator.prepare(self._loader(ClipDataset(self.dev_split), batches))
-
-    @property
-    def note(self) -> checkpoints.ModelNote:
-        """What `lengua.json` of the checkpoint will say."""
-        options = self.options
-        margin = options.margin_s if options.window == "adaptive" else (0.0, 0.0)
-        return checkpoints.ModelNote(options.base, options.language, options.window, margin)
 
     def prediction_step(self, model, inputs, prediction_loss_only, ignore_keys=None, **gen_kwargs):
         """Bound generation by the length of the window."""

@@ -1,0 +1,138 @@
+"""Filters: every rule with a reason, and draws that depend on seed and ids alone."""
+
+import random
+from collections import Counter
+
+import pytest
+
+from lengua.errors import RequestError
+from lengua.sources import Dropped, Utterance
+from lengua.sources.filters import Drawn, Filters, draw, length_s, sift
+
+
+def clip(number: int, speaker: str = "s", seconds: float | None = 5.0, **extra: str) -> Utterance:
+    return Utterance(f"clip_{number}", b"audio", "Mening nummer tolv.", "sv", speaker, seconds, extra=extra)
+
+
+def reason(item: Utterance, **wishes) -> str | None:
+    """Return why the filters leave an utterance out."""
+    (found,) = sift([item], Filters(**wishes))
+    return found.reason if isinstance(found, Dropped) else None
+
+
+CLIPS = [clip(number, speaker=f"s{min(number // 10, 5)}", seconds=2 + number % 5) for number in range(100)]
+"""Five speakers with ten clips each, one with fifty; 4 s in the mean."""
+
+
+@pytest.mark.parametrize(
+    ("extra", "wishes", "expected"),
+    [
+        ({}, {}, None),
+        ({"up_votes": "2"}, {"min_up_votes": 2}, None),
+        ({"up_votes": "1"}, {"min_up_votes": 2}, "fewer than 2 up-votes"),
+        ({"up_votes": "0"}, {"min_up_votes": 0}, None),
+        ({}, {"min_up_votes": 2}, "unknown votes"),
+        ({"up_votes": "?"}, {"min_up_votes": 2}, "unknown votes"),
+        ({"down_votes": "0"}, {"max_down_votes": 0}, None),
+        ({"down_votes": "1"}, {"max_down_votes": 0}, "more than 0 down-votes"),
+        ({"up_votes": "2"}, {"max_down_votes": 0}, "unknown votes"),
+        ({"gender": "female"}, {"gender": ("female",)}, None),
+        ({"gender": "female_feminine"}, {"gender": ("Female",)}, None),
+        ({"gender": "female"}, {"gender": ("male",)}, "another gender"),
+        ({"gender": "male_masculine"}, {"gender": ("other", "male")}, None),
+        ({}, {"gender": ("male",)}, "unknown gender"),
+        ({"age": "fourties"}, {"age": ("forties",)}, None),
+        ({"age": "twenties"}, {"age": ("teens", "thirties")}, "another age"),
+        ({"accent": "Caribe: Cuba, Venezuela, Puerto Rico"}, {"accent": ("caribe",)}, None),
+        ({"accent": "nortepeninsular"}, {"accent": ("caribe", "andino")}, "another accent"),
+        ({"accent": " "}, {"accent": ("caribe",)}, "unknown accent"),
+    ],
+)
+def test_rules_on_what_is_told(extra, wishes, expected):
+    assert reason(clip(1, **extra), **wishes) == expected
+
+
+@pytest.mark.parametrize(
+    ("seconds", "expected"),
+    [(0.9, "shorter than 1 s"), (1.0, None), (7.5, None), (7.6, "longer than 7.5 s"), (None, None)],
+)
+def test_rules_on_length(seconds, expected):
+    assert reason(clip(1, seconds=seconds), min_seconds=1, max_seconds=7.5) == expected
+
+
+def test_what_was_dropped_before_stays_so():
+    gone = Dropped("x", "missing clip")
+    assert list(sift([gone], Filters(min_up_votes=9), Drawn(draw([], Filters(max_hours=1)).numbers))) == [gone]
+
+
+def test_without_a_cap_nothing_is_drawn_and_nothing_is_read():
+    def unreadable():
+        raise AssertionError("read")
+        yield
+
+    assert draw(unreadable(), Filters(min_up_votes=2)) is None
+    assert list(sift(CLIPS, Filters())) == CLIPS
+
+
+def test_a_draw_depends_on_seed_and_ids_not_on_order():
+    filters = Filters(max_utterances=20)
+    first = draw(CLIPS, filters)
+    mixed = random.Random(1).sample(CLIPS, len(CLIPS))
+    assert len(first) == 20 and (draw(mixed, filters).numbers == first.numbers).all()
+    kept = [item for item in sift(CLIPS, filters, first) if isinstance(item, Utterance)]
+    assert len(kept) == 20 and kept == [item for item in CLIPS if item.id in first]
+    other = draw(CLIPS, Filters(max_utterances=20, seed=18))
+    assert len(other) == 20 and (other.numbers != first.numbers).any()
+    # A larger cap adds to a smaller one, so that runs at 20 and at 50 clips share data.
+    assert set(first.numbers) < set(draw(CLIPS, Filters(max_utterances=50)).numbers)
+
+
+def test_what_is_over_the_cap_is_dropped_with_a_reason():
+    filters = Filters(max_utterances=20, min_up_votes=2)
+    clips = [clip(number, up_votes=str(number % 4)) for number in range(100)]
+    found = list(sift(clips, filters, draw(clips, filters)))
+    assert [item.id for item in found] == [item.id for item in clips]
+    reasons = Counter(item.reason for item in found if isinstance(item, Dropped))
+    assert reasons == {"fewer than 2 up-votes": 50, "over the cap": 30}
+
+
+def test_a_cap_in_hours():
+    filters = Filters(max_hours=100 / 3600)
+    drawn = draw(CLIPS, filters)
+    seconds = sum(item.duration_s for item in CLIPS if item.id in drawn)
+    assert 100 - 6 < seconds <= 100
+    assert len(draw(CLIPS, Filters(max_hours=1))) == 100
+    assert len(draw(CLIPS, Filters(max_hours=1, max_utterances=7))) == 7
+    assert len(draw([], Filters(max_hours=1))) == 0
+
+
+def test_an_unknown_length_is_taken_from_the_text():
+    silent = [clip(number, seconds=None) for number in range(50)]
+    assert length_s(silent[0]) == pytest.approx(19 / 12)
+    assert len(draw(silent, Filters(max_hours=19 / 12 * 10 / 3600))) == 10
+
+
+def test_speakers_take_turns_when_balanced():
+    def voices(**wishes) -> Counter:
+        drawn = draw(CLIPS, Filters(**wishes))
+        return Counter(item.speaker for item in CLIPS if item.id in drawn)
+
+    assert voices(max_utterances=30)["s5"] > 10
+    assert set(voices(max_utterances=30, balance_speakers=True).values()) == {5}
+    assert sorted(voices(max_utterances=32, balance_speakers=True).values()) == [5, 5, 5, 5, 6, 6]
+    assert voices(max_utterances=80, balance_speakers=True) == {"s5": 30} | {f"s{n}": 10 for n in range(5)}
+    mixed = random.Random(2).sample(CLIPS, len(CLIPS))
+    filters = Filters(max_hours=0.03, balance_speakers=True)
+    assert (draw(mixed, filters).numbers == draw(CLIPS, filters).numbers).all()
+
+
+def test_clips_without_a_speaker_count_as_one_each():
+    clips = [clip(number, speaker="" if number % 2 else "s") for number in range(20)]
+    drawn = draw(clips, Filters(max_utterances=11, balance_speakers=True))
+    assert sum(item.id in drawn for item in clips if item.speaker) == 1
+
+
+@pytest.mark.parametrize("wishes", [{"max_hours": 0}, {"max_utterances": -1}, {"min_seconds": 5, "max_seconds": 2}])
+def test_wishes_that_nothing_can_fulfil_are_refused(wishes):
+    with pytest.raises(RequestError):
+        Filters(**wishes)
