@@ -42,9 +42,8 @@ class ModelNote:
 
     @property
     def decode_margin_s(self) -> float | None:
-        """Margin to decode with: near the short end of what training drew; None means pad to 30 s."""
-        low, high = self.margin_s
-        return round(low + (high - low) / 6, 2) if self.window == "adaptive" else None
+        """Margin to decode with: the middle of what training drew; None means pad to 30 s."""
+        return round(sum(self.margin_s) / 2, 2) if self.window == "adaptive" else None
 
 
 def read_note(folder: Path) -> ModelNote:

@@ -21,7 +21,7 @@ from lengua.transcription import Transcriber
 
 SOURCE = "sample:es"
 HEARD = 3
-EVALUATIONS = 4
+EVALUATIONS = 3
 
 
 @dataclass(frozen=True)

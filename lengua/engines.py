@@ -21,7 +21,11 @@ class Engine(Protocol):
 
 
 class CTranslate2Engine:
-    """int8 on a CPU, float16 on a GPU. `encode` takes short windows as they are."""
+    """int8 on a CPU, float16 on a GPU. Short windows go in as they are.
+
+    Features are handed to `generate` and never to `encode` first: `generate` tells features from encoder states by
+    shape[1] == n_mels, so the 80 states of a 1.6 s window would be taken for a mel of 80 bins and encoded again.
+    """
 
     def __init__(self, folder: Path, threads: int = 0):
         import ctranslate2
@@ -39,10 +43,10 @@ class CTranslate2Engine:
 
     def generate(self, features: np.ndarray, prompt: list[int], max_tokens: int) -> list[list[int]]:
         """Return the tokens after the prompt, greedily."""
-        encoded = self._model.encode(self._storage.from_array(np.ascontiguousarray(features)))
+        storage = self._storage.from_array(np.ascontiguousarray(features))
         # CTranslate2 spends half of max_length on the prompt's side and half on what is generated.
         results = self._model.generate(
-            encoded, [prompt] * len(features), beam_size=1, max_length=min(448, 2 * max_tokens)
+            storage, [prompt] * len(features), beam_size=1, max_length=min(448, 2 * max_tokens)
         )
         return [result.sequences_ids[0] for result in results]
 

@@ -162,7 +162,7 @@ class DemoOptions:
 
     out: Path = Path("runs/demo")
     """The run's folder. Interrupted, the demo goes on from what stands there."""
-    epochs: float = 4.0
+    epochs: float = 3.0
     """How often each training clip is seen."""
     limit: int | None = None
     """At most this many utterances of each split; for a quick try."""

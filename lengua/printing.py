@@ -7,6 +7,10 @@ from lengua import report
 from lengua.doctor import describe
 from lengua.transcription import FileText
 
+SHOWN = ("set", "model", "window", "WER (95 % interval)", "change", "S / D / I", "ms a clip")
+"""Columns of the table that fit a terminal; results.json has them all."""
+WIDTH = 100
+
 
 def nothing(result) -> None:
     """Print nothing: the command has said all while it ran."""
@@ -81,8 +85,9 @@ def grid(rows: list[dict]) -> None:
         print(sentence)
     header, *lines = report.table(rows)
     table = Table(box=box.SIMPLE_HEAD, header_style="bold")
-    for index, name in enumerate(header):
-        table.add_column(name, justify="left" if index < 3 else "right", no_wrap=index == 3)
+    shown = [index for index, name in enumerate(header) if name in SHOWN]
+    for index in shown:
+        table.add_column(header[index], justify="left" if index < 3 else "right", no_wrap=True)
     for line in lines:
-        table.add_row(*line)
-    Console().print(table)
+        table.add_row(*(line[index] for index in shown))
+    Console(width=max(Console().width, WIDTH)).print(table)

@@ -1,11 +1,11 @@
 """The app on a real server on loopback, asked by gradio_client, as the page and other programs ask it."""
 
-import json
 import logging
 import runpy
 import socket
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import httpx
@@ -157,12 +157,11 @@ def test_the_footer_names_the_model_and_no_place_of_this_machine(tiny_transcribe
     assert str(tiny_model.parent) not in shown
 
 
-def test_the_footer_thanks_the_voices_that_the_model_learned_from(tmp_path):
-    (tmp_path / "store").mkdir()
-    (tmp_path / "store/manifest.json").write_text(json.dumps({"attribution": "Una voz <CC-BY>"}))
-    (tmp_path / "run.json").write_text(json.dumps({"options": {"source": str(tmp_path / "store")}}))
-    assert app.attribution(tmp_path / "model") == "Una voz <CC-BY>"
-    assert app.attribution(tmp_path / "nowhere/model") == ""
+def test_the_footer_thanks_the_voices_that_the_model_learned_from(tiny_transcriber, monkeypatch):
+    note = replace(tiny_transcriber.note, language="es", attribution="Una voz <CC-BY>")
+    monkeypatch.setattr(tiny_transcriber, "note", note)
+    shown = app.footer(tiny_transcriber)
+    assert "afinado desde openai/whisper-base" in shown and "aprendió: Una voz &lt;CC-BY&gt;." in shown
 
 
 def test_a_port_in_use_is_a_wrong_request(tiny_transcriber):
