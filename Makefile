@@ -27,9 +27,11 @@ lint: $(VENV)/.lint ## check style and formatting with ruff
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 
-bench: $(VENV)/.dev ## measure inference and training against the usual ways
+bench: $(VENV)/.dev ## measure a finished demo against the usual ways: speed, training, Common Voice, transformers
 	$(BIN)/python benchmarks/inference.py
 	$(BIN)/python benchmarks/training.py
+	$(BIN)/python benchmarks/common_voice.py
+	$(BIN)/python benchmarks/parity.py
 
 doctor: $(VENV)/.core ## tell what this machine has, what is missing, and what to do about it
 	$(BIN)/lengua doctor

@@ -14,8 +14,7 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-import tyro
-from recording import record
+from recording import record, run
 
 from lengua import features
 from lengua.console import Console
@@ -81,4 +80,4 @@ def as_folder(clips: Path, out: Path) -> Path:
 
 
 if __name__ == "__main__":
-    main(tyro.cli(Options))
+    run(main, Options)

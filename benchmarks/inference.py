@@ -7,12 +7,12 @@ line is one JSON object.
 """
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import tyro
-from recording import alternate, markdown, record
+from recording import alternate, markdown, record, run
 
 from lengua import audio, mel
 from lengua.checkpoints import ctranslate2_folder, find_model
@@ -48,19 +48,27 @@ def main(options: Options) -> dict:
     folder, _ = find_model(options.model)
     transcriber = Transcriber(options.model, language)
     peer = faster_whisper(folder)
-    texts: dict[str, dict[int, str]] = {"faster-whisper": {}, "Transcriber, padded": {}, "Transcriber, adaptive": {}}
     sides = {
-        "faster-whisper": lambda item: texts["faster-whisper"].__setitem__(item, peer(clips[item], language)),
-        "Transcriber, padded": lambda item: texts["Transcriber, padded"].__setitem__(
-            item, transcriber.decode([mel.log_mel(clips[item])], None)[0].text
-        ),
-        "Transcriber, adaptive": lambda item: texts["Transcriber, adaptive"].__setitem__(
-            item, transcriber.decode([mel.log_mel(clips[item])])[0].text
-        ),
+        "faster-whisper": Heard(lambda samples: peer(samples, language), clips),
+        "Transcriber, padded": Heard(lambda samples: transcriber.decode([mel.log_mel(samples)], None)[0].text, clips),
+        "Transcriber, adaptive": Heard(lambda samples: transcriber.decode([mel.log_mel(samples)])[0].text, clips),
     }
+    for side in sides.values():
+        side(0)
     seconds = alternate(sides, len(clips), options.rounds)
-    rates = {name: score(references, [texts[name][i] for i in range(len(clips))]).wer for name in sides}
+    rates = {name: score(references, [side.texts[i] for i in range(len(clips))]).wer for name, side in sides.items()}
     return show(options, clips, seconds, rates)
+
+
+class Heard:
+    """A way to transcribe, and what it said to each clip."""
+
+    def __init__(self, transcribe: Callable[[np.ndarray], str], clips: list[np.ndarray]):
+        self.transcribe, self.clips, self.texts = transcribe, clips, {}
+
+    def __call__(self, item: int) -> None:
+        """Transcribe one clip."""
+        self.texts[item] = self.transcribe(self.clips[item])
 
 
 def spread(options: Options) -> tuple[list[str], list[np.ndarray], str]:
@@ -120,4 +128,4 @@ def show(options: Options, clips, seconds: dict, rates: dict) -> dict:
 
 
 if __name__ == "__main__":
-    main(tyro.cli(Options))
+    run(main, Options)

@@ -9,7 +9,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-import tyro
+from recording import run
 
 from lengua.files import read_json, read_jsonl, write_bytes, write_json
 from lengua.report import examples, markdown_table
@@ -68,4 +68,4 @@ def examples_part(results: dict) -> str:
 
 
 if __name__ == "__main__":
-    main(tyro.cli(Options))
+    run(main, Options)

@@ -3,10 +3,14 @@
 import datetime
 import re
 import statistics
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 
+import tyro
+
+from lengua.errors import LenguaError
 from lengua.files import write_bytes
 from lengua.provenance import commit, hardware
 
@@ -45,3 +49,11 @@ def markdown(header: list[str], rows: list[list[str]]) -> list[str]:
     """Return the lines of a Markdown table, figures to the right."""
     rule = ["---"] + ["---:"] * (len(header) - 1)
     return [f"| {' | '.join(cells)} |" for cells in [header, rule, *rows]]
+
+
+def run(main: Callable, options: type) -> None:
+    """Call a benchmark with its options from the command line; a wrong request is one message."""
+    try:
+        main(tyro.cli(options))
+    except LenguaError as error:
+        sys.exit(f"{error} (most benchmarks need a finished demo: make demo)")

@@ -14,8 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-import tyro
-from recording import alternate, markdown, record
+from recording import alternate, markdown, record, run
 from transformers import WhisperForConditionalGeneration
 
 from lengua.batches import ClipDataset, Collator, Draw, LengthBuckets
@@ -144,4 +143,4 @@ def show(options: Options, split, precision: str, seconds: dict[str, list[float]
 
 
 if __name__ == "__main__":
-    main(tyro.cli(Options))
+    run(main, Options)
