@@ -32,9 +32,9 @@ class Options:
     """A store that keeps its audio, or a source URI. Default: the model's own store (RUN/store)."""
     split: str = "test"
     """The split to read."""
-    limit: int = 60
+    limit: int = 200
     """At most this many clips, spread over the split."""
-    rounds: int = 3
+    rounds: int = 1
     """Times that each clip is timed on each side; the median counts."""
     record: bool = False
     """Write the result into benchmarks/RESULTS.md."""

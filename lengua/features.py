@@ -11,21 +11,21 @@ import os
 import signal
 import threading
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import lru_cache
-from importlib.metadata import version
 from pathlib import Path
 
-from lengua import audio, mel
-from lengua.checkpoints import find_model, load_tokenizer
+from lengua import hub
 from lengua.errors import LenguaError, RequestError
 from lengua.files import read_json, write_json
-from lengua.labels import MAX_LABEL_TOKENS, label_length, may_be_too_long
+from lengua.manifest import counts_of, dropped_counts, plan_of
 from lengua.options import FeatureOptions
 from lengua.progress import Progress, Watch, unwatched
+from lengua.rows import make_row
 from lengua.sources import Dropped, Source, Utterance, open_source
+from lengua.sources.filters import wanted
 from lengua.store import (
     MANIFEST,
     Row,
@@ -39,11 +39,9 @@ from lengua.store import (
     write_manifest,
     write_shard,
 )
-from lengua.text import clean_label
 
 ITEMS_PER_SHARD = 256
 PLAN = "building.json"
-MAX_AUDIO_BYTES = 64 * 2**20
 
 
 @dataclass(frozen=True)
@@ -56,6 +54,8 @@ class FeatureResult:
     bytes: int
     built: bool
     """False when the store was already complete."""
+    pushed: str | None = None
+    """Where on the Hub the store is."""
 
 
 def build(options: FeatureOptions, watch: Watch = unwatched) -> FeatureResult:
@@ -65,18 +65,24 @@ def build(options: FeatureOptions, watch: Watch = unwatched) -> FeatureResult:
         RequestError: an unknown source, or an output folder that holds something else.
         LenguaError: not one utterance was left.
     """
+    if options.push:
+        hub.check_token(options.push)
     source = open_source(options.source, options.language)
-    plan = _plan(source, options)
+    plan = plan_of(source, options)
     if _claim(options.out, plan):
-        return _result(open_store(options.out), built=False)
-    tasks = [task for split in options.splits for task in _tasks(source, split, options)]
-    _work(tasks, options, watch)
-    summaries = {split: [read_shard_summary(t.path) for t in tasks if t.split == split] for split in options.splits}
+        return _result(open_store(options.out), options, built=False)
+    total = _count(source, options)
+    shards = _work(_tasks(source, options), options, lambda done: watch(Progress("features", done, total)))
+    summaries = {
+        split: [read_shard_summary(shard_path(options.out, split, index)) for index in range(shards[split])]
+        for split in options.splits
+    }
     if not any(shard.rows for shards in summaries.values() for shard in shards):
         _refuse_empty(summaries)
-    write_manifest(options.out, {**plan, **_counts(summaries, options)})
+    left_out = {"left_out_by_the_source": left} if (left := getattr(source, "left_out", None)) else {}
+    write_manifest(options.out, {**plan, **counts_of(summaries, options), **left_out})
     (options.out / PLAN).unlink(missing_ok=True)
-    return _result(open_store(options.out), built=True)
+    return _result(open_store(options.out), options, built=True)
 
 
 @dataclass(frozen=True)
@@ -86,93 +92,6 @@ class Task:
     split: str
     path: Path
     items: list[Utterance | Dropped]
-
-
-def make_row(utterance: Utterance, options: FeatureOptions) -> Row | Dropped:
-    """Turn one utterance into a row, or say why not. The same code serves stores, streams and every engine."""
-    text = clean_label(utterance.text)
-    if not text:
-        return Dropped(utterance.id, "no text")
-    try:
-        samples = audio.load(_bounded(utterance.audio), max_seconds=options.max_seconds + 0.5)
-    except (RequestError, OSError):
-        return Dropped(utterance.id, "unreadable audio")
-    if reason := _unfit(samples, text, options):
-        return Dropped(utterance.id, reason)
-    peak, coded = mel.encode(mel.log_mel(samples, options.n_mels))
-    return Row(
-        id=utterance.id,
-        text=text,
-        language=utterance.language,
-        speaker=utterance.speaker,
-        duration_s=round(audio.duration_s(samples), 3),
-        frames=len(coded),
-        peak=peak,
-        mel=coded,
-        audio=_kept_audio(utterance.audio, samples) if utterance.split in options.keep_audio else None,
-        extra=utterance.extra,
-    )
-
-
-def _unfit(samples, text: str, options: FeatureOptions) -> str | None:
-    """Return why a clip cannot be trained on or scored, or None."""
-    seconds = audio.duration_s(samples)
-    if seconds < options.min_seconds:
-        return f"shorter than {options.min_seconds:g} s"
-    if seconds > options.max_seconds:
-        return f"longer than {options.max_seconds:g} s"
-    if audio.is_silent(samples):
-        return "no speech energy"
-    rate = len(text) / seconds
-    if rate > options.max_chars_per_second or (seconds > 3 and rate < options.min_chars_per_second):
-        return "text and audio disagree"
-    if may_be_too_long(text) and label_length(_tokenizer(options.base), text) > MAX_LABEL_TOKENS:
-        return f"label over {MAX_LABEL_TOKENS} tokens"
-    return None
-
-
-@lru_cache(maxsize=1)
-def _tokenizer(base: str):
-    """Return the tokenizer that counts label tokens; few texts are long enough to need it."""
-    return load_tokenizer(find_model(base)[0])
-
-
-def _bounded(source: Path | bytes) -> Path | bytes:
-    size = len(source) if isinstance(source, bytes) else source.stat().st_size
-    if size > MAX_AUDIO_BYTES:
-        raise RequestError(f"a clip under {MAX_AUDIO_BYTES >> 20} MB", f"{size >> 20} MB", "cut it at pauses first")
-    return source
-
-
-def _kept_audio(source: Path | bytes, samples) -> bytes:
-    """Return the original bytes where every player knows them, else FLAC."""
-    data = source if isinstance(source, bytes) else source.read_bytes()
-    known = data[:4] in (b"RIFF", b"fLaC", b"OggS") or data[:3] == b"ID3" or data[:2] in (b"\xff\xfb", b"\xff\xf3")
-    return data if known else audio.as_flac(samples)
-
-
-def _plan(source: Source, options: FeatureOptions) -> dict:
-    """Return everything that decides the bytes of the store."""
-    return {
-        "source": source.uri,
-        "revision": source.revision,
-        "licence": source.licence,
-        "attribution": source.attribution,
-        "n_mels": options.n_mels,
-        "sampling_rate": audio.SAMPLE_RATE,
-        "hop_length": mel.HOP_LENGTH,
-        "limit": options.limit,
-        "filters": {
-            "min_seconds": options.min_seconds,
-            "max_seconds": options.max_seconds,
-            "min_chars_per_second": options.min_chars_per_second,
-            "max_chars_per_second": options.max_chars_per_second,
-            "max_label_tokens": MAX_LABEL_TOKENS,
-        },
-        "splits": list(options.splits),
-        "keep_audio": list(options.keep_audio),
-        "versions": {name: version(name) for name in ("numpy", "pyarrow", "soundfile", "av", "soxr")},
-    }
 
 
 def _claim(out: Path, plan: dict) -> bool:
@@ -207,13 +126,44 @@ def _same(out: Path, found: dict, plan: dict) -> None:
         raise RequestError("the store of this source and these options", what, "name another --out, or delete it")
 
 
-def _tasks(source: Source, split: str, options: FeatureOptions) -> Iterator[Task]:
-    items: list[Utterance | Dropped] = list(source.read(split))
-    if options.limit is not None:
-        items = [item for item in items if isinstance(item, Utterance)][: options.limit]
-    for index in range(-(-len(items) // ITEMS_PER_SHARD)):
-        part = items[index * ITEMS_PER_SHARD : (index + 1) * ITEMS_PER_SHARD]
-        yield Task(split, shard_path(options.out, split, index), part)
+def _tasks(source: Source, options: FeatureOptions) -> Iterator[Task]:
+    """Yield a task whenever a shard's worth of one split has come from the source; what is left over comes last."""
+    filling: dict[str, list] = {split: [] for split in options.splits}
+    made: Counter = Counter()
+
+    def task(split: str) -> Task:
+        items, filling[split] = filling[split], []
+        made[split] += 1
+        return Task(split, shard_path(options.out, split, made[split] - 1), items)
+
+    for split, item in _limited(wanted(source, options.splits, options.filters), options):
+        filling[split].append(item)
+        if len(filling[split]) == ITEMS_PER_SHARD:
+            yield task(split)
+    yield from (task(split) for split in options.splits if filling[split])
+
+
+def _count(source: Source, options: FeatureOptions) -> int | None:
+    """Return how many items there will be, where the source can be looked over without its audio."""
+    if not hasattr(source, "survey"):
+        return None
+    if options.limit is None:
+        return sum(1 for split in options.splits for _ in source.survey(split))
+    utterances = [sum(isinstance(item, Utterance) for item in source.survey(split)) for split in options.splits]
+    return sum(min(count, options.limit) for count in utterances)
+
+
+def _limited(items: Iterator[tuple[str, Utterance | Dropped]], options: FeatureOptions):
+    """Yield (split, item) until every split has its limit of utterances; what the source left out does not count."""
+    taken: Counter = Counter()
+    for split, item in items:
+        if options.limit is not None:
+            if isinstance(item, Dropped) or taken[split] == options.limit:
+                continue
+            taken[split] += 1
+        yield split, item
+        if options.limit is not None and all(taken[name] == options.limit for name in options.splits):
+            return
 
 
 def write_task(task: Task, options: FeatureOptions) -> int:
@@ -224,28 +174,56 @@ def write_task(task: Task, options: FeatureOptions) -> int:
     return len(task.items)
 
 
-def _work(tasks: list[Task], options: FeatureOptions, watch: Watch) -> None:
-    """Make every shard that is not there yet: here where one process is enough, else a few at a time over several."""
-    total = sum(len(task.items) for task in tasks)
-    waiting = [task for task in tasks if not task.path.is_file()]
-    done = total - sum(len(task.items) for task in waiting)
-    workers = min(options.workers or os.cpu_count() or 1, len(waiting))
-    watch(Progress("features", done, total))
-    if workers <= 1:
-        for task in waiting:
-            done += write_task(task, options)
-            watch(Progress("features", done, total))
-        return
+def _work(tasks: Iterator[Task], options: FeatureOptions, tell: Callable[[int], None]) -> Counter:
+    """Make every shard that is not there yet, a few at a time over worker processes; return the shards of each split.
+
+    Tasks are taken from the source as workers become free, so that memory does not grow with the source.
+    """
+    tell(0)
+    workers = options.workers or os.cpu_count() or 1
+    if workers == 1:
+        return _work_here(tasks, options, tell)
+    shards, done = Counter(), 0
+    running: dict[Future, int] = {}
+    with _pool(workers) as pool:
+        for task in tasks:
+            shards[task.split] += 1
+            if task.path.is_file():
+                done += len(task.items)
+            else:
+                running[pool.submit(write_task, task, options)] = len(task.items)
+            while len(running) >= 2 * workers:
+                done += _finished(running)
+            tell(done)
+        while running:
+            done += _finished(running)
+            tell(done)
+    return shards
+
+
+def _work_here(tasks: Iterator[Task], options: FeatureOptions, tell: Callable[[int], None]) -> Counter:
+    """Do the same in this process: one worker would only cost its start."""
+    shards, done = Counter(), 0
+    for task in tasks:
+        shards[task.split] += 1
+        done += len(task.items) if task.path.is_file() else write_task(task, options)
+        tell(done)
+    return shards
+
+
+def _finished(running: dict[Future, int]) -> int:
+    """Wait for at least one shard, forget it, and return how many items were done."""
+    finished, _ = wait(running, return_when=FIRST_COMPLETED)
+    return sum(running.pop(future) and future.result() for future in finished)
+
+
+@contextmanager
+def _pool(workers: int):
+    """Give worker processes; when something fails, shards under way are finished and the others not begun."""
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(workers, mp_context=context, initializer=_follow_the_parent) as pool:
-        running: set[Future] = set()
         try:
-            while waiting or running:
-                while waiting and len(running) < 2 * workers:
-                    running.add(pool.submit(write_task, waiting.pop(0), options))
-                finished, running = wait(running, return_when=FIRST_COMPLETED)
-                done += sum(future.result() for future in finished)
-                watch(Progress("features", done, total))
+            yield pool
         except BaseException:
             pool.shutdown(wait=True, cancel_futures=True)
             raise
@@ -262,50 +240,13 @@ def _end_with_the_parent() -> None:
     os._exit(1)
 
 
-def _counts(summaries: dict[str, list[ShardSummary]], options: FeatureOptions) -> dict:
-    shards = [shard for split in summaries.values() for shard in split]
-    languages: Counter = Counter()
-    for split, parts in summaries.items():
-        for index in range(len(parts)):
-            languages.update(_languages(shard_path(options.out, split, index)))
-    return {
-        "splits": {
-            split: {
-                "utterances": sum(shard.rows for shard in parts),
-                "hours": round(sum(shard.seconds for shard in parts) / 3600, 4),
-                "speakers": len(frozenset().union(*(shard.speakers for shard in parts))),
-                "shards": len(parts),
-                "bytes": sum(shard.bytes for shard in parts),
-            }
-            for split, parts in summaries.items()
-        },
-        "languages": dict(sorted(languages.items())),
-        "dropped": dropped_counts([item for shard in shards for item in shard.dropped]),
-        "bytes": sum(shard.bytes for shard in shards),
-    }
-
-
-def _languages(path: Path) -> list[str]:
-    import pyarrow.parquet as pq
-
-    return pq.read_table(path, columns=["language"])["language"].to_pylist()
-
-
-def dropped_counts(dropped: list[Dropped]) -> dict[str, dict]:
-    """Return {reason: {count, examples}}, most frequent first."""
-    reasons = Counter(item.reason for item in dropped)
-    return {
-        reason: {"count": count, "examples": [item.id for item in dropped if item.reason == reason][:5]}
-        for reason, count in sorted(reasons.items(), key=lambda item: (-item[1], item[0]))
-    }
-
-
 def _refuse_empty(summaries: dict[str, list[ShardSummary]]) -> None:
     dropped = dropped_counts([item for shards in summaries.values() for shard in shards for item in shard.dropped])
     why = ", ".join(f"{reason}: {value['count']}" for reason, value in dropped.items()) or "the source is empty"
     raise LenguaError("at least one usable utterance", f"none ({why})", "look at the source, or relax the filters")
 
 
-def _result(store: Store, built: bool) -> FeatureResult:
+def _result(store: Store, options: FeatureOptions, built: bool) -> FeatureResult:
     manifest = store.manifest
-    return FeatureResult(store.path, manifest["splits"], manifest["dropped"], manifest["bytes"], built)
+    pushed = hub.push_store(store.path, options.push).url if options.push else None
+    return FeatureResult(store.path, manifest["splits"], manifest["dropped"], manifest["bytes"], built, pushed)

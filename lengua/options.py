@@ -6,8 +6,44 @@ from typing import Annotated, Literal
 
 import tyro
 
+from lengua.errors import RequestError
+
 BASE_MODEL = "openai/whisper-base"
 Positional = tyro.conf.Positional
+
+
+@dataclass(frozen=True)
+class Filters:
+    """Which utterances of a source are wanted; nothing said, all are."""
+
+    min_up_votes: int | None = None
+    """Fewer listeners than this found the clip good: left out. Unknown votes are left out, too."""
+    max_down_votes: int | None = None
+    """More listeners than this found the clip bad: left out."""
+    gender: tuple[str, ...] = ()
+    """Only these: female, male, ... ("female" stands for female_feminine, too)."""
+    age: tuple[str, ...] = ()
+    """Only these: teens, twenties, ..."""
+    accent: tuple[str, ...] = ()
+    """Only accents with one of these words in their name, whatever the case: caribe, andino, ..."""
+    max_hours: float | None = None
+    """At most so many hours of each split, drawn by the seed."""
+    max_utterances: int | None = None
+    """At most so many utterances of each split, drawn by the seed."""
+    balance_speakers: bool = False
+    """Draw one clip of each speaker, then a second of each, and so on, instead of in proportion to what they gave."""
+    seed: int = 17
+    """Drives the draw, together with the id of each clip."""
+
+    def __post_init__(self):
+        for name in ("max_hours", "max_utterances"):
+            if (value := getattr(self, name)) is not None and value <= 0:
+                raise RequestError(f"{name} above 0", str(value), "leave it out to take everything")
+
+    @property
+    def has_cap(self) -> bool:
+        """Whether there is anything to draw."""
+        return self.max_hours is not None or self.max_utterances is not None
 
 
 @dataclass(frozen=True)
@@ -15,7 +51,8 @@ class FeatureOptions:
     """Turn a speech source into a feature store: log-mel of the speech alone, one byte a value, and its labels."""
 
     source: Positional[str] = "sample:es"
-    """sample:es, or folder:PATH for your own recordings (PATH holds metadata.csv with file_name and text)."""
+    """sample:es; folder:PATH, your recordings (metadata.csv with file_name and text); common_voice:PATH, an unpacked
+    Common Voice folder or its .tar.gz as it is; collective:ID; hub:owner/name[:config]."""
     out: Path = Path("stores/sample-es")
     """The folder to write. An interrupted build in it is taken up where it stopped."""
     splits: tuple[str, ...] = ("train", "dev", "test")
@@ -40,6 +77,10 @@ class FeatureOptions:
     """Slower text than this leaves speech without words; clips under 3 s are exempt."""
     keep_audio: tuple[str, ...] = ("dev", "test")
     """Splits whose compressed originals are kept in the store, so that errors can be heard."""
+    push: str | None = None
+    """owner/name: upload the finished store to the Hub as a data set, in one commit."""
+    filters: Annotated[Filters, tyro.conf.arg(name="")] = Filters()
+    """Which utterances are wanted."""
 
 
 @dataclass(frozen=True)

@@ -23,6 +23,8 @@ def features(result) -> None:
         clips, hours, voices = count["utterances"], count["hours"], count["speakers"]
         each = count["bytes"] / 1000 / max(clips, 1)
         print(f"  {split:<6} {clips:>7} clips  {hours:8.2f} h  {voices:>6} speakers  {each:6.1f} kB a clip")
+    if result.pushed:
+        print(f"  pushed: {result.pushed}")
     for reason, found in result.dropped.items():
         print(f"  left out: {reason:<26} {found['count']:>6}  e.g. {', '.join(found['examples'][:2])}")
 

@@ -54,12 +54,19 @@ class Source(Protocol):
     """Whom to name wherever the audio or its text is shown; empty when nobody asked for it."""
 
     def read(self, split: str) -> Iterator[Utterance | Dropped]:
-        """Yield the items of one split, in an order that is the same on every machine."""
+        """Yield the items of one split, in an order that is the same on every machine.
+
+        A source may also offer `survey(split)`, the same items without a look at any audio, and `read_many(splits)`,
+        which yields (split, item) for several splits in one pass.
+        """
 
 
 SCHEMES = {
     "sample": "sample:es, real Spanish speech from Debian packages",
     "folder": "folder:PATH, your own recordings with a metadata.csv or metadata.jsonl",
+    "common_voice": "common_voice:PATH, an unpacked Common Voice folder or its .tar.gz as it is",
+    "collective": "collective:DATASET_ID, Mozilla Data Collective (needs MDC_API_KEY)",
+    "hub": "hub:owner/name[:config], a data set of the Hugging Face Hub",
 }
 
 

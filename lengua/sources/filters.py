@@ -4,64 +4,24 @@
     drawn = draw(source.survey("train"), filters)            # who is in, from a look at everything but the audio
     for item in sift(source.read("train"), filters, drawn): ...  # what is left out comes as Dropped, with a reason
 
-A draw depends on the seed, and on what there is to draw from: not on its order, nor on the machine.
+A draw depends on the seed, and on what there is to draw from: not on its order, nor on the machine. From a stream that
+cannot be looked over before it is read, `take` takes what comes first.
 """
 
 from array import array
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from lengua.errors import RequestError
-from lengua.sources import Dropped, Utterance
+from lengua.options import Filters
+from lengua.sources import Dropped, Source, Utterance
 from lengua.sources.clip_table import number_of
 from lengua.sources.splitting import position
 
 CHARS_PER_SECOND = 12
 """The pace of Common Voice, for clips whose length a source does not tell."""
 SPELLINGS = {"forties": "fourties"}  # as Common Voice has it
-
-
-@dataclass(frozen=True)
-class Filters:
-    """What is wanted. None, or an empty tuple, is no wish at all."""
-
-    min_up_votes: int | None = None
-    """Fewer listeners than this found the clip good: left out. Unknown votes are left out, too."""
-    max_down_votes: int | None = None
-    """More listeners than this found the clip bad: left out."""
-    min_seconds: float | None = None
-    """Shorter clips are left out where the source tells their length; the others are measured when they are decoded."""
-    max_seconds: float | None = None
-    """Longer clips are left out, as above."""
-    gender: tuple[str, ...] = ()
-    """Only these: female, male, ... ("female" stands for female_feminine, too)."""
-    age: tuple[str, ...] = ()
-    """Only these: teens, twenties, ..."""
-    accent: tuple[str, ...] = ()
-    """Only accents with one of these words in their name, whatever the case: caribe, andino, ..."""
-    max_hours: float | None = None
-    """At most so many hours of each split, drawn by the seed."""
-    max_utterances: int | None = None
-    """At most so many utterances of each split, drawn by the seed."""
-    balance_speakers: bool = False
-    """Draw one clip of each speaker, then a second of each, and so on, instead of in proportion to what they gave."""
-    seed: int = 17
-    """Drives the draw, together with the id of each clip."""
-
-    def __post_init__(self):
-        for name in ("max_hours", "max_utterances"):
-            if (value := getattr(self, name)) is not None and value <= 0:
-                raise RequestError(f"{name} above 0", str(value), "leave it out to take everything")
-        if None not in (self.min_seconds, self.max_seconds) and self.min_seconds > self.max_seconds:
-            found = f"{self.min_seconds:g} and {self.max_seconds:g}"
-            raise RequestError("min_seconds under max_seconds", found, "swap them")
-
-    @property
-    def has_cap(self) -> bool:
-        """Whether there is anything to draw."""
-        return self.max_hours is not None or self.max_utterances is not None
 
 
 @dataclass(frozen=True)
@@ -79,6 +39,26 @@ class Drawn:
         return len(self.numbers)
 
 
+def wanted(source: Source, splits: Sequence[str], filters: Filters) -> Iterator[tuple[str, Utterance | Dropped]]:
+    """Yield (split, item) of a source, what is not wanted as Dropped; in one pass over the source where it can.
+
+    A cap is drawn from a look at everything but the audio; from a source that cannot be looked over, it takes what
+    comes first.
+    """
+    if not hasattr(source, "survey"):
+        yield from ((split, item) for split in splits for item in take(source.read(split), filters))
+        return
+    drawn = {split: draw(source.survey(split), filters) for split in splits if filters.has_cap}
+    for split, item in _in_one_pass(source, splits):
+        yield split, next(sift((item,), filters, drawn.get(split)))
+
+
+def _in_one_pass(source: Source, splits: Sequence[str]) -> Iterator[tuple[str, Utterance | Dropped]]:
+    if hasattr(source, "read_many"):
+        return source.read_many(splits)
+    return ((split, item) for split in splits for item in source.read(split))
+
+
 def sift(
     items: Iterable[Utterance | Dropped], filters: Filters, drawn: Drawn | None = None
 ) -> Iterator[Utterance | Dropped]:
@@ -91,7 +71,7 @@ def sift(
 
 
 def draw(items: Iterable[Utterance | Dropped], filters: Filters) -> Drawn | None:
-    """Return which of the wanted utterances the cap lets in; None where there is no cap. Their audio is not looked at."""
+    """Return which of the wanted utterances the cap lets in; None where there is no cap. No audio is looked at."""
     if not filters.has_cap:
         return None
     numbers, speakers, places, seconds = array("Q"), array("Q"), array("d"), array("d")
@@ -104,6 +84,27 @@ def draw(items: Iterable[Utterance | Dropped], filters: Filters) -> Drawn | None
     turns = rounds(np.asarray(speakers), np.asarray(places)) if filters.balance_speakers else np.zeros(len(places))
     order = np.lexsort((numbers, places, turns))
     return Drawn(np.sort(np.asarray(numbers)[order[: _fitting(np.asarray(seconds)[order], filters)]]))
+
+
+def take(items: Iterable[Utterance | Dropped], filters: Filters) -> Iterator[Utterance | Dropped]:
+    """Yield items as `sift` does until the cap is full, then stop: for streams, which cannot be looked over first.
+
+    What comes is what the source has first; nothing behind it is read.
+    """
+    count, seconds = 0, 0.0
+    for item in sift(items, filters):
+        if isinstance(item, Utterance):
+            count, seconds = count + 1, seconds + length_s(item)
+            if _is_over(count, seconds, filters):
+                return
+        yield item
+        if count == filters.max_utterances:
+            return
+
+
+def _is_over(count: int, seconds: float, filters: Filters) -> bool:
+    too_long = filters.max_hours is not None and seconds > filters.max_hours * 3600 + 1e-6
+    return too_long or (filters.max_utterances is not None and count > filters.max_utterances)
 
 
 def rounds(speakers: np.ndarray, places: np.ndarray) -> np.ndarray:
@@ -130,7 +131,7 @@ def length_s(item: Utterance) -> float:
 
 def fault(item: Utterance, filters: Filters) -> str | None:
     """Return why an utterance is not wanted, or None."""
-    return _votes_fault(item, filters) or _length_fault(item, filters) or _speaker_fault(item, filters)
+    return _votes_fault(item, filters) or _speaker_fault(item, filters)
 
 
 def _votes_fault(item: Utterance, filters: Filters) -> str | None:
@@ -147,15 +148,6 @@ def _votes_fault(item: Utterance, filters: Filters) -> str | None:
 
 def _votes(cell: str) -> int | None:
     return int(cell) if cell.isdecimal() else None
-
-
-def _length_fault(item: Utterance, filters: Filters) -> str | None:
-    if item.duration_s is None:
-        return None
-    if filters.min_seconds is not None and item.duration_s < filters.min_seconds:
-        return f"shorter than {filters.min_seconds:g} s"
-    too_long = filters.max_seconds is not None and item.duration_s > filters.max_seconds
-    return f"longer than {filters.max_seconds:g} s" if too_long else None
 
 
 def _speaker_fault(item: Utterance, filters: Filters) -> str | None:

@@ -111,6 +111,9 @@ class SampleSource:
         """Yield the items of one split by id; no text stands in two splits, of whichever voice."""
         return (item for its_split, item in self.items if its_split == split)
 
+    survey = read
+    """A look over a split costs no decoding here."""
+
 
 def judged(voice: Voice) -> Iterator[tuple[str, Utterance | Dropped]]:
     """Yield each recording of a voice with its split: as an utterance, or dropped with the reason."""
