@@ -11,6 +11,7 @@ import datetime
 import json
 import time
 from dataclasses import dataclass
+from functools import lru_cache
 from hashlib import sha256
 from pathlib import Path
 
@@ -192,13 +193,19 @@ def _fingerprint(measurement: Measurement, store: Store, options: EvaluateOption
     folder = find_model(measurement.model)[0]
     weights = next(folder / name for name in ("model.safetensors", "model.bin") if (folder / name).is_file())
     what = [
-        digest_of(weights),
+        _digest(weights, weights.stat().st_mtime_ns),
         digest_of(store.path / "manifest.json"),
         read_note(folder).decode_margin_s,
         [measurement.label, measurement.window, measurement.set, options.split],
         [options.language, options.engine, options.batch_size, options.resamples, options.seed, NORMALISER],
     ]
     return sha256(json.dumps(what).encode()).hexdigest()[:16]
+
+
+@lru_cache(maxsize=8)
+def _digest(weights: Path, changed: int) -> str:
+    """Return the digest of a file; it is asked for once a row, and weights are large."""
+    return digest_of(weights)
 
 
 def _due(options: EvaluateOptions, split: Split, store: Store) -> list[str]:
