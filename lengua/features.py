@@ -6,18 +6,13 @@ A shard is a fixed run of the source's items, so it does not depend on how many 
 interrupted does not do finished shards again.
 """
 
-import multiprocessing
-import os
-import signal
-import threading
 from collections import Counter
-from collections.abc import Callable, Iterator
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
-from lengua import hub
+from lengua import hub, workers
 from lengua.errors import LenguaError, RequestError
 from lengua.files import read_json, write_json
 from lengua.manifest import counts_of, dropped_counts, plan_of
@@ -72,7 +67,7 @@ def build(options: FeatureOptions, watch: Watch = unwatched) -> FeatureResult:
     if _claim(options.out, plan):
         return _result(open_store(options.out), options, built=False)
     total = _count(source, options)
-    shards = _work(_tasks(source, options), options, lambda done: watch(Progress("features", done, total)))
+    shards = _work(source, options, lambda done: watch(Progress("features", done, total)))
     summaries = {
         split: [read_shard_summary(shard_path(options.out, split, index)) for index in range(shards[split])]
         for split in options.splits
@@ -85,13 +80,25 @@ def build(options: FeatureOptions, watch: Watch = unwatched) -> FeatureResult:
     return _result(open_store(options.out), options, built=True)
 
 
+def _work(source: Source, options: FeatureOptions, tell: Callable[[int], None]) -> Counter:
+    """Make every shard that is not there yet; return how many each split has."""
+    shards, done = Counter(), 0
+    tell(done)
+    for task in workers.each(partial(write_task, options=options), tasks_of(source, options), options.workers):
+        shards[task.split] += 1
+        done += task.count
+        tell(done)
+    return shards
+
+
 @dataclass(frozen=True)
 class Task:
-    """One shard: where it goes and which items of the source it holds."""
+    """One shard: where it goes and which items of the source it holds; none where it is there already."""
 
     split: str
     path: Path
-    items: list[Utterance | Dropped]
+    count: int
+    items: Sequence[Utterance | Dropped]
 
 
 def _claim(out: Path, plan: dict) -> bool:
@@ -126,15 +133,16 @@ def _same(out: Path, found: dict, plan: dict) -> None:
         raise RequestError("the store of this source and these options", what, "name another --out, or delete it")
 
 
-def _tasks(source: Source, options: FeatureOptions) -> Iterator[Task]:
+def tasks_of(source: Source, options: FeatureOptions) -> Iterator[Task]:
     """Yield a task whenever a shard's worth of one split has come from the source; what is left over comes last."""
     filling: dict[str, list] = {split: [] for split in options.splits}
     made: Counter = Counter()
 
     def task(split: str) -> Task:
         items, filling[split] = filling[split], []
+        path = shard_path(options.out, split, made[split])
         made[split] += 1
-        return Task(split, shard_path(options.out, split, made[split] - 1), items)
+        return Task(split, path, len(items), () if path.is_file() else items)
 
     for split, item in _limited(wanted(source, options.splits, options.filters), options):
         filling[split].append(item)
@@ -166,78 +174,13 @@ def _limited(items: Iterator[tuple[str, Utterance | Dropped]], options: FeatureO
             return
 
 
-def write_task(task: Task, options: FeatureOptions) -> int:
-    """Make one shard and return how many items it was made from."""
-    made = [make_row(item, options) if isinstance(item, Utterance) else item for item in task.items]
-    rows = [item for item in made if isinstance(item, Row)]
-    write_shard(task.path, rows, [item for item in made if isinstance(item, Dropped)])
-    return len(task.items)
-
-
-def _work(tasks: Iterator[Task], options: FeatureOptions, tell: Callable[[int], None]) -> Counter:
-    """Make every shard that is not there yet, a few at a time over worker processes; return the shards of each split.
-
-    Tasks are taken from the source as workers become free, so that memory does not grow with the source.
-    """
-    tell(0)
-    workers = options.workers or os.cpu_count() or 1
-    if workers == 1:
-        return _work_here(tasks, options, tell)
-    shards, done = Counter(), 0
-    running: dict[Future, int] = {}
-    with _pool(workers) as pool:
-        for task in tasks:
-            shards[task.split] += 1
-            if task.path.is_file():
-                done += len(task.items)
-            else:
-                running[pool.submit(write_task, task, options)] = len(task.items)
-            while len(running) >= 2 * workers:
-                done += _finished(running)
-            tell(done)
-        while running:
-            done += _finished(running)
-            tell(done)
-    return shards
-
-
-def _work_here(tasks: Iterator[Task], options: FeatureOptions, tell: Callable[[int], None]) -> Counter:
-    """Do the same in this process: one worker would only cost its start."""
-    shards, done = Counter(), 0
-    for task in tasks:
-        shards[task.split] += 1
-        done += len(task.items) if task.path.is_file() else write_task(task, options)
-        tell(done)
-    return shards
-
-
-def _finished(running: dict[Future, int]) -> int:
-    """Wait for at least one shard, forget it, and return how many items were done."""
-    finished, _ = wait(running, return_when=FIRST_COMPLETED)
-    return sum(running.pop(future) and future.result() for future in finished)
-
-
-@contextmanager
-def _pool(workers: int):
-    """Give worker processes; when something fails, shards under way are finished and the others not begun."""
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(workers, mp_context=context, initializer=_follow_the_parent) as pool:
-        try:
-            yield pool
-        except BaseException:
-            pool.shutdown(wait=True, cancel_futures=True)
-            raise
-
-
-def _follow_the_parent() -> None:
-    """Leave Ctrl-C to the parent, so that a shard under way is finished and kept; end when the parent was killed."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=_end_with_the_parent, daemon=True).start()
-
-
-def _end_with_the_parent() -> None:
-    multiprocessing.parent_process().join()
-    os._exit(1)
+def write_task(task: Task, options: FeatureOptions) -> Task:
+    """Make one shard, unless it is there already, and return the task without its items."""
+    if task.items:
+        made = [make_row(item, options) if isinstance(item, Utterance) else item for item in task.items]
+        rows = [item for item in made if isinstance(item, Row)]
+        write_shard(task.path, rows, [item for item in made if isinstance(item, Dropped)])
+    return replace(task, items=())
 
 
 def _refuse_empty(summaries: dict[str, list[ShardSummary]]) -> None:
