@@ -17,7 +17,7 @@ import torch
 from recording import alternate, markdown, record, run
 from transformers import WhisperForConditionalGeneration
 
-from lengua.batches import ClipDataset, Collator, Draw, LengthBuckets
+from lengua.batches import ClipDataset, Collator, Draw, Drawing, LengthBuckets
 from lengua.checkpoints import find_model, load_tokenizer
 from lengua.labels import IGNORED
 from lengua.mel import WINDOW_FRAMES
@@ -103,7 +103,7 @@ def adaptive_batches(split, collate, options: Options) -> list[dict]:
     The epoch's share of padded batches is kept in those that are drawn.
     """
     defaults = TrainOptions("")
-    buckets = list(LengthBuckets(split, options.batch_size, defaults.margin_s, 0.0, defaults.seed))
+    buckets = list(LengthBuckets(split, Drawing(options.batch_size, defaults.margin_s, 0.0, defaults.seed)))
     buckets.sort(key=lambda batch: batch[0].window)
     count = min(options.steps, len(buckets))
     chosen = [buckets[len(buckets) * index // count] for index in range(count)]

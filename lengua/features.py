@@ -12,13 +12,14 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
-from lengua import hub, workers
+from lengua import hub, hub_stores, ray_engine, workers
 from lengua.errors import LenguaError, RequestError
 from lengua.files import read_json, write_json
+from lengua.hub_stores import HubStore
 from lengua.manifest import counts_of, dropped_counts, plan_of
-from lengua.options import FeatureOptions
+from lengua.options import FeatureOptions, Filters
 from lengua.progress import Progress, Watch, unwatched
-from lengua.rows import make_row
+from lengua.rows import make_rows
 from lengua.sources import Dropped, Source, Utterance, open_source
 from lengua.sources.filters import wanted
 from lengua.store import (
@@ -62,11 +63,13 @@ def build(options: FeatureOptions, watch: Watch = unwatched) -> FeatureResult:
     """
     if options.push:
         hub.check_token(options.push)
+    if remote := hub_stores.find(options.source):
+        return _copy(remote, options, watch)
     source = open_source(options.source, options.language)
     plan = plan_of(source, options)
     if _claim(options.out, plan):
         return _result(open_store(options.out), options, built=False)
-    total = _count(source, options)
+    total = count_items(source, options)
     shards = _work(source, options, lambda done: watch(Progress("features", done, total)))
     summaries = {
         split: [read_shard_summary(shard_path(options.out, split, index)) for index in range(shards[split])]
@@ -84,11 +87,20 @@ def _work(source: Source, options: FeatureOptions, tell: Callable[[int], None]) 
     """Make every shard that is not there yet; return how many each split has."""
     shards, done = Counter(), 0
     tell(done)
-    for task in workers.each(partial(write_task, options=options), tasks_of(source, options), options.workers):
+    for task in _made(source, options):
         shards[task.split] += 1
         done += task.count
         tell(done)
     return shards
+
+
+def _made(source: Source, options: FeatureOptions) -> Iterator["Task"]:
+    """Yield each task when its shard is there, by the engine that was asked for."""
+    if options.engine == "local":
+        return workers.each(partial(write_task, options=options), tasks_of(source, options), options.workers)
+    options = replace(options, out=options.out.absolute())  # whoever writes it, and wherever
+    work, tasks = partial(write_task, options=options), partial(tasks_of, source, options)
+    return ray_engine.each(work, tasks, options.workers, shared=options.out / PLAN)
 
 
 @dataclass(frozen=True)
@@ -99,6 +111,22 @@ class Task:
     path: Path
     count: int
     items: Sequence[Utterance | Dropped]
+
+
+def _copy(remote: HubStore, options: FeatureOptions, watch: Watch) -> FeatureResult:
+    """Bring a feature store from the Hub as it is; broken off, it goes on with the shards that are missing."""
+    if options.limit is not None or options.filters != Filters():
+        found = f"a limit or filters for the feature store {remote.uri}"
+        raise RequestError("a source of recordings, to choose from", found, "leave them out: features are made already")
+    if lacking := [split for split in options.splits if split not in remote.manifest["splits"]]:
+        have = ", ".join(remote.manifest["splits"])
+        raise RequestError(f"the split {lacking[0]!r} in {remote.uri}", have, "name one of these with --splits")
+    missing = not _claim(options.out, remote.manifest | {"splits": list(options.splits)})
+    if missing:
+        tell = lambda done, total: watch(Progress("copying features", done / 1e6, total / 1e6, "MB"))  # noqa: E731
+        remote.copy(options.out, options.splits, tell)
+        (options.out / PLAN).unlink()
+    return _result(open_store(options.out), options, built=missing)
 
 
 def _claim(out: Path, plan: dict) -> bool:
@@ -144,14 +172,14 @@ def tasks_of(source: Source, options: FeatureOptions) -> Iterator[Task]:
         made[split] += 1
         return Task(split, path, len(items), () if path.is_file() else items)
 
-    for split, item in _limited(wanted(source, options.splits, options.filters), options):
+    for split, item in items_of(source, options):
         filling[split].append(item)
         if len(filling[split]) == ITEMS_PER_SHARD:
             yield task(split)
     yield from (task(split) for split in options.splits if filling[split])
 
 
-def _count(source: Source, options: FeatureOptions) -> int | None:
+def count_items(source: Source, options: FeatureOptions) -> int | None:
     """Return how many items there will be, where the source can be looked over without its audio."""
     if not hasattr(source, "survey"):
         return None
@@ -161,10 +189,13 @@ def _count(source: Source, options: FeatureOptions) -> int | None:
     return sum(min(count, options.limit) for count in utterances)
 
 
-def _limited(items: Iterator[tuple[str, Utterance | Dropped]], options: FeatureOptions):
-    """Yield (split, item) until every split has its limit of utterances; what the source left out does not count."""
+def items_of(source: Source, options: FeatureOptions) -> Iterator[tuple[str, Utterance | Dropped]]:
+    """Yield (split, item) of what is wanted, until every split has its limit of utterances.
+
+    Under a limit, what the source left out does not count, and is not told.
+    """
     taken: Counter = Counter()
-    for split, item in items:
+    for split, item in wanted(source, options.splits, options.filters):
         if options.limit is not None:
             if isinstance(item, Dropped) or taken[split] == options.limit:
                 continue
@@ -177,7 +208,7 @@ def _limited(items: Iterator[tuple[str, Utterance | Dropped]], options: FeatureO
 def write_task(task: Task, options: FeatureOptions) -> Task:
     """Make one shard, unless it is there already, and return the task without its items."""
     if task.items:
-        made = [make_row(item, options) if isinstance(item, Utterance) else item for item in task.items]
+        made = make_rows(task.items, options)
         rows = [item for item in made if isinstance(item, Row)]
         write_shard(task.path, rows, [item for item in made if isinstance(item, Dropped)])
     return replace(task, items=())

@@ -63,6 +63,9 @@ class FeatureOptions:
     """Whisper language code or name, for sources that do not carry one: es, sv, swedish."""
     workers: int | None = None
     """Worker processes. Default: one for each core."""
+    engine: Literal["local", "ray"] = "local"
+    """Who does the work: processes of this machine, or Ray's. "ray" takes the cluster of RAY_ADDRESS, where --out must
+    be a folder that every machine sees; without it, this machine alone. Both make the same bytes (docs/cluster.md)."""
     n_mels: int = 80
     """Mel bins: 80, or 128 for whisper-large-v3 and turbo."""
     base: str = BASE_MODEL
@@ -88,13 +91,22 @@ class TrainOptions:
     """Fine-tune Whisper with adaptive context: compute goes to speech instead of to 30 s of padding."""
 
     source: Positional[str]
-    """A feature store, or a source (its store is then built in the run's folder first)."""
+    """A feature store, or a source (its store is then built in the run's folder first, or see --stream)."""
     out: Path = Path("runs/latest")
     """The run's folder: run.json, history.jsonl, checkpoints/, model/."""
     base: str = BASE_MODEL
     """The checkpoint to start from: a Whisper id of the Hub, or a folder."""
     language: str | None = None
     """Language token of the labels. Default: the store's own."""
+    stream: bool = False
+    """Read a source anew in every epoch and keep no training features: for speech that is larger than the disk. Only
+    dev is stored."""
+    shuffle_window: int = 2048
+    """Clips of a stream that are in memory together and shuffled; 2,048 of 5 s take some 250 MB."""
+    workers: int | None = None
+    """Processes that make features. Default: one for each core."""
+    filters: Annotated[Filters, tyro.conf.arg(name="filters")] = Filters()
+    """Which utterances of a source are wanted."""
     epochs: float = 2.0
     """How often each training clip is seen."""
     steps: int | None = None

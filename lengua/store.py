@@ -20,10 +20,10 @@ import pyarrow.parquet as pq
 from lengua import mel as log_mel
 from lengua.errors import RequestError
 from lengua.files import read_json, write_bytes, write_json
+from lengua.hub.stores import MANIFEST
 from lengua.sources import Dropped
 
 FORMAT, FORMAT_VERSION = "lengua-feature-store", 1
-MANIFEST = "manifest.json"
 ROWS_PER_GROUP = 32
 """Rows that one random read brings into memory: about 1 MB."""
 
@@ -200,12 +200,8 @@ class Store:
         Raises:
             RequestError: the store has no rows of that name.
         """
-        counts = self.manifest["splits"]
-        if not counts.get(name, {}).get("utterances"):
-            have = ", ".join(f"{split} ({count['utterances']})" for split, count in counts.items())
-            found = f"{have or 'nothing'} in {self.path}"
-            raise RequestError(f"utterances of the split {name!r}", found, "name another split, or add recordings")
-        shards = [shard_path(self.path, name, index) for index in range(counts[name]["shards"])]
+        count = counts_of_split(self.manifest, name, self.path)
+        shards = [shard_path(self.path, name, index) for index in range(count["shards"])]
         return Split(shards, self.n_mels)
 
 
@@ -219,14 +215,37 @@ def open_store(path: Path, n_mels: int | None = None) -> Store:
     if not is_store(path):
         found = f"{path} without {MANIFEST}" if path.is_dir() else f"no folder {path}"
         raise RequestError("a feature store", found, f"build it (again): lengua features SOURCE --out {path}")
-    manifest = read_json(path / MANIFEST)
-    told = {name: manifest.get(name) if isinstance(manifest, dict) else None for name in ("format", "version")}
-    if told != {"format": FORMAT, "version": FORMAT_VERSION}:
-        found = f"{told['format']} version {told['version']} in {path}"
-        raise RequestError(f"a {FORMAT} of version {FORMAT_VERSION}", found, "build it again")
+    manifest = checked(read_json(path / MANIFEST), path, n_mels)
     if missing := missing_shards(path, manifest):
         raise RequestError("every shard of the manifest", f"no {missing[0]}", "copy it again or build it again")
-    if n_mels not in (None, manifest["n_mels"]):
-        found = f"{manifest['n_mels']} in {path}"
-        raise RequestError(f"features of {n_mels} mel bins", found, f"build them with --n-mels {n_mels}")
     return Store(path, manifest)
+
+
+def checked(manifest: dict, place: Path | str, n_mels: int | None = None) -> dict:
+    """Return the manifest of a store, wherever that stands.
+
+    Raises:
+        RequestError: it is none, or of another version or mel size.
+    """
+    told = {name: manifest.get(name) if isinstance(manifest, dict) else None for name in ("format", "version")}
+    if told != {"format": FORMAT, "version": FORMAT_VERSION}:
+        found = f"{told['format']} version {told['version']} in {place}"
+        raise RequestError(f"a {FORMAT} of version {FORMAT_VERSION}", found, "build it again")
+    if n_mels not in (None, manifest["n_mels"]):
+        found = f"{manifest['n_mels']} in {place}"
+        raise RequestError(f"features of {n_mels} mel bins", found, f"build them with --n-mels {n_mels}")
+    return manifest
+
+
+def counts_of_split(manifest: dict, split: str, place: Path | str) -> dict:
+    """Return what a manifest counts of one split.
+
+    Raises:
+        RequestError: the store has no rows of that name.
+    """
+    counts = manifest["splits"]
+    if not counts.get(split, {}).get("utterances"):
+        have = ", ".join(f"{name} ({count['utterances']})" for name, count in counts.items())
+        found = f"{have or 'nothing'} in {place}"
+        raise RequestError(f"utterances of the split {split!r}", found, "name another split, or add recordings")
+    return counts[split]

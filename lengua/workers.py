@@ -13,6 +13,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
+from itertools import islice
 from typing import TypeVar
 
 Task = TypeVar("Task")
@@ -37,6 +38,13 @@ def each(work: Callable[[Task], Done], tasks: Iterable[Task], workers: int | Non
                 yield running.popleft().result()
         while running:
             yield running.popleft().result()
+
+
+def batched(items: Iterable[Task], size: int) -> Iterator[tuple[Task, ...]]:
+    """Yield items in batches of one size, the last of which may be smaller."""
+    items = iter(items)
+    while batch := tuple(islice(items, size)):
+        yield batch
 
 
 @contextmanager

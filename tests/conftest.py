@@ -2,6 +2,7 @@
 
 import csv
 import os
+import tarfile
 from pathlib import Path
 
 import numpy as np
@@ -83,6 +84,26 @@ def tiny_store(tiny_folder, tiny_model, tmp_path_factory):
     out = tmp_path_factory.mktemp("stores") / "tiny"
     features.build(FeatureOptions(tiny_folder, out, language="es", workers=1, base=str(tiny_model)))
     return open_store(out)
+
+
+@pytest.fixture(scope="session")
+def tiny_release(tmp_path_factory) -> Path:
+    """A release of Common Voice of 60 MP3 clips: 50 to train on, 6 for dev, 4 for test; packed beside it as .tar.gz."""
+    folder = tmp_path_factory.mktemp("release") / "cv-corpus-25.0-2026-03-09/es"
+    (folder / "clips").mkdir(parents=True)
+    texts = [text for texts in TEXTS.values() for text in texts.split(", ")]
+    lines = {name: ["client_id\tpath\tsentence\tup_votes\tdown_votes\tlocale"] for name in TEXTS}
+    for number in range(60):
+        text, split = texts[number % len(texts)], "train" if number < 50 else "dev" if number < 56 else "test"
+        name = f"common_voice_es_{number:05}.mp3"
+        soundfile.write(folder / "clips" / name, chirp(0.3 + number / 100, 180 + 10 * number, 32_000), 32_000)
+        lines[split].append(f"s{number % 7}\t{name}\t{text}\t2\t0\tes")
+    for name, rows in lines.items():
+        (folder / f"{name}.tsv").write_text("\n".join(rows) + "\n", encoding="utf-8")
+    with tarfile.open(folder.parent.parent / "es.tar.gz", "w:gz") as archive:
+        for path in sorted(folder.rglob("*.*")):
+            archive.add(path, path.relative_to(folder.parent.parent))
+    return folder
 
 
 @pytest.fixture(scope="session")

@@ -11,7 +11,7 @@ import torch
 from conftest import ROOT
 
 from lengua import mel
-from lengua.batches import ClipDataset, Collator, Draw, LengthBuckets, chance, dev_batches
+from lengua.batches import ClipDataset, Collator, Draw, Drawing, LengthBuckets, chance, dev_batches
 from lengua.checkpoints import load_tokenizer
 from lengua.labels import IGNORED, decoder_pair, end_token
 from lengua.store import Row, Split, write_shard
@@ -21,9 +21,9 @@ LOW, HIGH = 0.3, 1.5
 DRAWS = """
 import json, sys
 from pathlib import Path
-from lengua.batches import LengthBuckets
+from lengua.batches import Drawing, LengthBuckets
 from lengua.store import Split
-sampler = LengthBuckets(Split([Path(sys.argv[1])], 80), 8, (0.3, 1.5), 0.08, seed=17)
+sampler = LengthBuckets(Split([Path(sys.argv[1])], 80), Drawing(8, (0.3, 1.5), 0.08, seed=17))
 for epoch in (0, 1, 5):
     sampler.set_epoch(epoch)
     print(json.dumps([[(draw.index, draw.window) for draw in batch] for batch in sampler]))
@@ -49,7 +49,7 @@ def split(shard):
 
 
 def sampler(split, epoch=0, share=0.08, seed=17, longest=3000, margin=(LOW, HIGH)) -> LengthBuckets:
-    drawn = LengthBuckets(split, BATCH, margin, share, seed, longest)
+    drawn = LengthBuckets(split, Drawing(BATCH, margin, share, seed, longest))
     drawn.set_epoch(epoch)
     return drawn
 
@@ -105,7 +105,7 @@ def test_margins_are_within_their_bounds(split):
 
 
 def test_a_clip_has_another_margin_in_every_epoch(split):
-    alone = [LengthBuckets(split, 1, (LOW, HIGH), 0.0, 17) for _ in range(5)]
+    alone = [LengthBuckets(split, Drawing(1, (LOW, HIGH), 0.0, 17)) for _ in range(5)]
     windows = []
     for epoch, one in enumerate(alone):
         one.set_epoch(epoch)
@@ -178,7 +178,7 @@ def test_a_clip_is_followed_by_its_own_silence(tiny_store):
 
 def test_the_data_loader_of_torch_takes_all_this(tiny_store, tiny_model):
     rows = tiny_store.split("train")
-    drawn = LengthBuckets(rows, 4, (0.1, 0.2), 1.0, 17, longest=100)
+    drawn = LengthBuckets(rows, Drawing(4, (0.1, 0.2), 1.0, 17, longest=100))
     loader = torch.utils.data.DataLoader(
         ClipDataset(rows), batch_sampler=drawn, collate_fn=Collator(load_tokenizer(tiny_model), "es")
     )

@@ -186,13 +186,13 @@ def test_a_row_is_made_alike_from_a_path_and_from_bytes(tmp_path):
     soundfile.write(tmp_path / "a.wav", chirp(1, 200), 16_000)
     options = FeatureOptions()
     made = [
-        features.make_row(Utterance("a", source, "  «¡Hola!» ", "es", "x", split="test", extra={"age": "20"}), options)
+        rows.make_row(Utterance("a", source, "  «¡Hola!» ", "es", "x", split="test", extra={"age": "20"}), options)
         for source in (tmp_path / "a.wav", (tmp_path / "a.wav").read_bytes())
     ]
     assert made[0].text == "¡Hola!" and made[0].extra == {"age": "20"} and made[0].duration_s == 1
     assert np.array_equal(made[0].mel, made[1].mel) and made[0].audio == made[1].audio
     too_large = Utterance("b", b"\0" * (rows.MAX_AUDIO_BYTES + 1), "hola", "es", "x")
-    assert features.make_row(too_large, options) == Dropped("b", "unreadable audio")
+    assert rows.make_row(too_large, options) == Dropped("b", "unreadable audio")
 
 
 def test_a_source_of_which_nothing_is_left_is_an_error_that_tells_why(build, tmp_path):

@@ -1,4 +1,4 @@
-"""hub:owner/name: foreign columns, splits and troubles; feature stores read back. Against the real clients."""
+"""hub:owner/name: foreign columns, splits and troubles. Against the real clients."""
 
 import io
 import json
@@ -19,7 +19,6 @@ IMPORTS = """
 from itertools import islice
 from lengua.sources import hub
 from lengua.sources.hub import open
-from lengua.sources.hub_stores import is_feature_store, open_hub_store
 """
 # huggingface_hub rests ever longer between its tries; tests need not.
 HURRY = """
@@ -307,70 +306,6 @@ show(lambda: found)
     broken, found = hub.client(code, IMPORTS + HURRY)
     assert "expected an answer about hub:eva/voices (train, after 5 rows); found " in broken["error"]
     assert found["value"] == [f"common_voice_es_{number}" for number in range(5)]
-
-
-# Feature stores
-
-
-def test_a_store_pushed_and_read_back_has_the_same_rows(hub, tiny_store):
-    code = f"""
-from pathlib import Path
-from lengua.hub import push_store
-show(lambda: push_store(Path({str(tiny_store.path)!r}), "ana/es", private=True).revision)
-show(lambda: [is_feature_store(name) for name in ("hub:ana/es", "hub:eva/voices", "sample:es")])
-store = open_hub_store("hub:ana/es")
-show(lambda: [store.revision, store.n_mels, store.language, store.shards("train")])
-for split in ("train", "dev", "test"):
-    show(lambda: [{{**row, "mel": row["mel"].tobytes(), "shape": row["mel"].shape}} for row in store.rows(split)])
-show(lambda: list(store.rows("validated")))
-show(lambda: open("ana/es"))
-"""
-    hub.repo("dataset", "eva/voices", MIRROR)
-    revision, which, about, *splits, wrong, no_audio = hub.client(code, IMPORTS)
-    assert which["value"] == [True, False, False] and not revision["torch"]
-    assert about["value"] == [revision["value"], tiny_store.n_mels, "es", 1]
-    seen = 0
-    for name, told in zip(("train", "dev", "test"), splits, strict=True):
-        for mine, theirs in zip(tiny_store.split(name), told["value"], strict=True):
-            seen += 1
-            assert theirs["shape"] == list(mine.mel.shape) and theirs["mel"] == sha256(mine.mel.tobytes())
-            assert theirs["audio"] == (sha256(mine.audio) if mine.audio else None)
-            for field in ("id", "text", "language", "speaker", "duration_s", "extra", "frames", "peak"):
-                assert theirs[field] == getattr(mine, field)
-    assert seen == 24
-    assert (
-        "expected utterances of the split 'validated'; found train (15), dev (4), test (5) in hub:ana/es"
-        in wrong["error"]
-    )
-    assert "found a feature store at hub:ana/es; train on it as it is" in no_audio["error"]
-
-
-def test_a_store_streams_through_passing_trouble_and_ends_with_what_stays(hub, tiny_store):
-    code = f"""
-from pathlib import Path
-from lengua.hub import push_store
-push_store(Path({str(tiny_store.path)!r}), "ana/es")
-show(lambda: len(list(open_hub_store("hub:ana/es").rows("train"))))
-show(lambda: len(list(open_hub_store("hub:ana/es").rows("dev"))))
-"""
-    hub.fail("GET", r"/resolve/.*train/shard", times=1, keep=0.5)
-    hub.fail("GET", r"/resolve/.*dev/shard", status=503)
-    whole, broken = hub.client(code, IMPORTS)
-    assert whole["value"] == 15
-    assert (
-        "expected an answer about dev/shard-00000.parquet of the data set ana/es; found the Hub in trouble (503)"
-        in broken["error"]
-    )
-    assert broken["seconds"] < 8
-
-
-def test_what_only_looks_like_a_store(hub):
-    hub.repo("dataset", "eva/web", {"manifest.json": b'{"name": "an app"}'})
-    hub.repo("dataset", "eva/voices", MIRROR)
-    code = """for name in ("eva/web", "eva/voices"): show(lambda: open_hub_store(f"hub:{name}"))"""
-    web, voices = hub.client(code, IMPORTS)
-    assert "expected a lengua-feature-store at hub:eva/web; found None in its manifest.json" in web["error"]
-    assert "found a data set without manifest.json; build one" in voices["error"]
 
 
 def test_a_source_tells_its_language_from_what_there_is():

@@ -15,7 +15,9 @@ from lengua.files import read_json, read_jsonl
 from lengua.labels import IGNORED, words_of
 from lengua.options import TrainOptions
 from lengua.training import hardware, train
-from lengua.training.trainer import build_trainer, token_loss, total_steps, training_arguments
+from lengua.training.arguments import total_steps, training_arguments
+from lengua.training.speech import Speech
+from lengua.training.trainer import build_trainer, token_loss
 
 
 @pytest.fixture
@@ -41,7 +43,13 @@ def trainer(options, tiny_store, tiny_model):
     from lengua.model import load_model
 
     resolved = replace(options, language="es")
-    return build_trainer(load_model(tiny_model, "es"), tiny_model, tiny_store, resolved, lambda progress: None)
+    return build_trainer(
+        load_model(tiny_model, "es"),
+        tiny_model,
+        Speech(tiny_store, tiny_store.split("train")),
+        resolved,
+        lambda progress: None,
+    )
 
 
 def losses(run) -> dict[int, float]:
@@ -235,7 +243,9 @@ def test_dev_wer_in_training_agrees_with_the_transcriber(base_model, spoken_es, 
     options = TrainOptions(
         str(store.path), tmp_path / "run", window="padded", language="es", precision="fp32", batch_size=6, device="cpu"
     )
-    trainer = build_trainer(load_model(base_model, "es"), base_model, store, options, lambda progress: None)
+    trainer = build_trainer(
+        load_model(base_model, "es"), base_model, Speech(store, store.split("train")), options, lambda progress: None
+    )
     in_training = trainer.evaluate()["eval_wer"]
     dev = store.split("dev")
     decoded = Transcriber(str(base_model), "es", engine="torch").decode([row.log_mel() for row in dev], None)

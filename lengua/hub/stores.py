@@ -15,7 +15,6 @@ from lengua.files import read_json
 from lengua.hub.uploading import upload_folder
 
 MANIFEST = "manifest.json"
-FORMAT = "lengua-feature-store"
 REHOSTING = "the terms of Mozilla Data Collective forbid to hand on a data set that was downloaded there"
 PEOPLE = "whoever speaks in these recordings should be asked before everyone can listen"
 PRIVATE = {"collective": REHOSTING, "common_voice": REHOSTING, "folder": PEOPLE}

@@ -18,7 +18,6 @@ from urllib.parse import parse_qsl
 
 from lengua.errors import RequestError
 from lengua.hub import explained, look_up
-from lengua.hub.stores import MANIFEST
 from lengua.languages import language_code
 from lengua.sources import Dropped, Utterance
 from lengua.sources.ahead import Ahead, within
@@ -70,13 +69,11 @@ def open(path: str, language: str | None = None) -> "HubSource":
     """Open a data set; `language` is for those that do not tell it.
 
     Raises:
-        RequestError: no such data set or config, a gated one, one without audio or text, or a feature store.
+        RequestError: no such data set or config, a gated one, or one without audio or text.
         LenguaError: the Hub is down, refuses, or does not answer.
     """
     address = parse(path)
     info = look_up(address.name, "dataset", address.revision)
-    if MANIFEST in {file.rfilename for file in info.siblings or []}:
-        raise RequestError("a data set of recordings", f"a feature store at hub:{path}", "train on it as it is")
     source = HubSource(address, info.sha, info.card_data.to_dict() if info.card_data else {}, language)
     _ = source.columns, source.default_language  # what is wrong is told at once
     return source
@@ -204,8 +201,9 @@ class HubSource:
     @cached_property
     def _splits(self) -> dict:
         """The splits as streams, by the data set's own names, with the audio left as bytes."""
-        from lengua.sources.hub_streams import open_streams
+        from lengua.sources.hub_streams import import_datasets, open_streams
 
+        import_datasets()  # which takes seconds, and is not the Hub's fault
         with telling(self, lambda: "its splits"):
             return within(STALL_S, lambda: open_streams(self.address.name, self.address.config, self.revision))
 

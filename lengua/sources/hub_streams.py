@@ -26,7 +26,7 @@ def open_streams(name: str, config: str | None, revision: str) -> dict:
     Raises:
         RequestError: `datasets` is missing, the data set has no such config, several, none, or needs a script.
     """
-    datasets = _datasets()
+    datasets = import_datasets()
     try:
         with patient(PATIENCE_S):
             splits = datasets.load_dataset(name, config, revision=revision, streaming=True)
@@ -40,7 +40,12 @@ def open_streams(name: str, config: str | None, revision: str) -> dict:
     return {split: _undecoded(dataset, datasets) for split, dataset in splits.items()}
 
 
-def _datasets():
+def import_datasets():
+    """Return the package `datasets`, made less patient.
+
+    Raises:
+        RequestError: it is not installed.
+    """
     try:
         import datasets
     except ImportError as error:

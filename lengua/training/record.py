@@ -11,10 +11,13 @@ from pathlib import Path
 from transformers import TrainerCallback
 
 from lengua import __version__
-from lengua.files import read_jsonl, write_jsonl
+from lengua.batches import Place, StreamedBatches
+from lengua.errors import RequestError
+from lengua.files import read_json, read_jsonl, write_json, write_jsonl
 from lengua.options import TrainOptions
 from lengua.progress import Progress, Watch
 from lengua.provenance import commit, hardware
+from lengua.streams import Stream
 
 PACKAGES = ("torch", "transformers", "accelerate", "numpy", "ctranslate2", "tokenizers")
 
@@ -39,19 +42,24 @@ def plain(options: TrainOptions) -> dict:
 class Recorder(TrainerCallback):
     """Appends what the Trainer logs to history.jsonl and tells the watcher how far training is."""
 
-    def __init__(self, out: Path, watch: Watch):
-        self.path, self.watch, self.note = out / "history.jsonl", watch, ""
+    def __init__(self, out: Path, watch: Watch, streamed: StreamedBatches | None = None):
+        self.path, self.watch, self.note, self.streamed = out / "history.jsonl", watch, "", streamed
         self.started = time.perf_counter()
 
     def on_train_begin(self, args, state, control, **kwargs):
         """Take back what an interrupted run logged after its last checkpoint."""
         self.started = time.perf_counter()
+        if not state.is_world_process_zero:
+            return
         kept = [record for record in read_jsonl(self.path) if record["step"] <= state.global_step]
         write_jsonl(self.path, kept if state.global_step else [])
 
     def on_log(self, args, state, control, logs=None, **kwargs):
         """Write loss and rate, or the measures on dev."""
-        record = {"step": state.global_step, "epoch": round(state.epoch or 0, 4), **_renamed(logs or {})}
+        if not state.is_world_process_zero:
+            return
+        epoch = self.streamed.place.epoch if self.streamed else round(state.epoch or 0, 4)
+        record = {"step": state.global_step, **_renamed(logs or {}), "epoch": epoch}
         record["seconds"] = round(time.perf_counter() - self.started, 1)
         with open(self.path, "a", encoding="utf-8") as file:
             file.write(json.dumps(record) + "\n")
@@ -72,6 +80,31 @@ def _renamed(logs: dict) -> dict:
     """Return the Trainer's names as ours: eval_wer is dev_wer, and no timings of its own."""
     kept = {key: value for key, value in logs.items() if not key.endswith(("_runtime", "_per_second", "_flos"))}
     return {f"dev_{key[5:]}" if key.startswith("eval_") else key: value for key, value in kept.items()}
+
+
+def write_place(checkpoint: Path, stream: Stream, place: Place) -> None:
+    """Write down where the stream of this process stands."""
+    told = {"revision": stream.revision, "ranks": stream.ranks, "window": stream.window, "place": asdict(place)}
+    write_json(checkpoint / f"stream-{stream.rank}.json", told)
+
+
+def read_place(checkpoint: Path, stream: Stream) -> Place:
+    """Return where the stream of this process stood at a checkpoint.
+
+    Raises:
+        RequestError: the source has changed since, or other processes took part.
+    """
+    told = read_json(checkpoint / f"stream-{stream.rank}.json") if stream.rank < _ranks(checkpoint) else {}
+    now = {"revision": stream.revision, "ranks": stream.ranks, "window": stream.window}
+    for name, value in now.items():
+        if told.get(name) != value:
+            expected = f"the stream of {checkpoint}, {name} {told.get(name)}"
+            raise RequestError(expected, f"{name} {value}", "train with as before, or start over with --no-resume")
+    return Place(**told["place"])
+
+
+def _ranks(checkpoint: Path) -> int:
+    return len(list(checkpoint.glob("stream-*.json")))
 
 
 class Interruption(TrainerCallback):

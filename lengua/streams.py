@@ -1,0 +1,124 @@
+"""A source as a stream of rows: what its store would hold, by the same code, with nothing kept on disk.
+
+    stream = Stream(FeatureOptions("hub:fixie-ai/common_voice_17_0:es"))
+    for block in stream.blocks():                        # epoch after epoch, without end
+        block.rows, block.epoch, block.number
+    for block in stream.blocks(epoch=1, number=40): ...  # as the first loop would have gone on
+
+A block is a window of the source, in the source's order; training shuffles within it. Where several processes train,
+each takes every so manieth item, so that together they see all of them once. Which rows a block holds depends on the
+source and the options alone, not on the number of workers that decode.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property, partial
+from itertools import count, islice
+
+import numpy as np
+
+from lengua import hub_stores, workers
+from lengua.errors import LenguaError
+from lengua.features import count_items, items_of
+from lengua.options import FeatureOptions
+from lengua.rows import make_rows
+from lengua.sources import Dropped, Source, Utterance, open_source
+from lengua.store import Row
+
+CHUNK = 16
+"""Items that cross to a worker process at a time."""
+
+
+@dataclass(frozen=True)
+class Block(Sequence[Row]):
+    """The rows of one window of a stream; to samplers it is what a split of a store is."""
+
+    epoch: int
+    number: int
+    rows: list[Row]
+    dropped: list[Dropped]
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, index: int) -> Row:
+        return self.rows[index]
+
+    @property
+    def frames(self) -> np.ndarray:
+        """Frames of every row: int32, shape (rows,)."""
+        return np.array([row.frames for row in self.rows], np.int32)
+
+    def column(self, name: str) -> list:
+        """Return one field of every row."""
+        return [getattr(row, name) for row in self.rows]
+
+
+class Stream:
+    """One split of a source or of a feature store on the Hub, read anew in every epoch.
+
+    Args:
+        options: as for the feature stage; `out` is not looked at.
+        split: the one that is read.
+        window: items of each process in a block, rounded up to whole chunks. A row of 5 s takes 40 kB, and three
+            blocks are in memory: the one in use, the next, and the one that is being made.
+        rank: which of `ranks` training processes this is.
+    """
+
+    def __init__(
+        self, options: FeatureOptions, split: str = "train", window: int = 2048, rank: int = 0, ranks: int = 1
+    ):
+        self.options = replace(options, splits=(split,), keep_audio=())
+        self.split, self.rank, self.ranks = split, rank, ranks
+        self.chunks = -(-window // CHUNK)
+        self.origin: Source | hub_stores.HubStore = hub_stores.find(options.source) or open_source(
+            options.source, options.language
+        )
+
+    @property
+    def window(self) -> int:
+        return self.chunks * CHUNK
+
+    @property
+    def revision(self) -> str:
+        """Changes whenever the rows do."""
+        return self.origin.revision
+
+    @cached_property
+    def items(self) -> int | None:
+        """How many items an epoch has over all processes, where that is known without reading them."""
+        if isinstance(self.origin, hub_stores.HubStore):
+            return self.origin.manifest["splits"][self.split]["utterances"]
+        return count_items(self.origin, self.options)
+
+    def blocks(self, epoch: int = 0, number: int = 0) -> Iterator[Block]:
+        """Yield block after block, from one block of one epoch on; there is no last one.
+
+        What comes before is passed over without being decoded.
+
+        Raises:
+            LenguaError: a whole epoch gave no row.
+        """
+        for at in count(epoch):
+            rows = 0
+            for block in self._epoch(at, number):
+                rows += len(block)
+                yield block
+            if not rows and not number:
+                found = f"none in {self.options.source}"
+                raise LenguaError(f"rows of the split {self.split!r}", found, "look at it with lengua features")
+            number = 0
+
+    def _epoch(self, epoch: int, number: int) -> Iterator[Block]:
+        items = islice(self._items(), number * self.window * self.ranks + self.rank, None, self.ranks)
+        chunks = workers.batched(items, CHUNK)
+        made = workers.each(partial(make_rows, options=self.options), chunks, self.options.workers)
+        for index, results in enumerate(workers.batched(made, self.chunks), start=number):
+            every = [item for chunk in results for item in chunk]
+            rows, dropped = ([item for item in every if isinstance(item, kind)] for kind in (Row, Dropped))
+            yield Block(epoch, index, rows, dropped)
+
+    def _items(self) -> Iterator[Utterance | Row | Dropped]:
+        if isinstance(self.origin, hub_stores.HubStore):
+            return self.origin.rows(self.split)
+        return (item for _, item in items_of(self.origin, self.options))

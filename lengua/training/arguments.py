@@ -1,0 +1,71 @@
+"""Our options as the Trainer and the samplers want them."""
+
+import math
+
+from transformers import Seq2SeqTrainingArguments
+
+from lengua.batches import Drawing
+from lengua.errors import RequestError
+from lengua.options import TrainOptions
+from lengua.training.hardware import pick_device, pick_precision, rank_and_ranks
+
+
+def training_arguments(options: TrainOptions, clips: int | None) -> Seq2SeqTrainingArguments:
+    """Spell our options out for the Trainer."""
+    device = pick_device(options.device)
+    precision = pick_precision(options.precision, device)
+    steps = total_steps(options, clips, rank_and_ranks()[1])
+    every = max(1, math.ceil(steps / options.evaluations))
+    return Seq2SeqTrainingArguments(
+        output_dir=str(options.out / "checkpoints"),
+        per_device_train_batch_size=options.batch_size,
+        per_device_eval_batch_size=options.batch_size,
+        gradient_accumulation_steps=options.accumulation,
+        learning_rate=options.learning_rate,
+        warmup_steps=max(1, round(options.warmup * steps)),
+        weight_decay=options.weight_decay,
+        max_steps=steps,
+        eval_strategy="steps",
+        eval_steps=every,
+        save_strategy="steps",
+        save_steps=every,
+        save_total_limit=2,
+        load_best_model_at_end=True,
+        metric_for_best_model="wer",
+        greater_is_better=False,
+        predict_with_generate=True,
+        bf16=precision == "bf16",
+        fp16=precision == "fp16",
+        use_cpu=device == "cpu",
+        dataloader_num_workers=0 if device == "cpu" else 2,
+        dataloader_pin_memory=device == "cuda",
+        remove_unused_columns=False,
+        label_names=["labels"],
+        accelerator_config={"dispatch_batches": False, "even_batches": False},
+        ignore_data_skip=options.stream,  # a stream goes on from its place by itself
+        logging_steps=5,
+        disable_tqdm=True,
+        report_to=[],
+        seed=options.seed,
+    )
+
+
+def total_steps(options: TrainOptions, clips: int | None, ranks: int = 1) -> int:
+    """Return the optimiser steps of a run over `clips` training clips, shared by so many processes.
+
+    Raises:
+        RequestError: nobody tells how many clips there are, and --steps does not either.
+    """
+    if options.steps is not None:
+        return options.steps
+    if clips is None:
+        found = f"a stream whose length {options.source} does not tell"
+        raise RequestError("the length of the run", found, "say it: --steps 1000")
+    batches = math.ceil(clips / (options.batch_size * ranks))
+    return max(1, math.ceil(options.epochs * math.ceil(batches / options.accumulation)))
+
+
+def drawing_of(options: TrainOptions, longest: int) -> Drawing:
+    """Return how the batches of a run are drawn."""
+    margin, share = (options.margin_s, options.padded_share) if options.window == "adaptive" else ((0.0, 0.0), 1.0)
+    return Drawing(options.batch_size, margin, share, options.seed, longest)

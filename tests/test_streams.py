@@ -1,0 +1,232 @@
+"""A stream gives a store's rows without a store; killed, it goes on with the rows it would have seen; ranks share."""
+
+import os
+import signal
+import subprocess
+import sys
+from dataclasses import asdict, replace
+from itertools import islice
+from pathlib import Path
+
+import pytest
+from conftest import ROOT
+
+from lengua import features
+from lengua.batches import Drawing, Place, StreamedBatches
+from lengua.errors import LenguaError, RequestError
+from lengua.files import digest_of, read_json, read_jsonl, write_json
+from lengua.options import FeatureOptions, Filters, TrainOptions
+from lengua.store import open_store
+from lengua.streams import CHUNK, Stream
+from lengua.training import train
+from lengua.training.record import read_place, write_place
+
+DRAWING = Drawing(batch_size=4, margin_s=(0.0, 0.1), padded_share=0.1, seed=17, longest=100)
+TRAINED = """
+import os, signal, sys
+from dataclasses import replace
+from pathlib import Path
+from lengua import batches
+from lengua.files import read_json
+from lengua.options import TrainOptions
+from lengua.training import train
+
+class Told(batches.Collator):
+    def __call__(self, clips):
+        if clips[0].row.id < "common_voice_es_00050":  # what follows is dev
+            with open(sys.argv[2], "a") as file:
+                print(*(clip.row.id for clip in clips), clips[0].features.shape[1], file=file)
+        return super().__call__(clips)
+
+def watch(progress):
+    if progress.stage == "training" and progress.done == int(sys.argv[3]) and "WER" not in progress.note:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+if __name__ == "__main__":
+    from lengua.training import trainer
+    trainer.Collator = Told
+    asked = read_json(sys.argv[1])
+    train(TrainOptions(**{**asked, "out": Path(asked["out"]), "margin_s": tuple(asked["margin_s"]), "filters":
+        TrainOptions("").filters}), watch)
+"""
+
+
+@pytest.fixture
+def packed(tiny_release) -> str:
+    """The tiny release as its archive."""
+    return f"common_voice:{tiny_release.parent.parent}/es.tar.gz"
+
+
+@pytest.fixture
+def options(packed, tiny_model, tmp_path) -> TrainOptions:
+    """Thirty steps of four clips, streamed in windows of 16, evaluated at 10, 20 and 30."""
+    return TrainOptions(
+        packed,
+        tmp_path / "run",
+        base=str(tiny_model),
+        stream=True,
+        shuffle_window=16,
+        workers=1,
+        steps=30,
+        batch_size=4,
+        evaluations=3,
+        learning_rate=1e-3,
+        margin_s=(0.0, 0.1),
+        precision="fp32",
+        device="cpu",
+    )
+
+
+def stream(source: str, window: int = 16, workers: int = 1, **more) -> Stream:
+    return Stream(FeatureOptions(source, workers=workers), "train", window, **more)
+
+
+def epoch(blocks) -> list:
+    """Return the blocks of the first epoch that comes."""
+    blocks, kept = iter(blocks), []
+    for block in blocks:
+        if kept and block.epoch != kept[0].epoch:
+            break
+        kept.append(block)
+    return kept
+
+
+def content(row) -> tuple:
+    return tuple(value for name, value in vars(row).items() if name not in ("mel", "audio")), row.mel.tobytes()
+
+
+def ids(batches) -> list[list[str]]:
+    return [[clip.row.id for clip in batch] for batch in batches]
+
+
+def flat(lists: list[list[str]]) -> list[str]:
+    return [name for names in lists for name in names]
+
+
+# The same rows
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_stream_gives_the_rows_of_the_store(packed, tiny_release, tmp_path, workers):
+    built = features.build(FeatureOptions(f"common_voice:{tiny_release}", tmp_path / "store", workers=1))
+    stored = list(open_store(built.path).split("train"))
+    blocks = epoch(stream(packed, workers=workers).blocks())
+    assert [len(block) for block in blocks] == [16, 16, 16, 2] and len(stored) == 50
+    assert [content(row) for block in blocks for row in block] == [content(row) for row in stored]
+
+
+def test_what_is_left_out_is_told_and_what_is_filtered_too(packed):
+    asked = FeatureOptions(packed, workers=1, max_seconds=0.5, filters=Filters(max_utterances=30))
+    blocks = epoch(Stream(asked, window=64).blocks())
+    reasons = {item.reason for block in blocks for item in block.dropped}
+    assert reasons == {"longer than 0.5 s", "over the cap"}
+    assert 0 < sum(map(len, blocks)) < 30
+
+
+def test_a_stream_goes_on_from_any_block(packed):
+    blocks = list(islice(stream(packed).blocks(), 10))
+    assert [(block.epoch, block.number) for block in blocks[:6]] == [(0, 0), (0, 1), (0, 2), (0, 3), (1, 0), (1, 1)]
+    for start in (0, 2, 3, 5):
+        again = list(islice(stream(packed).blocks(blocks[start].epoch, blocks[start].number), 3))
+        assert [block.column("id") for block in again] == [block.column("id") for block in blocks[start : start + 3]]
+
+
+@pytest.mark.parametrize("ranks", [2, 3])
+def test_ranks_see_each_row_once(packed, ranks):
+    whole = [row.id for block in epoch(stream(packed).blocks()) for row in block]
+    shares = [epoch(stream(packed, rank=rank, ranks=ranks).blocks()) for rank in range(ranks)]
+    seen = [row.id for share in shares for block in share for row in block]
+    assert len(seen) == len(set(seen)) == 50 and set(seen) == set(whole)
+    assert all(len(block) == 16 for share in shares for block in share[:-1])
+
+
+def test_windows_are_whole_chunks_and_the_length_is_known(packed, tiny_folder):
+    assert stream(packed, window=17).window == 2 * CHUNK
+    assert stream(packed).items == 50
+    assert Stream(FeatureOptions(tiny_folder, language="es"), "dev").items == 4
+
+
+def test_a_stream_without_a_row_ends(packed):
+    with pytest.raises(LenguaError, match="expected rows of the split 'train'; found none"):
+        list(islice(Stream(FeatureOptions(packed, workers=1, max_seconds=0.1)).blocks(), 5))
+
+
+# Batches
+
+
+def test_batches_are_shuffled_within_the_window_and_anew_in_every_epoch(packed):
+    drawn = list(StreamedBatches(stream(packed), DRAWING, batches=26))
+    assert all(len(batch) <= 4 for batch in drawn) and sum(map(len, drawn)) == 100
+    first, second = ids(drawn[:13]), ids(drawn[13:])
+    in_order = [row.id for block in epoch(stream(packed).blocks()) for row in block]
+    assert sorted(flat(first)) == sorted(flat(second)) == in_order
+    assert first != second and flat(first) != in_order
+    assert set(flat(first[:4])) == set(in_order[:16])  # one window
+    assert ids(StreamedBatches(stream(packed, workers=2), DRAWING, batches=26)) == ids(drawn)
+
+
+@pytest.mark.parametrize("taken", [0, 1, 3, 4, 12, 13, 14, 20])
+def test_batches_go_on_from_their_place(packed, taken):
+    whole = StreamedBatches(stream(packed), DRAWING, batches=26)
+    every = [([clip.row.id for clip in batch], batch[0].features.shape, whole.place) for batch in whole]
+    place = every[taken - 1][2] if taken else Place()
+    again = StreamedBatches(stream(packed), DRAWING, 26 - taken, place)
+    assert [([clip.row.id for clip in batch], batch[0].features.shape, again.place) for batch in again] == every[taken:]
+
+
+def test_a_place_is_for_the_very_stream_it_was_written_for(packed, tmp_path):
+    for rank in range(2):
+        write_place(tmp_path, stream(packed, rank=rank, ranks=2), Place(3, 1, rank))
+    assert read_place(tmp_path, stream(packed, rank=1, ranks=2)) == Place(3, 1, 1)
+    for other in (stream(packed), stream(packed, rank=2, ranks=3), stream(packed, window=64, ranks=2)):
+        with pytest.raises(RequestError, match="train with as before"):
+            read_place(tmp_path, other)
+
+
+# Training
+
+
+def test_a_run_learns_from_a_stream_and_stores_only_dev(options):
+    result = train(replace(options, steps=60))
+    assert sorted(path.name for path in result.path.iterdir()) == ["history.jsonl", "model", "run.json", "store"]
+    assert list(read_json(result.path / "store/manifest.json")["splits"]) == ["dev"]
+    history = read_jsonl(result.path / "history.jsonl")
+    losses = [record["loss"] for record in history if "loss" in record]
+    assert losses[-1] < 0.9 * losses[0]
+    assert [record["epoch"] for record in history if record["step"] in (10, 30)] != [0, 0]
+    assert read_json(result.path / "run.json")["options"]["source"] == options.source
+
+
+def test_epochs_make_steps_where_the_length_is_known(options):
+    assert train(replace(options, steps=None, epochs=1.0, evaluations=1)).steps == 13
+    with pytest.raises(RequestError, match="leave out --stream"):
+        train(replace(options, source=str(options.out / "store"), out=options.out.parent / "other"))
+
+
+@pytest.mark.slow
+def test_killed_and_resumed_it_sees_the_ids_it_would_have_seen(options, tmp_path):
+    """Kill -9 at three steps; what follows the last checkpoint (every tenth step saves one) is done again."""
+    whole, code = lines_of(options, tmp_path / "whole", die_at=0)
+    assert code == 0 and len(whole) == 30
+    seen = 0
+    for die_at in (7, 20, 23, 0):
+        saved = [int(path.parent.name[11:]) for path in (tmp_path / "cut").glob("checkpoints/*/trainer_state.json")]
+        start = max(saved, default=0)
+        lines, code = lines_of(options, tmp_path / "cut", die_at)
+        assert code == (-signal.SIGKILL if die_at else 0)
+        assert lines == whole[start : die_at or 30], f"from step {start} to {die_at}"
+        seen += len(lines)
+    assert seen == 7 + 20 + 13 + 10 and start == 20
+    weights = [digest_of(tmp_path / name / "model/model.safetensors") for name in ("whole", "cut")]
+    assert weights[0] == weights[1]
+
+
+def lines_of(options: TrainOptions, out: Path, die_at: int) -> tuple[list[str], int]:
+    """Train in a process that kills itself after so many steps; return its batches and its exit code."""
+    asked, told = out.with_suffix(".json"), out.with_suffix(".ids")
+    write_json(asked, {**asdict(options), "out": str(out)})
+    told.write_text("")
+    command = [sys.executable, "-c", TRAINED, str(asked), str(told), str(die_at)]
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, env=environment, capture_output=True, timeout=120)
+    return told.read_text().splitlines(), done.returncode
