@@ -58,12 +58,13 @@ class Drawing:
 class LengthBuckets:
     """Batch sampler: clips of like length together, order and margins anew in every epoch, all from (seed, epoch, id).
 
-    Trainer's own grouping reads lengths only from a `datasets.Dataset` and draws from the global generator.
+    Trainer's own grouping reads lengths only from a `datasets.Dataset` and draws from the global generator. Where
+    several processes share the batches, those that are too few for all of them are left out, others in every epoch.
     """
 
-    def __init__(self, split: Split | Block, drawing: Drawing, epoch: int = 0):
+    def __init__(self, split: Split | Block, drawing: Drawing, epoch: int = 0, ranks: int = 1):
         self.ids, self.frames = split.column("id"), split.frames
-        self.drawing, self.epoch, self.batch_size = drawing, epoch, drawing.batch_size
+        self.drawing, self.epoch, self.batch_size, self.ranks = drawing, epoch, drawing.batch_size, ranks
         self.drop_last = False
 
     def set_epoch(self, epoch: int) -> None:
@@ -71,7 +72,8 @@ class LengthBuckets:
         self.epoch = epoch
 
     def __len__(self) -> int:
-        return -(-len(self.ids) // self.batch_size)
+        batches = -(-len(self.ids) // self.batch_size)
+        return batches - batches % self.ranks
 
     def __iter__(self) -> Iterator[list[Draw]]:
         windows = np.array([self._window(index) for index in range(len(self.ids))])
@@ -79,7 +81,8 @@ class LengthBuckets:
         jitter = np.array([self._chance(id, "bucket") for id in self.ids]) * FRAMES_PER_SECOND
         by_length = np.argsort(windows + jitter, kind="stable")
         batches = [by_length[at : at + self.batch_size] for at in range(0, len(by_length), self.batch_size)]
-        for batch in sorted(batches, key=lambda batch: self._chance(self.ids[batch[0]], "order")):
+        batches.sort(key=lambda batch: self._chance(self.ids[batch[0]], "order"))
+        for batch in batches[: len(self)]:
             padded = self._chance(self.ids[batch[0]], "padded") < self.drawing.padded_share
             window = self.drawing.longest if padded else int(windows[batch].max())
             yield [Draw(int(index), window) for index in batch]

@@ -18,6 +18,7 @@ import tyro
 
 from lengua import options as opt
 from lengua.errors import LenguaError
+from lengua.ranks import leads
 
 DESCRIPTION = (
     "Teach Whisper your mother tongue on the machine you have, then talk to it. "
@@ -92,11 +93,13 @@ def execute(options, as_json: bool = False) -> int:
 
     command = next(command for command in COMMANDS.values() if command.options is type(options))
     stage = _imported(command.stage)
-    if command.watched:
+    if command.watched and leads():
         with Console() as watch:
             result = stage(options, watch)
     else:
         result = stage(options)
+    if not leads():
+        return 0
     if as_json:
         result = list(result) if isinstance(result, Iterator) else result
         print(json.dumps(plain(result), ensure_ascii=False))

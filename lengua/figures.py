@@ -40,7 +40,7 @@ def wer_figure(rows: list[dict], path: Path) -> None:
             _draw_set(axes, row, y - 0.11)
         y += BAR_IN
         _draw_bar(axes, row, y - BAR_IN / 2)
-    _write_png(figure, path)
+    write_png(figure, path)
 
 
 def history_figure(history: list[dict], path: Path) -> None:
@@ -53,14 +53,14 @@ def history_figure(history: list[dict], path: Path) -> None:
     panels = [(draw, points) for draw, points in ((_draw_loss, loss), (_draw_dev_wer, dev_wer)) if points]
     if not panels:
         raise LenguaError("loss or dev_wer in the history", f"{len(history)} records without", "draw it after a step")
-    figure = _figure(3.6)
+    figure = new_figure(3.6)
     for axes, (draw, points) in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):
         draw(axes, *zip(*points, strict=True))
         axes.set_xlabel("optimiser step", color=FAINT)
         axes.spines[["top", "right"]].set_visible(False)
         axes.tick_params(colors=FAINT)
     figure.tight_layout(w_pad=3)
-    _write_png(figure, path)
+    write_png(figure, path)
 
 
 def ordered(rows: list[dict]) -> list[dict]:
@@ -75,17 +75,25 @@ def percent(fraction: float) -> str:
     return f"{100 * fraction:.1f} %"
 
 
-def _figure(height_in: float):
+def new_figure(height_in: float):
+    """Return an empty white figure, 1800 px wide, that no window and no pyplot knows of."""
     from matplotlib.figure import Figure
 
     return Figure(figsize=(WIDTH_IN, height_in), dpi=DPI, facecolor="white")
+
+
+def write_png(figure, path: Path) -> None:
+    """Write the PNG whole or not at all; without a date or version in it, equal data give equal bytes."""
+    png = io.BytesIO()
+    figure.savefig(png, format="png", metadata={"Software": None})
+    write_bytes(Path(path), png.getvalue())
 
 
 def _wer_canvas(rows: list[dict]):
     """Return figure and axes; y counts inches downwards, so that bars are as thick for one set as for twenty."""
     height = len(rows) * BAR_IN + len({row["set"] for row in rows}) * SET_IN + FOOT_IN
     left = EDGE_IN + min(LETTER_IN * max(len(_label(row)) for row in rows), WIDTH_IN / 2)
-    figure, top = _figure(height + TITLE_IN), height + TITLE_IN
+    figure, top = new_figure(height + TITLE_IN), height + TITLE_IN
     axes = figure.add_axes((left / WIDTH_IN, 0, (WIDTH_IN - TIMES_IN - left) / WIDTH_IN, height / top))
     axes.set_ylim(height, 0)
     axes.set_xlim(0, 1.15 * max(max(row.get("wer_high") or 0, row["wer"]) for row in rows) or 1)
@@ -167,10 +175,3 @@ def _draw_dev_wer(axes, steps: list[int], rates: list[float]) -> None:
     axes.set_title("Word error rate on dev, %", loc="left", weight="bold", color=INK)
     axes.set_ylim(0, 115 * max(rates) or 1)
     axes.margins(x=0.1)
-
-
-def _write_png(figure, path: Path) -> None:
-    """Write the PNG whole or not at all; without a date or version in it, equal data give equal bytes."""
-    png = io.BytesIO()
-    figure.savefig(png, format="png", metadata={"Software": None})
-    write_bytes(Path(path), png.getvalue())

@@ -92,12 +92,22 @@ def _hann() -> np.ndarray:
 @lru_cache(maxsize=4)
 def mel_filters(n_mels: int) -> np.ndarray:
     """Return Slaney's triangular filters up to 8 kHz, each of unit area: float32, shape (201, n_mels)."""
-    edges = _mel_to_hz(np.linspace(_hz_to_mel(0.0), _hz_to_mel(SAMPLE_RATE / 2), n_mels + 2))
+    edges = _band_edges(n_mels)
     bins = np.linspace(0, SAMPLE_RATE / 2, N_FFT // 2 + 1)[:, None]
     rising = (bins - edges[:-2]) / (edges[1:-1] - edges[:-2])
     falling = (edges[2:] - bins) / (edges[2:] - edges[1:-1])
     triangles = np.maximum(0, np.minimum(rising, falling))
     return (triangles * (2 / (edges[2:] - edges[:-2]))).astype(np.float32)
+
+
+def band_centres(n_mels: int) -> np.ndarray:
+    """Return where each filter hears most, in Hz: float64, shape (n_mels,)."""
+    return _band_edges(n_mels)[1:-1]
+
+
+def _band_edges(n_mels: int) -> np.ndarray:
+    """Return the foot, centre and end of every filter in Hz, which its neighbours share: shape (n_mels + 2,)."""
+    return _mel_to_hz(np.linspace(_hz_to_mel(0.0), _hz_to_mel(SAMPLE_RATE / 2), n_mels + 2))
 
 
 def _hz_to_mel(hz: float) -> float:

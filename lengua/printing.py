@@ -3,8 +3,9 @@
 import sys
 from collections.abc import Iterator
 
-from lengua import report
+from lengua import report, store_figures
 from lengua.doctor import describe
+from lengua.store import open_store
 from lengua.transcription import FileText
 
 SHOWN = ("set", "model", "window", "WER (95 % interval)", "change", "S / D / I", "ms a clip")
@@ -17,7 +18,7 @@ def nothing(result) -> None:
 
 
 def features(result) -> None:
-    """Print what went into the store and what did not."""
+    """Print what went into the store and what did not, and draw it."""
     print(f"{result.path}: {'built' if result.built else 'already complete'}, {result.bytes / 1e6:.1f} MB")
     for split, count in result.splits.items():
         clips, hours, voices = count["utterances"], count["hours"], count["speakers"]
@@ -27,6 +28,10 @@ def features(result) -> None:
         print(f"  pushed: {result.pushed}")
     for reason, found in result.dropped.items():
         print(f"  left out: {reason:<26} {found['count']:>6}  e.g. {', '.join(found['examples'][:2])}")
+    folder = result.path.with_name(f"{result.path.name}-figures")  # in the store, `datasets` would take them for data
+    drawn = store_figures.draw(open_store(result.path), folder)
+    print(f"  figures: {folder}/ ({', '.join(path.stem for path in drawn)})")
+    print(f"next: lengua train {result.path} --out runs/NAME")
 
 
 def train(result) -> None:

@@ -174,7 +174,8 @@ class Split(Sequence[Row]):
 def _light(shard: Path) -> pa.Table:
     """Return the light columns of a shard."""
     try:
-        return pq.read_table(shard, columns=LIGHT)
+        with pq.ParquetFile(shard) as file:  # read_table takes twice as long
+            return file.read(columns=LIGHT)
     except pa.ArrowInvalid as error:
         raise RequestError("a whole shard", f"{shard} cut off or changed", "copy it again or build it again") from error
 

@@ -19,7 +19,7 @@ ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "lengua"
 # The order in which data flows: a module imports only modules above it (DESIGN, section 2).
 ORDER = """
-    errors options languages cache files progress provenance text scoring hub audio mel windows labels layouts
+    errors options languages cache files progress ranks provenance text scoring hub audio mel windows labels layouts
     base_weights checkpoints sources store hub_stores manifest rows workers ray_engine features streams model batches
     engines transcription evaluation figures pages store_statistics store_figures report training publishing
     conversation app demo install_torch doctor printing console cli __main__

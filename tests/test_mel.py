@@ -74,6 +74,15 @@ def test_filters_are_slaneys(n_mels):
     np.testing.assert_allclose(mel.mel_filters(n_mels), expected, atol=1e-8, rtol=0)
 
 
+@pytest.mark.parametrize("n_mels", [80, 128])
+def test_a_tone_at_the_centre_of_a_band_is_loudest_there(n_mels):
+    centres = mel.band_centres(n_mels)
+    assert centres.shape == (n_mels,) and (np.diff(centres) > 0).all()
+    for band in (n_mels // 2, n_mels - 10):  # low bands are narrower than the 40 Hz between two bins
+        tone = 0.5 * np.sin(2 * np.pi * centres[band] * np.arange(8000) / 16_000)
+        assert mel.log_mel(tone.astype(np.float32), n_mels)[20].argmax() == band
+
+
 def test_no_frame_that_hears_the_clip_is_left_out(extractor):
     """Behind the frames that are kept, transformers has the floor and nothing else; and not one frame more is kept."""
     for length in (1, 160, 200, 201, 48_000, 48_100):

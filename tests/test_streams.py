@@ -221,6 +221,24 @@ def test_killed_and_resumed_it_sees_the_ids_it_would_have_seen(options, tmp_path
     assert weights[0] == weights[1]
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("stream", [True, False])
+def test_two_processes_learn_together(options, stream):
+    """A real run of two processes: both share the clips, one of them writes and speaks."""
+    asked = f"{options.source} --base {options.base} --out {options.out} --steps 14 --batch-size 4 --evaluations 2"
+    more = "--margin-s 0 0.1 --precision fp32 --device cpu --workers 1 --learning-rate 1e-3"
+    streamed = "--stream --shuffle-window 16" if stream else ""
+    start = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "-m", "lengua", "train"]
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    command = [*start, *asked.split(), *more.split(), *streamed.split()]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=180)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert done.stdout.count("14 steps") == 1 and done.stderr.count("training: 14/14") >= 1
+    history = read_jsonl(options.out / "history.jsonl")
+    assert [record["step"] for record in history if "dev_wer" in record] == [7, 14]
+    assert len([record for record in history if "loss" in record]) == 2 and (options.out / "model").is_dir()
+
+
 def lines_of(options: TrainOptions, out: Path, die_at: int) -> tuple[list[str], int]:
     """Train in a process that kills itself after so many steps; return its batches and its exit code."""
     asked, told = out.with_suffix(".json"), out.with_suffix(".ids")

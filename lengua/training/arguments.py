@@ -7,7 +7,8 @@ from transformers import Seq2SeqTrainingArguments
 from lengua.batches import Drawing
 from lengua.errors import RequestError
 from lengua.options import TrainOptions
-from lengua.training.hardware import pick_device, pick_precision, rank_and_ranks
+from lengua.ranks import rank_and_ranks
+from lengua.training.hardware import pick_device, pick_precision
 
 
 def training_arguments(options: TrainOptions, clips: int | None) -> Seq2SeqTrainingArguments:
@@ -42,6 +43,7 @@ def training_arguments(options: TrainOptions, clips: int | None) -> Seq2SeqTrain
         remove_unused_columns=False,
         label_names=["labels"],
         accelerator_config={"dispatch_batches": False, "even_batches": False},
+        ddp_find_unused_parameters=False,
         ignore_data_skip=options.stream,  # a stream goes on from its place by itself
         logging_steps=5,
         disable_tqdm=True,

@@ -1,7 +1,5 @@
 """What the machine can do: device and precision."""
 
-import os
-
 import torch
 
 from lengua.errors import RequestError
@@ -27,8 +25,3 @@ def cpu_has_bfloat16() -> bool:
     """Return whether matrix products in bfloat16 run natively on this CPU."""
     checks = (getattr(torch.cpu, name, None) for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported"))
     return any(check() for check in checks if check is not None)
-
-
-def rank_and_ranks() -> tuple[int, int]:
-    """Return which of how many training processes this is, as torchrun and accelerate tell it; alone it is (0, 1)."""
-    return int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))

@@ -1,5 +1,6 @@
 """What a run learns from, and what it is measured on: a store, or a stream with a store of dev beside it."""
 
+import time
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -9,10 +10,10 @@ from lengua.files import read_json
 from lengua.languages import language_code
 from lengua.options import FeatureOptions, TrainOptions
 from lengua.progress import Watch
+from lengua.ranks import leads, rank_and_ranks
 from lengua.sources import SPLITS, is_source
-from lengua.store import Split, Store, open_store
+from lengua.store import Split, Store, is_store, open_store
 from lengua.streams import Stream
-from lengua.training.hardware import rank_and_ranks
 
 
 @dataclass(frozen=True)
@@ -44,11 +45,19 @@ def open_speech(options: TrainOptions, model: Path, watch: Watch) -> tuple[Train
             raise RequestError("a source to stream", f"the store {options.source}", "leave out --stream")
         store = open_store(Path(options.source), n_mels)
     else:
-        wanted = _features(options, n_mels)
-        store = open_store(features.build(wanted, watch).path, n_mels)
+        store = open_store(_built(_features(options, n_mels), watch), n_mels)
     language = language_code(options.language) if options.language else store.language
     train = _stream(options, n_mels) if options.stream else store.split("train")
     return replace(options, language=language), Speech(store, train)
+
+
+def _built(wanted: FeatureOptions, watch: Watch) -> Path:
+    """Build the store, or wait until the leading process of this run has."""
+    if leads():
+        return features.build(wanted, watch).path
+    while not is_store(wanted.out):
+        time.sleep(1)
+    return wanted.out
 
 
 def _features(options: TrainOptions, n_mels: int) -> FeatureOptions:

@@ -72,6 +72,7 @@ def train(options: TrainOptions, watch: Watch = unwatched) -> TrainResult:
     if trainer.is_world_process_zero():
         _finish(trainer, folder, options, origin, time.perf_counter() - start)
     trainer.accelerator.wait_for_everyone()
+    trainer.accelerator.end_training()
     return _result(options.out)
 
 
@@ -124,14 +125,14 @@ class AdaptiveTrainer(Seq2SeqTrainer):
         """Batches of like length, anew in every epoch; a stream has its own share of the ranks already."""
         if self.streamed:
             return self._loader(self.streamed, batch_size=None, num_workers=0)
-        sampler = LengthBuckets(self.train_split, self.drawing)
+        sampler = LengthBuckets(self.train_split, self.drawing, ranks=self.args.world_size)
         return self.accelerator.prepare(self._loader(self.train_dataset, batch_sampler=sampler))
 
     def get_eval_dataloader(self, eval_dataset=None):
-        """Dev clips, longest first, in the window that the run is trained for."""
+        """Dev clips, longest first, in the window that the run is trained for; every process measures all of them."""
         margin = self.note.decode_margin_s
         batches = dev_batches(self.dev_split, self.options.batch_size, margin, self.drawing.longest)
-        return self.accelerator.prepare(self._loader(self.eval_dataset, batch_sampler=batches))
+        return self._loader(self.eval_dataset, batch_sampler=batches)
 
     def prediction_step(self, model, inputs, prediction_loss_only, ignore_keys=None, **gen_kwargs):
         """Bound generation by the length of the window."""
@@ -159,7 +160,7 @@ class AdaptiveTrainer(Seq2SeqTrainer):
         hypotheses = [words_of(self.vocabulary, ids) for ids in prediction.predictions.tolist()]
         references = [words_of(self.vocabulary, ids) for ids in prediction.label_ids.tolist()]
         measured = score(references, hypotheses)
-        return {"wer": measured.wer, "insertions": measured.insertions}
+        return {"wer": measured.wer, "insertions": measured.insertions // self.args.world_size}
 
 
 def token_loss(outputs, labels: torch.Tensor, num_items_in_batch=None) -> torch.Tensor:
