@@ -11,6 +11,7 @@ import sys
 import traceback
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, is_dataclass
+from inspect import cleandoc
 from pathlib import Path
 from typing import Annotated, Union
 
@@ -63,7 +64,7 @@ def main(arguments: list[str] | None = None) -> int:
         _complain(error, flags["--debug"])
         return error.exit_code
     except KeyboardInterrupt as stop:
-        _complain(f"{stop or 'stopped'}; the same command goes on from here", flags["--debug"])
+        _complain(f"{str(stop) or 'stopped'}; the same command goes on from here", flags["--debug"])
         return 130
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -80,10 +81,16 @@ def main(arguments: list[str] | None = None) -> int:
 def parse(arguments: list[str]):
     """Return the options of the command that was asked for; a wrong request exits with 2, --help with 0."""
     kinds = [
-        Annotated[command.options, tyro.conf.subcommand(name=name, description=command.options.__doc__)]
+        Annotated[command.options, tyro.conf.subcommand(name=name, description=_described(command, name in arguments))]
         for name, command in COMMANDS.items()
     ]
     return tyro.cli(Union[tuple(kinds)], prog="lengua", description=DESCRIPTION, args=arguments)  # noqa: UP007
+
+
+def _described(command: Command, in_full: bool) -> str:
+    """Return what --help says of a command: all of it, or its first sentence."""
+    text = cleandoc(command.options.__doc__)
+    return text if in_full else text.partition("\n\n")[0]
 
 
 def execute(options, as_json: bool = False) -> int:

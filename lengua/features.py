@@ -24,7 +24,6 @@ from lengua.sources import Dropped, Source, Utterance, open_source
 from lengua.sources.filters import wanted
 from lengua.store import (
     MANIFEST,
-    Row,
     ShardSummary,
     Store,
     is_store,
@@ -78,7 +77,7 @@ def build(options: FeatureOptions, watch: Watch = unwatched) -> FeatureResult:
     if not any(shard.rows for shards in summaries.values() for shard in shards):
         _refuse_empty(summaries)
     left_out = {"left_out_by_the_source": left} if (left := getattr(source, "left_out", None)) else {}
-    write_manifest(options.out, {**plan, **counts_of(summaries, options), **left_out})
+    write_manifest(options.out, {**plan, **counts_of(summaries), **left_out})
     (options.out / PLAN).unlink(missing_ok=True)
     return _result(open_store(options.out), options, built=True)
 
@@ -135,23 +134,32 @@ def _claim(out: Path, plan: dict) -> bool:
     Raises:
         RequestError: the folder holds something else.
     """
+    complete = False
     if is_store(out):
         manifest = read_json(out / MANIFEST)
         if not isinstance(manifest, dict) or "splits" not in manifest:
             raise RequestError("a new or empty folder", f"another {MANIFEST} in {out}", "name another --out")
         _same(out, {**manifest, "splits": list(manifest["splits"])}, plan)
-        if not missing_shards(out, manifest):
-            return True
-        write_json(out / PLAN, plan)
-        (out / MANIFEST).unlink()
+        complete = not missing_shards(out, manifest)
+        if not complete:
+            write_json(out / PLAN, plan)
+            (out / MANIFEST).unlink()
     elif (out / PLAN).is_file():
         _same(out, read_json(out / PLAN), plan)
-        for half_written in out.glob("*/.shard-*"):  # by a process that was killed
-            half_written.unlink()
-    elif out.exists() and (not out.is_dir() or any(out.iterdir())):
+    elif out.exists() and (not out.is_dir() or set(out.iterdir()) - set(_half_written(out))):
         raise RequestError("a new or empty folder", f"{out} with other things in it", "name another --out")
-    write_json(out / PLAN, plan)
-    return False
+    for path in _half_written(out):
+        path.unlink()
+    if not complete:
+        write_json(out / PLAN, plan)
+    elif (out / PLAN).exists():  # killed between the manifest and this
+        (out / PLAN).unlink()
+    return complete
+
+
+def _half_written(out: Path) -> list[Path]:
+    """Return what processes that were killed left unfinished."""
+    return [path for pattern in (f".{PLAN}.*", f".{MANIFEST}.*", "*/.shard-*") for path in out.glob(pattern)]
 
 
 def _same(out: Path, found: dict, plan: dict) -> None:
@@ -208,9 +216,7 @@ def items_of(source: Source, options: FeatureOptions) -> Iterator[tuple[str, Utt
 def write_task(task: Task, options: FeatureOptions) -> Task:
     """Make one shard, unless it is there already, and return the task without its items."""
     if task.items:
-        made = make_rows(task.items, options)
-        rows = [item for item in made if isinstance(item, Row)]
-        write_shard(task.path, rows, [item for item in made if isinstance(item, Dropped)])
+        write_shard(task.path, make_rows(task.items, options))
     return replace(task, items=())
 
 

@@ -7,15 +7,12 @@ import json
 from collections import Counter
 from dataclasses import asdict
 from importlib.metadata import version
-from pathlib import Path
-
-import pyarrow.parquet as pq
 
 from lengua import audio, mel
 from lengua.labels import MAX_LABEL_TOKENS
 from lengua.options import FeatureOptions
 from lengua.sources import Dropped, Source
-from lengua.store import ShardSummary, shard_path
+from lengua.store import ShardSummary
 
 
 def plan_of(source: Source, options: FeatureOptions) -> dict:
@@ -43,13 +40,10 @@ def plan_of(source: Source, options: FeatureOptions) -> dict:
     }
 
 
-def counts_of(summaries: dict[str, list[ShardSummary]], options: FeatureOptions) -> dict:
+def counts_of(summaries: dict[str, list[ShardSummary]]) -> dict:
     """Return what finished shards hold, by split, by language and by the reasons of what was dropped."""
     shards = [shard for split in summaries.values() for shard in split]
-    languages: Counter = Counter()
-    for split, parts in summaries.items():
-        for index in range(len(parts)):
-            languages.update(_languages(shard_path(options.out, split, index)))
+    languages = sum((shard.languages for shard in shards), Counter())
     return {
         "splits": {
             split: {
@@ -65,10 +59,6 @@ def counts_of(summaries: dict[str, list[ShardSummary]], options: FeatureOptions)
         "dropped": dropped_counts([item for shard in shards for item in shard.dropped]),
         "bytes": sum(shard.bytes for shard in shards),
     }
-
-
-def _languages(path: Path) -> list[str]:
-    return pq.read_table(path, columns=["language"])["language"].to_pylist()
 
 
 def dropped_counts(dropped: list[Dropped]) -> dict[str, dict]:

@@ -48,11 +48,23 @@ class Filters:
 
 @dataclass(frozen=True)
 class FeatureOptions:
-    """Turn a speech source into a feature store: log-mel of the speech alone, one byte a value, and its labels."""
+    """Turn a speech source into a feature store: log-mel of the speech alone, one byte a value, and its labels.
+
+    Common Voice, as it was downloaded, then training on it:
+      lengua features common_voice:cv-corpus-25.0-es.tar.gz --out stores/es
+      lengua train stores/es --out runs/es
+
+    Fewer hours, of many voices:
+      lengua features common_voice:cv-corpus-25.0-es.tar.gz --max-hours 20 --balance-speakers --out stores/es-20
+
+    Your own recordings, whose metadata.csv has the columns file_name and text:
+      lengua features folder:recordings --language es --out stores/mine
+
+    Stopped, killed or out of disk, the same command goes on where it was. Figures are drawn beside the store.
+    """
 
     source: Positional[str] = "sample:es"
-    """sample:es; folder:PATH, your recordings (metadata.csv with file_name and text); common_voice:PATH, an unpacked
-    Common Voice folder or its .tar.gz as it is; collective:ID; hub:owner/name[:config]."""
+    """sample:es, folder:PATH, common_voice:PATH (folder or .tar.gz), collective:ID or hub:owner/name[:config]."""
     out: Path = Path("stores/sample-es")
     """The folder to write. An interrupted build in it is taken up where it stopped."""
     splits: tuple[str, ...] = ("train", "dev", "test")
@@ -64,8 +76,7 @@ class FeatureOptions:
     workers: int | None = None
     """Worker processes. Default: one for each core."""
     engine: Literal["local", "ray"] = "local"
-    """Who does the work: processes of this machine, or Ray's. "ray" takes the cluster of RAY_ADDRESS, where --out must
-    be a folder that every machine sees; without it, this machine alone. Both make the same bytes (docs/cluster.md)."""
+    """local: processes of this machine. ray: those of Ray, here or on the cluster of RAY_ADDRESS (docs/cluster.md)."""
     n_mels: int = 80
     """Mel bins: 80, or 128 for whisper-large-v3 and turbo."""
     base: str = BASE_MODEL
@@ -99,8 +110,7 @@ class TrainOptions:
     language: str | None = None
     """Language token of the labels. Default: the store's own."""
     stream: bool = False
-    """Read a source anew in every epoch and keep no training features: for speech that is larger than the disk. Only
-    dev is stored."""
+    """Read a source anew in every epoch and store only dev: for speech that is larger than the disk."""
     shuffle_window: int = 2048
     """Clips of a stream that are in memory together and shuffled; 2,048 of 5 s take some 250 MB."""
     workers: int | None = None

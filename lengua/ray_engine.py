@@ -11,6 +11,7 @@ import logging
 import os
 import pickle
 import platform
+import socket
 import traceback
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing, contextmanager, suppress
@@ -27,8 +28,12 @@ Task = TypeVar("Task")
 Done = TypeVar("Done")
 
 ADDRESS = "RAY_ADDRESS"
-QUIET = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"}
-"""Settings of a Ray that is started here, unless they are set already: nothing is sent anywhere, no hints are given."""
+QUIET = {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+}
+"""Settings of Ray, unless they are set already: nothing is sent anywhere, and no hints are given."""
+ANSWERS_IN_S = 5.0
 BYTES_AHEAD = 64 * 2**20
 """Bytes for each core that may lie ready: some six shards of Common Voice."""
 SILENCE_S = 3600.0
@@ -200,17 +205,29 @@ def _connected(ray, workers: int | None) -> Iterator[None]:
     address = os.environ.get(ADDRESS) or "local"
     own = {"num_cpus": workers or os.cpu_count(), "include_dashboard": False} if address == "local" else {}
     try:
+        _knock(address)
         ray.init(address, log_to_driver=False, logging_level=logging.CRITICAL, **own)
-    except (OSError, RuntimeError, ValueError) as error:
-        told = str(error).partition("\n")[0]
-        if address == "local":
-            raise LenguaError("a Ray of this machine's own", told, "run it with --engine local") from error
-        do = f"start one with `ray start --head`, or unset {ADDRESS} to work on this machine alone"
-        raise RequestError(f"a Ray cluster at {address} ({ADDRESS})", told, do) from error
+    except (OSError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
+        raise _refused(address, error) from error
     try:
         yield
     finally:
         ray.shutdown()
+
+
+def _knock(address: str) -> None:
+    """Raise OSError where nobody listens: Ray itself would try for more than ten minutes."""
+    host, _, port = address.rpartition("://")[2].rpartition(":")
+    if port.isdecimal():
+        socket.create_connection((host.strip("[]"), int(port)), ANSWERS_IN_S).close()
+
+
+def _refused(address: str, error: Exception) -> LenguaError:
+    told = str(error).partition("\n")[0]
+    if address == "local":
+        return LenguaError("a Ray of this machine's own", told, "run it with --engine local")
+    do = f"start it with `ray start --head`, set RAY_AUTH_MODE and its token as there, or unset {ADDRESS}"
+    return RequestError(f"a Ray cluster at {address} ({ADDRESS})", told, do)
 
 
 @contextmanager
@@ -221,5 +238,6 @@ def _explained(ray) -> Iterator[None]:
     try:
         yield
     except (ray.exceptions.RayError, ExecutionTimeoutError, SystemException) as error:
-        told = f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}"
-        raise LenguaError("Ray to finish every shard", told, "run it again: shards that are done are kept") from error
+        told = f"{type(error).__name__}, {str(error).strip().splitlines()[-1]}"  # where a traceback says what it is
+        do = "install the same lengua on every machine, and run it again: shards that are done are kept"
+        raise LenguaError("Ray to finish every shard", told, do) from error

@@ -1,6 +1,6 @@
 """Utterance -> row: decode, check, log-mel, one byte a value. The same code serves stores, streams and every engine."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from functools import lru_cache
 from pathlib import Path
 
@@ -16,9 +16,9 @@ from lengua.text import clean_label
 MAX_AUDIO_BYTES = 64 * 2**20
 
 
-def make_rows(items: Iterable[Utterance | Row | Dropped], options: FeatureOptions) -> list[Row | Dropped]:
+def make_rows(items: Iterable[Utterance | Row | Dropped], options: FeatureOptions) -> Iterator[Row | Dropped]:
     """Turn what a source yields into rows; what is a row already, or was dropped, stays as it is."""
-    return [make_row(item, options) if isinstance(item, Utterance) else item for item in items]
+    return (make_row(item, options) if isinstance(item, Utterance) else item for item in items)
 
 
 def make_row(utterance: Utterance, options: FeatureOptions) -> Row | Dropped:

@@ -8,9 +8,11 @@ holds a time or a path.
 """
 
 import json
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +26,8 @@ from lengua.hub.stores import MANIFEST
 from lengua.sources import Dropped
 
 FORMAT, FORMAT_VERSION = "lengua-feature-store", 1
+DROPPED = "lengua.dropped"
+"""Where a shard keeps [id, reason] of what was left out on the way to it."""
 ROWS_PER_GROUP = 32
 """Rows that one random read brings into memory: about 1 MB."""
 
@@ -64,16 +68,23 @@ class Row:
         return log_mel.decode(self.peak, self.mel)
 
 
-def write_shard(path: Path, rows: list[Row], dropped: list[Dropped]) -> None:
-    """Write one shard whole or not at all; what was dropped on the way to it is kept in its metadata."""
+def write_shard(path: Path, made: Iterable[Row | Dropped]) -> None:
+    """Write one shard whole or not at all, its rows as they come; what was dropped is kept in its metadata."""
+    made, dropped = iter(made), []
+    rows = (item for item in made if isinstance(item, Row) or dropped.append([item.id, item.reason]))
+    sink = pa.BufferOutputStream()
+    with pq.ParquetWriter(sink, SCHEMA, compression="zstd", use_dictionary=False) as file:
+        while group := list(islice(rows, ROWS_PER_GROUP)):
+            file.write_table(_table(group))
+        file.add_key_value_metadata({DROPPED: json.dumps(dropped, ensure_ascii=False)})
+    write_bytes(path, memoryview(sink.getvalue()))
+
+
+def _table(rows: list[Row]) -> pa.Table:
     columns = {name: [getattr(row, name) for row in rows] for name in SCHEMA.names if name not in ("extra", "mel")}
     columns["extra"] = [json.dumps(row.extra, ensure_ascii=False, sort_keys=True) for row in rows]
     columns["mel"] = [row.mel.tobytes() for row in rows]
-    reasons = json.dumps([[item.id, item.reason] for item in dropped], ensure_ascii=False)
-    table = pa.table(columns, schema=SCHEMA).replace_schema_metadata({"lengua.dropped": reasons})
-    sink = pa.BufferOutputStream()
-    pq.write_table(table, sink, row_group_size=ROWS_PER_GROUP, compression="zstd", use_dictionary=False)
-    write_bytes(path, sink.getvalue().to_pybytes())
+    return pa.table(columns, schema=SCHEMA)
 
 
 @dataclass(frozen=True)
@@ -83,19 +94,21 @@ class ShardSummary:
     rows: int
     seconds: float
     speakers: frozenset[str]
+    languages: Counter
     bytes: int
     dropped: list[Dropped]
 
 
 def read_shard_summary(path: Path) -> ShardSummary:
     """Return the counts of a finished shard."""
-    file = pq.ParquetFile(path)
-    light = file.read(columns=["duration_s", "speaker"])
-    dropped = json.loads(file.schema_arrow.metadata[b"lengua.dropped"])
+    with pq.ParquetFile(path) as file:
+        light = file.read(columns=["duration_s", "speaker", "language"])
+        dropped = json.loads(file.metadata.metadata[DROPPED.encode()])
     return ShardSummary(
         rows=light.num_rows,
         seconds=float(sum(light["duration_s"].to_pylist())),
         speakers=frozenset(light["speaker"].to_pylist()),
+        languages=Counter(light["language"].to_pylist()),
         bytes=path.stat().st_size,
         dropped=[Dropped(*item) for item in dropped],
     )

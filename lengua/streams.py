@@ -54,6 +54,10 @@ class Block(Sequence[Row]):
         return [getattr(row, name) for row in self.rows]
 
 
+def _make_chunk(items: Sequence[Utterance | Row | Dropped], options: FeatureOptions) -> list[Row | Dropped]:
+    return list(make_rows(items, options))
+
+
 class Stream:
     """One split of a source or of a feature store on the Hub, read anew in every epoch.
 
@@ -112,7 +116,7 @@ class Stream:
     def _epoch(self, epoch: int, number: int) -> Iterator[Block]:
         items = islice(self._items(), number * self.window * self.ranks + self.rank, None, self.ranks)
         chunks = workers.batched(items, CHUNK)
-        made = workers.each(partial(make_rows, options=self.options), chunks, self.options.workers)
+        made = workers.each(partial(_make_chunk, options=self.options), chunks, self.options.workers)
         for index, results in enumerate(workers.batched(made, self.chunks), start=number):
             every = [item for chunk in results for item in chunk]
             rows, dropped = ([item for item in every if isinstance(item, kind)] for kind in (Row, Dropped))

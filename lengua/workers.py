@@ -33,7 +33,8 @@ def each(work: Callable[[Task], Done], tasks: Iterable[Task], workers: int | Non
     running: deque = deque()
     with _pool(workers) as pool:
         for task in tasks:
-            running.append(pool.submit(work, task))
+            with _held_back():
+                running.append(pool.submit(work, task))
             while len(running) >= 2 * workers:
                 yield running.popleft().result()
         while running:
@@ -57,6 +58,25 @@ def _pool(workers: int) -> Iterator[ProcessPoolExecutor]:
         except BaseException:
             pool.shutdown(wait=True, cancel_futures=True)
             raise
+
+
+@contextmanager
+def _held_back() -> Iterator[None]:
+    """Hold Ctrl-C back for a moment: a process is then started whole, and deaf to it until it chooses to be."""
+    if not hasattr(signal, "pthread_sigmask"):  # Windows
+        yield
+        return
+    heard, alone = [], threading.current_thread() is threading.main_thread()  # no other may set a handler, or is hit
+    handler = signal.signal(signal.SIGINT, lambda *_: heard.append(True)) if alone else None
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # this is what a new process inherits
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        if alone:
+            signal.signal(signal.SIGINT, handler)
+    if heard:
+        signal.raise_signal(signal.SIGINT)
 
 
 def _follow_the_parent() -> None:

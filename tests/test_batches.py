@@ -39,7 +39,7 @@ def shard(tmp_path_factory):
         for number, frames in enumerate(lengths)
     ]
     path = tmp_path_factory.mktemp("lengths") / "shard-00000.parquet"
-    write_shard(path, rows, [])
+    write_shard(path, rows)
     return path
 
 

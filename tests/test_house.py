@@ -143,11 +143,7 @@ def test_requirements_are_those_of_the_project():
 
 def test_constraints_pin_every_direct_dependency():
     pins = {canonicalize_name(one.name): one for one in map(Requirement, lines("constraints.txt"))}
-    extras = {
-        extra: texts
-        for extra, texts in project()["optional-dependencies"].items()
-        if extra not in ("ray", "collective")
-    }
+    extras = project()["optional-dependencies"]
     direct = [Requirement(text) for texts in (project()["dependencies"], *extras.values()) for text in texts]
     outside = [one for one in direct if one.name != "lengua"]
     assert len(outside) >= 25

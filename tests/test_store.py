@@ -58,7 +58,7 @@ def same(one: Row, other: Row) -> bool:
 def test_a_row_comes_back_as_it_was(tmp_path):
     extra = {"accent": "México", "up_votes": "2", "a": "ñ"}
     rows = [made_row(1, 40, audio=b"OggS...", extra=extra), made_row(2, 7)]
-    write_shard(tmp_path / "train/shard-00000.parquet", rows, [])
+    write_shard(tmp_path / "train/shard-00000.parquet", rows)
     back = Split([tmp_path / "train/shard-00000.parquet"], 80)
     assert len(back) == 2 and same(back[0], rows[0]) and same(back[1], rows[1])
     assert back[1].audio is None and back[1].extra == {}
@@ -85,7 +85,7 @@ def test_random_access_is_sequential_access(tmp_path):
     rows = [made_row(number, 3 + number % 5) for number in range(sum(sizes))]
     at = 0
     for index, size in enumerate(sizes):
-        write_shard(tmp_path / f"{index}.parquet", rows[at : at + size], [])
+        write_shard(tmp_path / f"{index}.parquet", rows[at : at + size])
         at += size
     split = Split([tmp_path / f"{index}.parquet" for index in range(len(sizes))], 80)
     assert len(split) == len(rows) == len(list(split))
@@ -114,7 +114,7 @@ def test_reading_everything_takes_little_memory(tmp_path):
     random = np.random.default_rng(17)
     for index in range(12):
         rows = [made_row(index * 400 + number, 25, random) for number in range(400)]
-        write_shard(tmp_path / f"{index}.parquet", rows, [])
+        write_shard(tmp_path / f"{index}.parquet", rows)
     total = 12 * 400 * 25 * 80
     split = Split([tmp_path / f"{index}.parquet" for index in range(12)], 80)
     before, most = pa.total_allocated_bytes(), 0
@@ -133,26 +133,26 @@ def test_reading_everything_takes_little_memory(tmp_path):
 def test_equal_rows_are_equal_bytes(tmp_path):
     for name in ("a", "b"):
         extra = {"b": "2", "a": "1"} if name == "a" else {"a": "1", "b": "2"}
-        write_shard(tmp_path / name, [made_row(1, 30, extra=extra)], [Dropped("x", "no text")])
+        write_shard(tmp_path / name, [made_row(1, 30, extra=extra), Dropped("x", "no text")])
     assert digest_of(tmp_path / "a") == digest_of(tmp_path / "b")
 
 
 def test_a_shard_tells_what_was_dropped_on_the_way_to_it(tmp_path):
     dropped = [Dropped("clip/ñ", "no text"), Dropped("b", "unreadable audio")]
     rows = [made_row(1, 100), made_row(2, 50)]
-    write_shard(tmp_path / "a", rows, dropped)
+    write_shard(tmp_path / "a", [*rows, *dropped])
     summary = read_shard_summary(tmp_path / "a")
     assert (summary.rows, summary.seconds, summary.speakers) == (2, 1.5, {"a"})
     assert summary.dropped == dropped and summary.bytes == (tmp_path / "a").stat().st_size
-    write_shard(tmp_path / "none", [], dropped)
+    write_shard(tmp_path / "none", dropped)
     assert read_shard_summary(tmp_path / "none").rows == 0 and pq.read_schema(tmp_path / "none").equals(SCHEMA)
 
 
 def test_a_shard_that_fails_leaves_the_old_one(tmp_path):
-    write_shard(tmp_path / "a", [made_row(1, 30)], [])
+    write_shard(tmp_path / "a", [made_row(1, 30)])
     before = digest_of(tmp_path / "a")
     with pytest.raises((pa.ArrowInvalid, pa.ArrowTypeError)):
-        write_shard(tmp_path / "a", [Row(1, None, "es", "a", "long", 1, 0.0, np.zeros((1, 80), np.uint8))], [])
+        write_shard(tmp_path / "a", [Row(1, None, "es", "a", "long", 1, 0.0, np.zeros((1, 80), np.uint8))])
     assert digest_of(tmp_path / "a") == before and os.listdir(tmp_path) == ["a"]
 
 

@@ -30,7 +30,7 @@ def store_of(path, dropped: dict | None = None, **splits: list[Row]):
     counts = {}
     for name, rows in splits.items():
         for index, part in enumerate((rows[: len(rows) // 3], rows[len(rows) // 3 :])):
-            write_shard(shard_path(path, name, index), part, [])
+            write_shard(shard_path(path, name, index), part)
         counts[name] = {"utterances": len(rows), "shards": 2}
     write_manifest(path, {"n_mels": 80, "splits": counts, "dropped": dropped or {}})
     return open_store(path)
