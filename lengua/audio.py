@@ -57,8 +57,9 @@ def duration_s(samples: np.ndarray) -> float:
 def is_silent(samples: np.ndarray) -> bool:
     """Return whether no 100 ms of the raw level reaches the level of speech (`SILENCE_RMS`)."""
     size = SAMPLE_RATE // 10
-    padded = np.pad(samples, (0, -len(samples) % size))
-    return bool(np.sqrt(np.mean(padded.reshape(-1, size) ** 2, axis=1)).max(initial=0.0) < SILENCE_RMS)
+    blocks = np.pad(samples, (0, -len(samples) % size)).reshape(-1, size)
+    energy = np.einsum("ij,ij->i", blocks, blocks)  # many times faster than a mean of squares
+    return bool(energy.max(initial=0.0) < size * SILENCE_RMS**2)
 
 
 def as_flac(samples: np.ndarray) -> bytes:
@@ -152,7 +153,9 @@ def _as_float(samples: np.ndarray, name: str) -> np.ndarray:
 
 
 def _mono(samples: np.ndarray) -> np.ndarray:
-    return samples if samples.ndim == 1 else samples.mean(axis=1, dtype=np.float32)
+    if samples.ndim == 1 or samples.shape[1] == 1:
+        return samples.reshape(-1)
+    return samples.mean(axis=1, dtype=np.float32)
 
 
 def _resampled(samples: np.ndarray, rate: int) -> np.ndarray:
@@ -163,7 +166,7 @@ def _resampled(samples: np.ndarray, rate: int) -> np.ndarray:
 
 def _limited(samples: np.ndarray, name: str) -> np.ndarray:
     """Scale down what exceeds full scale (Vorbis overshoots); refuse what is not a number."""
-    peak = float(np.abs(samples).max(initial=0.0))
+    peak = float(max(samples.max(initial=0.0), -samples.min(initial=0.0)))
     if not np.isfinite(peak):
         raise RequestError("audio samples", f"NaN or infinity in {name}", "export the clip again")
     return np.ascontiguousarray(samples / peak if peak > 1 else samples, dtype=np.float32)

@@ -36,7 +36,7 @@ def plan_of(source: Source, options: FeatureOptions) -> dict:
         },
         "splits": list(options.splits),
         "keep_audio": list(options.keep_audio),
-        "versions": {name: version(name) for name in ("numpy", "pyarrow", "soundfile", "av", "soxr")},
+        "versions": {name: version(name) for name in ("numpy", "pyarrow", "soundfile", "av", "soxr", "asrfront")},
     }
 
 
