@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 from lengua import report, store_figures
 from lengua.doctor import describe
@@ -28,10 +29,18 @@ def features(result) -> None:
         print(f"  pushed: {result.pushed}")
     for reason, found in result.dropped.items():
         print(f"  left out: {reason:<26} {found['count']:>6}  e.g. {', '.join(found['examples'][:2])}")
-    folder = result.path.with_name(f"{result.path.name}-figures")  # in the store, `datasets` would take them for data
-    drawn = store_figures.draw(open_store(result.path), folder)
-    print(f"  figures: {folder}/ ({', '.join(path.stem for path in drawn)})")
+    print(f"  figures: {_drawn(result.path)}")
     print(f"next: lengua train {result.path} --out runs/NAME")
+
+
+def _drawn(store: Path) -> str:
+    """Draw a store and say where; a disk that is full or not to be written does not undo a store that is whole."""
+    folder = store.with_name(f"{store.name}-figures")  # in the store, `datasets` would take them for data
+    try:
+        drawn = store_figures.draw(open_store(store), folder)
+    except OSError as error:
+        return f"none, for they could not be written ({error})"
+    return f"{folder}/ ({', '.join(path.stem for path in drawn)})"
 
 
 def train(result) -> None:

@@ -31,6 +31,14 @@ def test_help_names_every_command_and_is_quick():
     assert min(taken) < 0.5
 
 
+def test_help_of_features_leads_from_an_archive_to_a_model(capsys):
+    for arguments in (["features", "--help"], ["--help"]):
+        with pytest.raises(SystemExit):
+            parse(arguments)
+        shown = " ".join(capsys.readouterr().out.split())
+        assert ("common_voice:cv-corpus-25.0-es.tar.gz --out stores/es" in shown) == (len(arguments) == 2)
+
+
 def test_the_contract_of_commands():
     assert list(COMMANDS) == "demo features train evaluate transcribe publish app doctor".split()
     kinds = {value for value in vars(opt).values() if isinstance(value, type) and value.__name__.endswith("Options")}
