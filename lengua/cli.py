@@ -45,6 +45,7 @@ COMMANDS = {
     "features": Command(opt.FeatureOptions, "lengua.features:build", "features"),
     "train": Command(opt.TrainOptions, "lengua.training:train", "train"),
     "evaluate": Command(opt.EvaluateOptions, "lengua.evaluation:evaluate", "evaluate"),
+    "compare": Command(opt.CompareOptions, "lengua.comparison:compare", "compare", watched=False),
     "transcribe": Command(opt.TranscribeOptions, "lengua.transcription:transcribe_files", "transcribe", watched=False),
     "publish": Command(opt.PublishOptions, "lengua.publishing:publish", "publish"),
     "app": Command(opt.AppOptions, "lengua.app:launch", "nothing", watched=False),
@@ -80,17 +81,28 @@ def main(arguments: list[str] | None = None) -> int:
 
 def parse(arguments: list[str]):
     """Return the options of the command that was asked for; a wrong request exits with 2, --help with 0."""
-    kinds = [
-        Annotated[command.options, tyro.conf.subcommand(name=name, description=_described(command, name in arguments))]
-        for name, command in COMMANDS.items()
-    ]
+    kinds = [_subcommand(name, command, arguments) for name, command in COMMANDS.items()]
     return tyro.cli(Union[tuple(kinds)], prog="lengua", description=DESCRIPTION, args=arguments)  # noqa: UP007
 
 
-def _described(command: Command, in_full: bool) -> str:
-    """Return what --help says of a command: all of it, or its first sentence."""
+def _subcommand(name: str, command: Command, arguments: list[str]):
+    """Return a command as tyro wants it: its help, in full where it is asked for, and its defaults, by a recipe."""
     text = cleandoc(command.options.__doc__)
-    return text if in_full else text.partition("\n\n")[0]
+    described = text if name in arguments else text.partition("\n\n")[0]
+    default = _defaults_of_train(arguments) if arguments[:1] == [name] == ["train"] else tyro.MISSING_NONPROP
+    return Annotated[command.options, tyro.conf.subcommand(name=name, default=default, description=described)]
+
+
+def _defaults_of_train(arguments: list[str]):
+    """Return the options of the recipe that the arguments name, but for what they say themselves."""
+    following = zip(arguments, [*arguments[1:], None], strict=True)
+    pairs = [(*argument.partition("="), after) for argument, after in following if argument.startswith("--")]
+    said = {flag.removeprefix("--"): value if equals else after for flag, equals, value, after in pairs}
+    if said.get("recipe") is None:
+        return tyro.MISSING_NONPROP
+    from lengua.recipes import defaults_of
+
+    return opt.TrainOptions(**{"source": tyro.MISSING, **defaults_of(said["recipe"], said)})
 
 
 def execute(options, as_json: bool = False) -> int:

@@ -33,7 +33,10 @@ class Console:
             self.bar.stop()
 
     def __call__(self, progress: Progress) -> None:
-        """Show how far a stage is."""
+        """Show how far a stage is, or a remark."""
+        if not progress.unit:
+            self.say(f"{progress.stage}: {progress.note}")
+            return
         if progress.stage != self.stage:
             self.stage, self.started, self.first, self.spoken = progress.stage, time.monotonic(), progress.done, 0.0
             self.task = self.bar.add_task(progress.stage, total=progress.total, note="") if self.bar else None

@@ -5,6 +5,8 @@ that the tokenizer does not add; one end token, alive in the loss although it is
 prompt masked in the labels and not in the inputs.
 """
 
+from collections.abc import Iterable
+
 from tokenizers import Tokenizer
 
 from lengua.errors import RequestError
@@ -24,8 +26,35 @@ def decoder_pair(tokenizer: Tokenizer, text: str, language: str) -> tuple[list[i
     labels:  -100                  -100   -100           w1                w2 ... wn <|endoftext|>
     """
     prompt = prompt_tokens(tokenizer, language)
-    words = tokenizer.encode(" " + text.strip(), add_special_tokens=False).ids
+    words = word_tokens(tokenizer, text)
     return [*prompt, *words], [*[IGNORED] * (len(prompt) - 1), *words, end_token(tokenizer)]
+
+
+def timestamped_pair(
+    tokenizer: Tokenizer, utterances: Iterable[tuple[float, float, str]], language: str
+) -> tuple[list[int], list[int]]:
+    """Return (decoder_input_ids, labels) of utterances in one window: (begins at, ends at, text), in seconds.
+
+    inputs:  <|startoftranscript|> <|es|> <|transcribe|> <|0.00|>  w1 ... wn <|4.80|> <|4.82|>  w1 ...
+    labels:  -100                  -100   <|0.00|>        w1 ... wn <|4.80|> <|4.82|>  w1 ... <|endoftext|>
+    """
+    prompt = prompt_tokens(tokenizer, language)[:-1]
+    said = [token for utterance in utterances for token in _timestamped(tokenizer, *utterance)]
+    return [*prompt, *said], [*[IGNORED] * (len(prompt) - 1), *said, end_token(tokenizer)]
+
+
+def _timestamped(tokenizer: Tokenizer, start: float, end: float, text: str) -> list[int]:
+    return [timestamp(tokenizer, start), *word_tokens(tokenizer, text), timestamp(tokenizer, end)]
+
+
+def timestamp(tokenizer: Tokenizer, seconds: float) -> int:
+    """Return the token of a time in the window, the nearest of <|0.00|>, <|0.02|>, ... <|30.00|>."""
+    return token_id(tokenizer, f"<|{round(seconds * 50) / 50:.2f}|>")
+
+
+def word_tokens(tokenizer: Tokenizer, text: str) -> list[int]:
+    """Return the tokens of a text, with its leading space and without special ones."""
+    return tokenizer.encode(" " + text.strip(), add_special_tokens=False).ids
 
 
 def prompt_tokens(tokenizer: Tokenizer, language: str) -> list[int]:

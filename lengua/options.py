@@ -105,6 +105,8 @@ class TrainOptions:
     """A feature store, or a source (its store is then built in the run's folder first, or see --stream)."""
     out: Path = Path("runs/latest")
     """The run's folder: run.json, history.jsonl, checkpoints/, model/."""
+    recipe: Path | None = None
+    """A YAML file of these options, see recipes/: what is said here wins. In Python: lengua.recipes.from_recipe."""
     base: str = BASE_MODEL
     """The checkpoint to start from: a Whisper id of the Hub, or a folder."""
     language: str | None = None
@@ -121,6 +123,8 @@ class TrainOptions:
     """How often each training clip is seen."""
     steps: int | None = None
     """Stop after this many optimiser steps instead of after --epochs."""
+    minutes: float | None = None
+    """Be done in this time, on this machine: it is measured first, then steps and evaluations are planned."""
     batch_size: int = 8
     """Clips a step and device."""
     accumulation: int = 1
@@ -131,8 +135,18 @@ class TrainOptions:
     """Share of the steps in which the rate climbs; it falls to zero afterwards."""
     weight_decay: float = 0.0
     """AdamW weight decay."""
-    window: Literal["adaptive", "padded"] = "adaptive"
-    """adaptive: the encoder sees the speech and a margin. padded: always 30 s, as the usual recipe does."""
+    learn: Literal["all", "decoder", "lora"] = "all"
+    """all: every weight. decoder: the encoder stays as it is. lora: few weights beside each matrix, then merged."""
+    lora_rank: int = 32
+    """Size of what lora learns beside each matrix. It wants some ten times the --learning-rate, such as 1e-4."""
+    gradient_checkpointing: bool = False
+    """Compute activations twice instead of keeping them: slower, for models that do not fit otherwise."""
+    spec_augment: bool = False
+    """Hide a stretch of time and a band of each clip in training, as for whisper-large-v2; never on dev."""
+    window: Literal["adaptive", "packed", "padded"] = "adaptive"
+    """adaptive: the speech and a margin. packed: utterances joined, up to 30 s. padded: always 30 s, as usual."""
+    timestamps_share: float = 0.2
+    """Share of packed windows whose labels tell when each utterance is said, so that long audio keeps working."""
     margin_s: tuple[float, float] = (0.3, 1.5)
     """Seconds of silence after the speech, drawn anew for every clip and epoch between these two."""
     padded_share: float = 0.08
@@ -175,6 +189,16 @@ class EvaluateOptions:
     """Bootstrap resamples behind each interval."""
     seed: int = 17
     """Seed of the bootstrap."""
+
+
+@dataclass(frozen=True)
+class CompareOptions:
+    """Lay runs side by side, finished or not: best dev WER, what it cost, what each did otherwise, their curves."""
+
+    runs: Positional[tuple[Path, ...]]
+    """Folders of runs: runs/baseline runs/lora, or runs/*."""
+    out: Path | None = None
+    """The PNG to draw. Default: compare.png beside the first run."""
 
 
 @dataclass(frozen=True)

@@ -1,10 +1,10 @@
 """What each command prints of its result, on standard output."""
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from lengua import report, store_figures
+from lengua import comparison, report, store_figures
 from lengua.doctor import describe
 from lengua.store import open_store
 from lengua.transcription import FileText
@@ -12,6 +12,8 @@ from lengua.transcription import FileText
 SHOWN = ("set", "model", "window", "WER (95 % interval)", "change", "S / D / I", "ms a clip")
 """Columns of the table that fit a terminal; results.json has them all."""
 WIDTH = 100
+FOLDED = 22
+"""Letters that a column of several lines has at least."""
 
 
 def nothing(result) -> None:
@@ -55,6 +57,18 @@ def evaluate(result) -> None:
     print(f"{result.path}/results.json, {result.path}/hypotheses.jsonl")
 
 
+def compare(result) -> None:
+    """Print the table of runs, what one must know to read it, and where their curves are."""
+    bases = {row.base for row in result.rows}
+    if len(bases) == 1:
+        print(f"all from {bases.pop()}")
+    header, *lines = comparison.table(result.rows)
+    _show(header, lines, left=("run", "what differs", "state"), folded="what differs")
+    for note in result.notes:
+        print(f"note: {note}")
+    print(result.figure or "nothing to draw yet")
+
+
 def transcribe(results: Iterator[FileText]) -> int:
     """Print each text as it comes, under its file's name where there are several; return the exit code."""
     code = 0
@@ -93,17 +107,23 @@ def demo(result) -> None:
 
 def grid(rows: list[dict]) -> None:
     """Print the before/after table; what became worse comes first."""
+    for sentence in report.worsened(rows):
+        print(sentence)
+    header, *lines = report.table(rows)
+    shown = [index for index, name in enumerate(header) if name in SHOWN]
+    _show([header[index] for index in shown], [[line[index] for index in shown] for line in lines], left=SHOWN[:3])
+
+
+def _show(header: list[str], lines: list[list[str]], left: Sequence[str], folded: str = "") -> None:
+    """Print a table: columns of words to the left, figures to the right, one column in several lines if it must."""
     from rich import box
     from rich.console import Console
     from rich.table import Table
 
-    for sentence in report.worsened(rows):
-        print(sentence)
-    header, *lines = report.table(rows)
     table = Table(box=box.SIMPLE_HEAD, header_style="bold")
-    shown = [index for index, name in enumerate(header) if name in SHOWN]
-    for index in shown:
-        table.add_column(header[index], justify="left" if index < 3 else "right", no_wrap=True)
+    for name in header:
+        look = {"min_width": FOLDED} if name == folded else {"no_wrap": True}
+        table.add_column(name, justify="left" if name in left else "right", **look)
     for line in lines:
-        table.add_row(*(line[index] for index in shown))
+        table.add_row(*line)
     Console(width=max(Console().width, WIDTH)).print(table)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Progress:
-    """`done` of `total` units of work in a named stage; `note` is a word on how it goes."""
+    """`done` of `total` units of work in a named stage; `note` is a word on how it goes. Without a unit, a remark."""
 
     stage: str
     done: float

@@ -11,7 +11,19 @@ import torch
 from conftest import ROOT
 
 from lengua import mel
-from lengua.batches import ClipDataset, Collator, Draw, Drawing, LengthBuckets, chance, dev_batches
+from lengua.batches import (
+    ClipDataset,
+    Collator,
+    Draw,
+    Drawing,
+    LengthBuckets,
+    Masks,
+    Packing,
+    chance,
+    dev_batches,
+    sampler_of,
+)
+from lengua.batches.masks import hide
 from lengua.checkpoints import load_tokenizer
 from lengua.labels import IGNORED, decoder_pair, end_token
 from lengua.store import Row, Split, write_shard
@@ -185,3 +197,72 @@ def test_the_data_loader_of_torch_takes_all_this(tiny_store, tiny_model):
     shapes = [tuple(batch["input_features"].shape) for batch in loader]
     assert sorted(shape[0] for shape in shapes) == [3, 4, 4, 4] and len(loader) == 4
     assert {shape[1:] for shape in shapes} == {(80, 100)}
+
+
+@pytest.mark.parametrize("packing", [False, True])
+def test_two_processes_share_all_batches_the_smaller_one_too(packing, split, tiny_model):
+    """As accelerate shares them; 203 clips are 25 batches of 8, and one of 3 anywhere among them."""
+    from accelerate.data_loader import BatchSamplerShard
+
+    packs = Packing(load_tokenizer(tiny_model), 0.2) if packing else None
+    for epoch in range(6):
+        drawn = sampler_of(split, Drawing(BATCH, (LOW, HIGH), 0.08, 17, packing=packs), epoch, ranks=2)
+        shares = [list(BatchSamplerShard(drawn, 2, rank, even_batches=False)) for rank in (0, 1)]
+        assert list(map(len, shares)) == [13, 13]
+        assert [batch for pair in zip(*shares, strict=True) for batch in pair] == list(drawn)
+
+
+# SpecAugment
+
+
+def test_a_stretch_and_a_band_are_hidden_behind_silence_and_nothing_else():
+    mel = np.arange(400 * 80, dtype=np.float32).reshape(400, 80)
+    shown = hide(mel, Masks(time=(0.999, 0.5), band=(0.5, 0.999)), silence=-1.25)
+    expected = mel.copy()
+    expected[160:240] = -1.25  # a fifth of 400 frames; in the middle of the 320 places that are left
+    expected[:, 66:80] = -1.25  # half of 27 bins, as far up as they go
+    np.testing.assert_array_equal(shown, expected)
+    assert mel.min() == 0, "what was given is left as it was"
+    np.testing.assert_array_equal(hide(mel, Masks((0.0, 0.9), (0.0, 0.9)), -1.25), mel)
+
+
+@pytest.mark.parametrize(("frames", "n_mels", "most"), [(3000, 80, 100), (400, 128, 80), (34, 80, 6), (3, 80, 0)])
+def test_no_more_is_hidden_than_the_policy_allows(frames, n_mels, most):
+    hidden = []
+    for draw in np.random.default_rng(17).random((400, 4)):
+        shown = hide(np.ones((frames, n_mels), np.float32), Masks(tuple(draw[:2]), tuple(draw[2:])), 0.0)
+        hidden.append([(shown == 0).all(axis=1), (shown == 0).all(axis=0)])
+    time, band = (np.array(side) for side in zip(*hidden, strict=True))
+    assert time.sum(axis=1).max() == most and band.sum(axis=1).max() == n_mels * 27 // 80
+    assert band.sum(axis=1).min() == 0 and band[:, 0].any() and band[:, -1].any()
+    assert most == 0 or (time[:, :100].any() and time[:, -100:].any())
+
+
+def test_what_is_hidden_depends_on_seed_epoch_and_id_alone(split):
+    def masks(seed=17, epoch=0, batch=BATCH) -> dict:
+        drawn = LengthBuckets(split, Drawing(batch, (LOW, HIGH), 0.08, seed, spec_augment=True), epoch)
+        return {draw.index: draw.masks for batch in drawn for draw in batch}
+
+    first = masks()
+    assert len(set(first.values())) == ROWS and masks(batch=3) == first
+    for others in (masks(seed=18), masks(epoch=1)):
+        assert not set(others.values()) & set(first.values())
+
+
+def test_hiding_changes_nothing_else_of_a_draw_and_dev_is_never_hidden(split):
+    shown = list(sampler(split))
+    hidden = list(LengthBuckets(split, Drawing(BATCH, (LOW, HIGH), 0.08, 17, spec_augment=True)))
+    assert [[(draw.index, draw.window) for draw in batch] for batch in hidden] == [
+        [(draw.index, draw.window) for draw in batch] for batch in shown
+    ]
+    assert {draw.masks for batch in [*shown, *dev_batches(split, BATCH, 0.5, 3000)] for draw in batch} == {None}
+
+
+def test_a_clip_is_hidden_behind_its_own_floor_and_never_behind_zeros(tiny_store):
+    rows = tiny_store.split("train")
+    clips, masks = ClipDataset(rows), Masks((0.999, 0.3), (0.999, 0.4))
+    for index in range(len(rows)):
+        plain, hidden = clips[Draw(index, 100)].features, clips[Draw(index, 100, masks)].features
+        changed = plain != hidden
+        assert changed.mean() > 0.05
+        assert set(hidden[changed]) == {np.float32(mel.floor_of(rows[index].peak))} and 0.0 not in hidden[changed]

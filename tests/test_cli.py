@@ -40,7 +40,7 @@ def test_help_of_features_leads_from_an_archive_to_a_model(capsys):
 
 
 def test_the_contract_of_commands():
-    assert list(COMMANDS) == "demo features train evaluate transcribe publish app doctor".split()
+    assert list(COMMANDS) == "demo features train evaluate compare transcribe publish app doctor".split()
     kinds = {value for value in vars(opt).values() if isinstance(value, type) and value.__name__.endswith("Options")}
     assert {command.options for command in COMMANDS.values()} == kinds
 

@@ -66,7 +66,14 @@ def test_a_run_leaves_a_plain_whisper_and_its_record(options):
     assert run["finished"] and run["options"]["language"] == "es" and run["options"]["seed"] == 17
     assert {"versions", "commit", "hardware", "base_weights", "seconds"} <= set(run)
     history = read_jsonl(options.out / "history.jsonl")
-    assert [record["step"] for record in history if "dev_wer" in record] == [3, 6]
+    measured = [record for record in history if "dev_wer" in record]
+    assert [record["step"] for record in measured] == [3, 6]
+    for record in measured:
+        errors = sum(record[f"dev_{kind}"] for kind in ("substitutions", "deletions", "insertions"))
+        assert record["dev_wer_low"] <= record["dev_wer"] <= record["dev_wer_high"] and errors > 0
+        assert len(record["worst"]) == 2 and set(record["worst"][0]) == {"reference", "hypothesis"}
+    remarks = [progress.note for progress in seen if progress.stage == "dev"]
+    assert len(remarks) == 2 and "S / D / I" in remarks[0] and remarks[0].count("heard") == 2
     assert [progress.done for progress in seen if progress.stage == "training"][-1] == 6
     model = WhisperForConditionalGeneration.from_pretrained(result.model)
     assert model.config.use_cache and model.config.architectures == ["WhisperForConditionalGeneration"]
@@ -80,10 +87,11 @@ def test_the_best_checkpoint_on_dev_is_kept_and_not_the_last(options, monkeypatc
     from lengua.training.trainer import AdaptiveTrainer
 
     kept = {}
+    rest = dict.fromkeys("wer_low wer_high substitutions deletions insertions looped".split(), 0.0)
     for name, measures in (("first", [0.4, 0.9]), ("last", [0.9, 0.4])):
         measured = iter(measures)
         monkeypatch.setattr(
-            AdaptiveTrainer, "_measure", lambda self, prediction, measured=measured: {"wer": next(measured)}
+            AdaptiveTrainer, "_measure", lambda self, prediction, measured=measured: rest | {"wer": next(measured)}
         )
         result = train(replace(options, out=options.out / name))
         assert result.dev_wer == 0.4
@@ -113,6 +121,22 @@ def test_interrupted_it_saves_and_goes_on_to_the_same_losses(options):
     whole, resumed = losses(options.out), losses(cut.out)
     assert set(resumed) == set(whole) == {5, 10, 15}
     np.testing.assert_allclose([resumed[s] for s in (5, 15)], [whole[s] for s in (5, 15)], rtol=1e-4)
+
+
+def test_a_torn_history_does_not_stop_a_resume_and_seconds_run_on(options):
+    def interrupt(progress):
+        if progress.stage == "training" and progress.done == 4 and not progress.note.startswith("dev"):
+            os.kill(os.getpid(), signal.SIGINT)
+
+    with pytest.raises(KeyboardInterrupt):
+        train(options, interrupt)
+    history = options.out / "history.jsonl"
+    before = read_jsonl(history)
+    with open(history, "a") as file:
+        file.write('{"step": 4, "lo')
+    train(options)
+    seconds = [record["seconds"] for record in read_jsonl(history)]
+    assert seconds == sorted(seconds) and read_jsonl(history)[: len(before)] == before
 
 
 def test_a_finished_run_is_not_trained_again(options):

@@ -2,9 +2,10 @@
 
 import math
 
+from tokenizers import Tokenizer
 from transformers import Seq2SeqTrainingArguments
 
-from lengua.batches import Drawing
+from lengua.batches import Drawing, Packing
 from lengua.errors import RequestError
 from lengua.options import TrainOptions
 from lengua.ranks import rank_and_ranks
@@ -48,6 +49,7 @@ def training_arguments(options: TrainOptions, clips: int | None) -> Seq2SeqTrain
         logging_steps=5,
         disable_tqdm=True,
         report_to=[],
+        log_level_replica="error",
         seed=options.seed,
     )
 
@@ -67,7 +69,21 @@ def total_steps(options: TrainOptions, clips: int | None, ranks: int = 1) -> int
     return max(1, math.ceil(options.epochs * math.ceil(batches / options.accumulation)))
 
 
-def drawing_of(options: TrainOptions, longest: int) -> Drawing:
-    """Return how the batches of a run are drawn."""
-    margin, share = (options.margin_s, options.padded_share) if options.window == "adaptive" else ((0.0, 0.0), 1.0)
-    return Drawing(options.batch_size, margin, share, options.seed, longest)
+def drawing_of(options: TrainOptions, longest: int, tokenizer: Tokenizer) -> Drawing:
+    """Return how the batches of a run are drawn.
+
+    Raises:
+        RequestError: a share that is none.
+    """
+    if not 0 <= options.timestamps_share <= 1:
+        raise RequestError("--timestamps-share of 0 to 1", str(options.timestamps_share), "0.2 is one window in five")
+    padded = options.window == "padded"
+    return Drawing(
+        options.batch_size,
+        margin_s=(0.0, 0.0) if padded else options.margin_s,
+        padded_share=1.0 if padded else options.padded_share,
+        seed=options.seed,
+        longest=longest,
+        spec_augment=options.spec_augment,
+        packing=Packing(tokenizer, options.timestamps_share) if options.window == "packed" else None,
+    )

@@ -11,13 +11,15 @@ from pathlib import Path
 from transformers import TrainerCallback
 
 from lengua import __version__
-from lengua.batches import Place, StreamedBatches
+from lengua.batches import Place
 from lengua.errors import RequestError
-from lengua.files import read_json, read_jsonl, write_json, write_jsonl
+from lengua.files import read_json, write_json, write_jsonl
 from lengua.options import TrainOptions
 from lengua.progress import Progress, Watch
 from lengua.provenance import commit, hardware
+from lengua.runs import read_history
 from lengua.streams import Stream
+from lengua.training.dev import remark
 
 PACKAGES = ("torch", "transformers", "accelerate", "numpy", "ctranslate2", "tokenizers")
 
@@ -42,31 +44,34 @@ def plain(options: TrainOptions) -> dict:
 class Recorder(TrainerCallback):
     """Appends what the Trainer logs to history.jsonl and tells the watcher how far training is."""
 
-    def __init__(self, out: Path, watch: Watch, streamed: StreamedBatches | None = None):
-        self.path, self.watch, self.note, self.streamed = out / "history.jsonl", watch, "", streamed
+    def __init__(self, out: Path, watch: Watch, trainer):
+        self.path, self.watch, self.note, self.trainer = out / "history.jsonl", watch, "", trainer
         self.started = time.perf_counter()
 
     def on_train_begin(self, args, state, control, **kwargs):
-        """Take back what an interrupted run logged after its last checkpoint."""
-        self.started = time.perf_counter()
-        if not state.is_world_process_zero:
-            return
-        kept = [record for record in read_jsonl(self.path) if record["step"] <= state.global_step]
-        write_jsonl(self.path, kept if state.global_step else [])
+        """Take back what an interrupted run logged after its last checkpoint, and count its seconds on."""
+        before = read_history(self.path)[0] if state.global_step else []
+        kept = [record for record in before if record["step"] <= state.global_step]
+        self.started = time.perf_counter() - (kept[-1]["seconds"] if kept else 0.0)
+        if state.is_world_process_zero:
+            write_jsonl(self.path, kept)
 
     def on_log(self, args, state, control, logs=None, **kwargs):
         """Write loss and rate, or the measures on dev."""
         if not state.is_world_process_zero:
             return
-        epoch = self.streamed.place.epoch if self.streamed else round(state.epoch or 0, 4)
+        streamed = self.trainer.streamed
+        epoch = streamed.place.epoch if streamed else round(state.epoch or 0, 4)
         record = {"step": state.global_step, **_renamed(logs or {}), "epoch": epoch}
         record["seconds"] = round(time.perf_counter() - self.started, 1)
-        with open(self.path, "a", encoding="utf-8") as file:
-            file.write(json.dumps(record) + "\n")
         if "loss" in record:
             self.note = f"loss {record['loss']:.2f}"
         if "dev_wer" in record:
+            record["worst"] = [asdict(one) for one in self.trainer.worst]
             self.watch(self._progress(state, f"dev WER {record['dev_wer']:.1%}"))
+            self.watch(Progress("dev", state.global_step, None, "", remark(record, self.trainer.worst)))
+        with open(self.path, "a", encoding="utf-8") as file:
+            file.write(json.dumps(record, ensure_ascii=False) + "\n")
 
     def on_step_end(self, args, state, control, **kwargs):
         """Report one step."""

@@ -8,25 +8,29 @@ an accumulated batch, and the choice of the best checkpoint by generated WER on 
 
 import shutil
 import time
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import torch
+from accelerate.utils import broadcast_object_list
 from transformers import PrinterCallback, Seq2SeqTrainer, set_seed
 
 from lengua import checkpoints
-from lengua.batches import ClipDataset, Collator, LengthBuckets, StreamedBatches, dev_batches
+from lengua.batches import ClipDataset, Collator, StreamedBatches, dev_batches, sampler_of
 from lengua.errors import RequestError
 from lengua.files import read_json, write_json
 from lengua.labels import IGNORED, most_tokens, words_of
 from lengua.mel import FRAMES_PER_SECOND
 from lengua.model import AdaptiveWhisper, load_model, window_frames
 from lengua.options import TrainOptions
-from lengua.progress import Watch, unwatched
-from lengua.scoring import score
+from lengua.progress import Progress, Watch, unwatched
 from lengua.store import Store
 from lengua.streams import Stream
+from lengua.training import learning
 from lengua.training.arguments import drawing_of, training_arguments
+from lengua.training.budget import measure, plan_run
+from lengua.training.dev import measure_dev
+from lengua.training.preflight import preflight, require
 from lengua.training.record import Interruption, Recorder, describe_run, plain, read_place, write_place
 from lengua.training.speech import Speech, open_speech
 
@@ -55,22 +59,27 @@ def train(options: TrainOptions, watch: Watch = unwatched) -> TrainResult:
     """
     if not 0 <= options.margin_s[0] <= options.margin_s[1]:
         raise RequestError("--margin-s LOW HIGH with LOW <= HIGH", str(options.margin_s), "swap or raise them")
+    if options.minutes is not None and options.steps is not None:
+        raise RequestError("--minutes or --steps", "both", "leave one out: the other follows")
+    started = time.perf_counter()
     folder, origin = checkpoints.find_model(options.base)
-    options, speech = open_speech(options, folder, watch)
-    _claim(options)
-    if (options.out / "model" / "config.json").is_file():
-        return _result(options.out)
+    asked, speech = open_speech(options, folder, watch)
+    _claim(asked)
+    if (asked.out / "model" / "config.json").is_file():
+        return _result(asked.out)
+    options, plan = _planned(asked, speech, folder, watch, started)
     trainer = build_trainer(load_model(folder, options.language), folder, speech, options, watch)
+    require(preflight(trainer, options, folder))
     checkpoint = _newest_checkpoint(options)
     if checkpoint:
         trainer.go_on_from(checkpoint)
     if trainer.is_world_process_zero():
-        write_json(options.out / "run.json", describe_run(options, origin, finished=False))
+        write_json(options.out / "run.json", describe_run(asked, origin, finished=False) | plan)
     start = time.perf_counter()
     with Interruption(trainer):
         trainer.train(resume_from_checkpoint=checkpoint and str(checkpoint))
     if trainer.is_world_process_zero():
-        _finish(trainer, folder, options, origin, time.perf_counter() - start)
+        _finish(trainer, folder, describe_run(asked, origin, finished=True) | plan, time.perf_counter() - start)
     trainer.accelerator.wait_for_everyone()
     trainer.accelerator.end_training()
     return _result(options.out)
@@ -80,6 +89,7 @@ def build_trainer(model, folder: Path, speech: Speech, options: TrainOptions, wa
     """Return the trainer of a run, ready to train."""
     set_seed(options.seed)
     model.config.use_cache = False
+    model = learning.prepare(model, options)
     trainer = AdaptiveTrainer(
         model=model,
         args=training_arguments(options, speech.clips),
@@ -89,15 +99,15 @@ def build_trainer(model, folder: Path, speech: Speech, options: TrainOptions, wa
         speech=speech,
     )
     trainer.remove_callback(PrinterCallback)
-    trainer.add_callback(Recorder(options.out, watch, trainer.streamed))
+    trainer.add_callback(Recorder(options.out, watch, trainer))
     return trainer
 
 
 def note_of(options: TrainOptions, store: Store) -> checkpoints.ModelNote:
-    """Return what `lengua.json` of the checkpoint will say."""
-    margin = options.margin_s if options.window == "adaptive" else (0.0, 0.0)
+    """Return what `lengua.json` of the checkpoint will say; what learned from packed windows is used padded."""
+    window, margin = ("adaptive", options.margin_s) if options.window == "adaptive" else ("padded", (0.0, 0.0))
     attribution = store.manifest["attribution"]
-    return checkpoints.ModelNote(options.base, options.language, options.window, margin, attribution)
+    return checkpoints.ModelNote(options.base, options.language, window, margin, attribution)
 
 
 class AdaptiveTrainer(Seq2SeqTrainer):
@@ -106,8 +116,8 @@ class AdaptiveTrainer(Seq2SeqTrainer):
     def __init__(self, *, model, args, options: TrainOptions, note, tokenizer, speech: Speech):
         self.options, self.note, self.vocabulary = options, note, tokenizer
         self.train_split, self.dev_split = speech.train, speech.store.split("dev")
-        self.drawing = drawing_of(options, window_frames(model))
-        self.streamed = None
+        self.drawing = drawing_of(options, window_frames(model), tokenizer)
+        self.streamed, self.worst = None, []
         if isinstance(speech.train, Stream):
             batches = args.max_steps * args.gradient_accumulation_steps
             self.streamed = StreamedBatches(speech.train, self.drawing, batches)
@@ -122,10 +132,10 @@ class AdaptiveTrainer(Seq2SeqTrainer):
         )
 
     def get_train_dataloader(self):
-        """Batches of like length, anew in every epoch; a stream has its own share of the ranks already."""
+        """Batches drawn anew in every epoch; a stream has its own share of the ranks already."""
         if self.streamed:
             return self._loader(self.streamed, batch_size=None, num_workers=0)
-        sampler = LengthBuckets(self.train_split, self.drawing, ranks=self.args.world_size)
+        sampler = sampler_of(self.train_split, self.drawing, ranks=self.args.world_size)
         return self.accelerator.prepare(self._loader(self.train_dataset, batch_sampler=sampler))
 
     def get_eval_dataloader(self, eval_dataset=None):
@@ -159,8 +169,14 @@ class AdaptiveTrainer(Seq2SeqTrainer):
     def _measure(self, prediction) -> dict[str, float]:
         hypotheses = [words_of(self.vocabulary, ids) for ids in prediction.predictions.tolist()]
         references = [words_of(self.vocabulary, ids) for ids in prediction.label_ids.tolist()]
-        measured = score(references, hypotheses)
-        return {"wer": measured.wer, "insertions": measured.insertions // self.args.world_size}
+        told, self.worst = measure_dev(references, hypotheses, self._dev_speakers(len(references)))
+        return told
+
+    def _dev_speakers(self, clips: int) -> list[str] | None:
+        """Return who speaks in the clips of dev as they were measured; several processes measure them several times."""
+        order = [draw.index for draws in self.get_eval_dataloader().batch_sampler for draw in draws]
+        speakers = self.dev_split.column("speaker")
+        return [speakers[index] for index in order] if clips == len(order) else None
 
 
 def token_loss(outputs, labels: torch.Tensor, num_items_in_batch=None) -> torch.Tensor:
@@ -188,9 +204,9 @@ def _claim(options: TrainOptions) -> None:
             shutil.rmtree(options.out / name, ignore_errors=True)
     elif record.is_file():
         before, now = read_json(record)["options"], plain(options)
-        changed = [key for key in now if key != "resume" and before.get(key) != now[key]]
+        changed = [key for key in before if key not in ("resume", "recipe") and before[key] != now.get(key)]
         if changed:
-            what = ", ".join(f"{key} was {before.get(key)!r}, is {now[key]!r}" for key in changed)
+            what = ", ".join(f"{key} was {before.get(key)!r}, is {now.get(key)!r}" for key in changed)
             expected = f"the options that {options.out} was started with"
             raise RequestError(expected, what, "use --no-resume or another --out")
     elif options.out.exists() and any(path.name not in PARTS for path in options.out.iterdir()):
@@ -203,17 +219,35 @@ def _newest_checkpoint(options: TrainOptions) -> Path | None:
     return max(whole, key=lambda path: int(path.name.partition("-")[2]), default=None)
 
 
-def _finish(trainer: AdaptiveTrainer, folder: Path, options: TrainOptions, origin: str, seconds: float) -> None:
-    model: AdaptiveWhisper = trainer.accelerator.unwrap_model(trainer.model)
+def _planned(asked: TrainOptions, speech: Speech, folder: Path, watch: Watch, started: float):
+    """Return the options with steps and evaluations for the minutes that were given, and the plan as run.json has it.
+
+    A run that was interrupted keeps its plan. Every process takes that of the first.
+    """
+    if asked.minutes is None:
+        return asked, {}
+    record = asked.out / "run.json"
+    plan = read_json(record).get("plan") if asked.resume and record.is_file() else None
+    if plan is None:
+        trial = build_trainer(load_model(folder, asked.language), folder, speech, replace(asked, steps=1), watch)
+        cost = measure(trial)
+        made = plan_run(60 * asked.minutes - (time.perf_counter() - started), cost)
+        watch(Progress("plan", 0, None, "", made.sentence()))
+        [plan] = broadcast_object_list([asdict(made)])
+    return replace(asked, steps=plan["steps"], evaluations=plan["evaluations"]), {"plan": plan}
+
+
+def _finish(trainer: AdaptiveTrainer, folder: Path, run: dict, seconds: float) -> None:
+    model: AdaptiveWhisper = learning.merged(trainer.accelerator.unwrap_model(trainer.model))
     model.config.use_cache = True
-    run = describe_run(options, origin, finished=True)
     run |= {"steps": trainer.state.global_step, "dev_wer": trainer.state.best_metric}
     run["seconds"] = {"training": round(seconds, 1)}
     if trainer.streamed:
         run["left_out_since_the_last_start"] = dict(trainer.streamed.dropped)
-    write_json(options.out / "run.json", run)
-    checkpoints.save_model(model, folder, options.out / "model", trainer.note)
-    shutil.rmtree(options.out / "checkpoints", ignore_errors=True)
+    out = trainer.options.out
+    write_json(out / "run.json", run)
+    checkpoints.save_model(model, folder, out / "model", trainer.note)
+    shutil.rmtree(out / "checkpoints", ignore_errors=True)
 
 
 def _result(out: Path) -> TrainResult:

@@ -1,0 +1,117 @@
+"""Batch samplers: every clip once an epoch, order, margins and company anew in each, all from (seed, epoch, id)."""
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from lengua.batches.drawing import Draw, Drawing, Pack, chance
+from lengua.batches.masks import Masks
+from lengua.batches.packing import share_windows
+from lengua.labels import MAX_LABEL_TOKENS, word_tokens
+from lengua.mel import FRAMES_PER_SECOND
+from lengua.store import Split
+from lengua.streams import Block
+from lengua.windows import like_lengths, window_of
+
+MASKED = ("masked time", "masked band")
+UNSAID = 4
+"""Tokens of a label with timestamps that belong to no utterance: three of the prompt, and the end."""
+
+
+class Sampler:
+    """What batch samplers share: an epoch of all clips, drawn from (seed, epoch, id).
+
+    Trainer's own grouping reads lengths only from a `datasets.Dataset` and draws from the global generator. Where
+    several processes share the batches, those that are too few for all of them are left out, others in every epoch.
+    """
+
+    batch_size = None  # told one, accelerate would leave out what comes before a batch that is smaller
+    drop_last = False
+
+    def __init__(self, split: Split | Block, drawing: Drawing, epoch: int = 0, ranks: int = 1):
+        self.ids, self.frames = split.column("id"), split.frames
+        self.drawing, self.epoch, self.ranks = drawing, epoch, ranks
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the epoch that the next iteration draws."""
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        batches = -(-len(self.ids) // self.drawing.batch_size)
+        return batches - batches % self.ranks
+
+    def _draw(self, index: int, window: int) -> Draw:
+        return Draw(int(index), window, self._masks(self.ids[index]) if self.drawing.spec_augment else None)
+
+    def _masks(self, id: str) -> Masks:
+        time, band = ((self._chance(id, f"{what} size"), self._chance(id, f"{what} place")) for what in MASKED)
+        return Masks(time, band)
+
+    def _window(self, index: int, frames: int) -> int:
+        """Return the window of so many frames and the margin of a clip."""
+        low, high = self.drawing.margin_s
+        margin = low + (high - low) * self._chance(self.ids[index], "margin")
+        return window_of(frames, margin, self.drawing.longest)
+
+    def _padded(self, index: int) -> bool:
+        return self._chance(self.ids[index], "padded") < self.drawing.padded_share
+
+    def _chance(self, id: str, what: str) -> float:
+        return chance(self.drawing.seed, self.epoch, id, what)
+
+
+class LengthBuckets(Sampler):
+    """Clips of like length together, order and margins anew in every epoch."""
+
+    def __iter__(self) -> Iterator[list[Draw]]:
+        windows = np.array([self._window(index, int(frames)) for index, frames in enumerate(self.frames)])
+        # One second of jitter lets neighbours change from epoch to epoch without mixing short clips with long ones.
+        jitter = np.array([self._chance(id, "bucket") for id in self.ids]) * FRAMES_PER_SECOND
+        by_length = np.argsort(windows + jitter, kind="stable")
+        size = self.drawing.batch_size
+        batches = [by_length[at : at + size] for at in range(0, len(by_length), size)]
+        batches.sort(key=lambda batch: self._chance(self.ids[batch[0]], "order"))
+        for batch in batches[: len(self)]:
+            window = self.drawing.longest if self._padded(batch[0]) else int(windows[batch].max())
+            yield [self._draw(index, window) for index in batch]
+
+
+class PackedWindows(Sampler):
+    """Clips in any order, those of a batch joined to as few windows as hold them."""
+
+    def __init__(self, split: Split | Block, drawing: Drawing, epoch: int = 0, ranks: int = 1):
+        super().__init__(split, drawing, epoch, ranks)
+        self.texts = split.column("text")
+
+    def __iter__(self) -> Iterator[list[Pack]]:
+        order = sorted(range(len(self.ids)), key=lambda index: self._chance(self.ids[index], "order"))
+        for number in range(len(self)):
+            at = number * self.drawing.batch_size
+            yield self._packed(order[at : at + self.drawing.batch_size])
+
+    def _packed(self, batch: list[int]) -> list[Pack]:
+        frames = [int(self.frames[index]) for index in batch]
+        tokens = [len(word_tokens(self.drawing.packing.tokenizer, self.texts[index])) + 2 for index in batch]
+        shared = share_windows(frames, tokens, self.drawing.longest, MAX_LABEL_TOKENS - UNSAID)
+        fullest = max(sum(frames[place] for place in places) for places in shared)
+        window = self.drawing.longest if self._padded(batch[0]) else self._window(batch[0], fullest)
+        return [self._pack([batch[place] for place in places], window) for places in shared]
+
+    def _pack(self, indices: list[int], window: int) -> Pack:
+        timestamps = self._chance(self.ids[indices[0]], "timestamps") < self.drawing.packing.timestamps_share
+        draws = tuple(self._draw(index, int(self.frames[index])) for index in indices)
+        return Pack(draws, window, timestamps)
+
+
+def sampler_of(split: Split | Block, drawing: Drawing, epoch: int = 0, ranks: int = 1) -> Sampler:
+    """Return the sampler that draws batches in this way."""
+    kind = PackedWindows if drawing.packing else LengthBuckets
+    return kind(split, drawing, epoch, ranks)
+
+
+def dev_batches(split: Split, batch_size: int, margin_s: float | None, longest: int) -> list[list[Draw]]:
+    """Return batches for measuring: longest first, one margin for all, or the full window where it is None."""
+    return [
+        [Draw(index, window) for index in indices]
+        for indices, window in like_lengths(split.frames, batch_size, margin_s, longest)
+    ]

@@ -1,0 +1,171 @@
+"""`--minutes M`: measure this machine for some steps, then plan a run that ends in time, its evaluations included.
+
+    plan = plan_run(seconds=360, cost=measure(trainer))
+    plan.steps, plan.evaluations, plan.sentence()
+
+A step costs what its window costs, and windows differ: so a few of an epoch's batches are timed, short and long and
+padded ones, and the mean over the epoch follows. What is measured leaves no trace: a copy of the model takes the steps.
+"""
+
+import copy
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from lengua.batches import ClipDataset, sampler_of
+from lengua.errors import RequestError
+from lengua.labels import IGNORED
+
+TIMED_BATCHES = 5
+"""Batches that are timed, from the shortest window to the longest."""
+EVALUATION_SHARE = 0.15
+"""Most of the time that evaluations may take together, unless not even one would fit."""
+MOST_EVALUATIONS = 8
+RESERVE = 0.03
+"""Share of the time kept back for what was not foreseen."""
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What this machine takes, in seconds."""
+
+    step: float
+    """An optimiser step, on average over an epoch."""
+    evaluation: float
+    """Writing down all of dev by generation, and a checkpoint."""
+    ending: float
+    """Saving the model."""
+    steps_an_epoch: int | None
+    """None for a stream whose length nobody tells."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A run that fits."""
+
+    steps: int
+    evaluations: int
+    seconds: float
+    cost: Cost
+
+    def sentence(self) -> str:
+        """Say the plan."""
+        epochs = f" ({self.steps / self.cost.steps_an_epoch:.1f} epochs)" if self.cost.steps_an_epoch else ""
+        steps = f"{self.steps} steps of {self.cost.step:.2f} s{epochs}"
+        evaluations = f"{self.evaluations} times {self.cost.evaluation:.0f} s for dev and a checkpoint"
+        return f"{self.seconds / 60:.1f} min left: {steps}, {evaluations}, {self.cost.ending:.0f} s to save the model"
+
+
+def plan_run(seconds: float, cost: Cost) -> Plan:
+    """Return how many steps and evaluations fit into so many seconds.
+
+    Raises:
+        RequestError: not even one evaluation and a few steps do.
+    """
+    left = seconds * (1 - RESERVE) - cost.ending
+    evaluations = int(np.clip(EVALUATION_SHARE * left / cost.evaluation, 1, MOST_EVALUATIONS))
+    steps = int((left - evaluations * cost.evaluation) / cost.step)
+    if steps < 2 * evaluations:
+        needed = (2 * cost.step + cost.evaluation + cost.ending) / (1 - RESERVE) / 60
+        found = f"{seconds / 60:.1f} min, of which one evaluation takes {cost.evaluation / 60:.1f}"
+        raise RequestError(f"--minutes {needed + 0.1:.1f} or more", found, "give it more time, or a smaller dev split")
+    return Plan(steps, evaluations, seconds, cost)
+
+
+def measure(trainer) -> Cost:
+    """Time steps, dev and saving on this machine."""
+    batches = epoch_batches(trainer)
+    twin = copy.deepcopy(trainer.model)
+    with torch.random.fork_rng():
+        step = step_seconds(trainer, twin, batches) * trainer.args.gradient_accumulation_steps
+        evaluation = evaluation_seconds(trainer, twin)
+    saving = saving_seconds(twin, trainer.options.out)
+    clips = trainer.train_split.items if trainer.streamed else len(trainer.train_split)
+    in_a_step = trainer.drawing.batch_size * trainer.args.gradient_accumulation_steps * trainer.args.world_size
+    # A checkpoint is the model and two moments of the optimiser; at the end the best one is read and written again.
+    return Cost(step, evaluation + 3 * saving, 3 * saving, clips and -(-clips // in_a_step))
+
+
+def epoch_batches(trainer) -> list:
+    """Return the batches of the first epoch as they are drawn; of a stream, those of its first block."""
+    split = next(iter(trainer.train_split.blocks())) if trainer.streamed else trainer.train_split
+    clips = ClipDataset(split)
+    return [(draws[0].window, clips, draws) for draws in sampler_of(split, trainer.drawing)]
+
+
+def step_seconds(trainer, twin, batches: list) -> float:
+    """Return the mean seconds of a step over an epoch, from a few windows, each timed twice: the first warms up."""
+    optimizer = torch.optim.AdamW([one for one in twin.parameters() if one.requires_grad], lr=0.0)
+    twin.train()
+    timed = {}
+    for window, clips, draws in spread(sorted(batches, key=lambda batch: batch[0]), TIMED_BATCHES):
+        inputs = trainer._prepare_inputs(trainer.data_collator([clips[draw] for draw in draws]))
+        for _ in range(2):
+            timed[window] = seconds_of(partial(take_step, trainer, twin, optimizer, inputs))
+    return interpolated_mean([window for window, *_ in batches], timed)
+
+
+def take_step(trainer, twin, optimizer, inputs: dict) -> None:
+    """Take a step of training whose rate is zero."""
+    with trainer.compute_loss_context_manager():
+        loss = trainer.compute_loss_func(twin(**inputs), inputs["labels"])
+    loss.backward()
+    torch.nn.utils.clip_grad_norm_(twin.parameters(), 1.0)
+    optimizer.step()
+    optimizer.zero_grad()
+
+
+def evaluation_seconds(trainer, twin) -> float:
+    """Return the seconds of writing down dev, by a model that says as much as the references do.
+
+    The untouched base may loop in a short window; soon after the first steps it does not any more.
+    """
+    batches = list(trainer.get_eval_dataloader().batch_sampler)
+    twin.eval()
+    timed = {}
+    for number, draws in spread(list(enumerate(batches)), TIMED_BATCHES):
+        inputs = trainer._prepare_inputs(trainer.data_collator([trainer.eval_dataset[draw] for draw in draws]))
+        timed[number] = seconds_of(partial(write_down, trainer, twin, inputs))
+    return interpolated_mean(range(len(batches)), timed) * len(batches)
+
+
+def write_down(trainer, twin, inputs: dict) -> None:
+    """Measure a batch of dev as the Trainer does: generate, and take the loss."""
+    tokens = int(inputs["labels"].ne(IGNORED).sum(1).max())
+    with torch.no_grad():
+        twin.generate(inputs["input_features"], max_new_tokens=tokens, min_new_tokens=tokens, num_beams=1)
+        with trainer.compute_loss_context_manager():
+            twin(**inputs)
+
+
+def saving_seconds(twin, out: Path) -> float:
+    """Return the seconds of writing the weights to the disk of the run."""
+    out.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".timed-", dir=out) as folder:
+        return seconds_of(partial(torch.save, twin.state_dict(), Path(folder) / "weights"))
+
+
+def spread(batches: list, count: int) -> list:
+    """Return some of them: the first, the last, and others evenly between."""
+    return [batches[at] for at in sorted({round(at) for at in np.linspace(0, len(batches) - 1, count)})]
+
+
+def seconds_of(work: Callable[[], object]) -> float:
+    """Return how long a piece of work takes, on whatever device it runs."""
+    started = time.perf_counter()
+    work()
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+    return time.perf_counter() - started
+
+
+def interpolated_mean(places: Sequence[int], timed: dict[int, float]) -> float:
+    """Return the mean over all places of what was timed at some of them."""
+    known = sorted(timed)
+    return float(np.interp(places, known, [timed[place] for place in known]).mean())

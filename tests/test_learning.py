@@ -1,0 +1,302 @@
+"""What learns: what is frozen stays, LoRA leaves a plain Whisper, and every way resumes exactly."""
+
+import os
+import signal
+from dataclasses import replace
+from functools import partialmethod
+
+import numpy as np
+import pytest
+import torch
+from transformers import WhisperForConditionalGeneration
+
+from lengua.batches import ClipDataset, Collator, Draw
+from lengua.checkpoints import load_tokenizer, read_note
+from lengua.errors import RequestError
+from lengua.files import read_json, read_jsonl
+from lengua.model import AdaptiveWhisper, load_model
+from lengua.options import TrainOptions
+from lengua.training import learning, train
+from lengua.training.speech import Speech
+from lengua.training.trainer import AdaptiveTrainer, build_trainer, token_loss
+
+EVERY_WAY = ("all", "decoder", "lora")
+PER_LAYER = {"encoder": 6, "decoder": 10}
+
+
+@pytest.fixture
+def options(tiny_store, tiny_model, tmp_path) -> TrainOptions:
+    """Six steps of four clips, two evaluations."""
+    return TrainOptions(
+        str(tiny_store.path),
+        tmp_path / "run",
+        base=str(tiny_model),
+        language="es",
+        steps=6,
+        batch_size=4,
+        evaluations=2,
+        learning_rate=1e-3,
+        lora_rank=4,
+        margin_s=(0.0, 0.1),
+        precision="fp32",
+        device="cpu",
+    )
+
+
+@pytest.fixture
+def batch(tiny_store, tiny_model) -> dict[str, torch.Tensor]:
+    """Four clips as the model reads them."""
+    clips = ClipDataset(tiny_store.split("train"))
+    return Collator(load_tokenizer(tiny_model), "es")([clips[Draw(index, 96)] for index in range(4)])
+
+
+def trainer_of(options, tiny_store, tiny_model):
+    """Return the trainer of these options, as the stage builds it."""
+    speech = Speech(tiny_store, tiny_store.split("train"))
+    return build_trainer(load_model(tiny_model, "es"), tiny_model, speech, options, lambda progress: None)
+
+
+def weights(folder) -> dict[str, torch.Tensor]:
+    """Return the weights of a model folder as plain transformers loads them, none missing and none left over."""
+    model, info = WhisperForConditionalGeneration.from_pretrained(folder, output_loading_info=True)
+    assert not any(info[kind] for kind in ("missing_keys", "unexpected_keys", "mismatched_keys")), info
+    return model.state_dict()
+
+
+def moved(before: dict, after: dict) -> set[str]:
+    """Return the names of the weights that are not what they were."""
+    assert set(before) == set(after)
+    return {name for name in before if not torch.equal(before[name], after[name])}
+
+
+def losses(run) -> dict[int, float]:
+    """Return {step: loss} of a run's history."""
+    return {record["step"]: record["loss"] for record in read_jsonl(run / "history.jsonl") if "loss" in record}
+
+
+def gradients(options, tiny_model, batch) -> tuple[dict[str, torch.Tensor], dict[str, int]]:
+    """Return the gradients of one batch, and how often the last norm of the layers of each side was computed."""
+    torch.manual_seed(17)
+    model = load_model(tiny_model, "es")
+    model.config.use_cache = False
+    learner = learning.prepare(model, options).train()
+    count = dict.fromkeys(PER_LAYER, 0)
+    for side in count:
+        layer = model.model.get_submodule(side).layers[0]
+        layer.final_layer_norm.register_forward_hook(lambda *_, side=side: count.update({side: count[side] + 1}))
+    if options.learn == "lora":  # whose second factor begins as zero, and so do the first one's gradients
+        for name, parameter in learner.named_parameters():
+            if "lora_B" in name:
+                torch.nn.init.normal_(parameter, std=0.1)
+    inputs = {name: value for name, value in batch.items() if name != "labels"}
+    token_loss(learner(**inputs), batch["labels"]).backward()
+    return {name: one.grad for name, one in learner.named_parameters() if one.grad is not None}, count
+
+
+# The decoder alone
+
+
+def test_a_frozen_encoder_does_not_move_and_all_of_the_decoder_does(options, tiny_model):
+    run = train(replace(options, learn="decoder"))
+    changed = moved(weights(tiny_model), weights(run.model))
+    assert not any(name.startswith("model.encoder") for name in changed)
+    decoder = {name for name in weights(tiny_model) if name.startswith("model.decoder")}
+    assert changed == decoder | {"proj_out.weight"}
+
+
+def test_without_freezing_both_sides_move(options, tiny_model):
+    changed = moved(weights(tiny_model), weights(train(options).model))
+    fixed = {"model.encoder.embed_positions.weight"}
+    assert changed == set(weights(tiny_model)) - fixed
+
+
+@pytest.mark.parametrize("checkpointing", [False, True])
+def test_nothing_of_a_frozen_encoder_is_kept_for_the_backward_pass(checkpointing, options, tiny_model, batch):
+    """What makes it cheaper: no graph, no activations in memory, no backward pass through it."""
+    kept = {}
+    for learn in ("all", "decoder"):
+        model = load_model(tiny_model, "es")
+        learner = learning.prepare(model, replace(options, learn=learn, gradient_checkpointing=checkpointing)).train()
+        kept[learn] = []
+        with torch.autograd.graph.saved_tensors_hooks(kept[learn].append, lambda nothing: None):
+            heard = learner.model.encoder(batch["input_features"]).last_hidden_state
+        assert heard.requires_grad == (learn == "all")
+    assert len(kept["decoder"]) == 0 and len(kept["all"]) > 2
+
+
+# LoRA
+
+
+def test_lora_learns_beside_every_matrix_of_both_sides_and_nothing_else(options, tiny_model):
+    model = load_model(tiny_model, "es")
+    learner = learning.prepare(model, replace(options, learn="lora"))
+    learns = [name for name, parameter in learner.named_parameters() if parameter.requires_grad]
+    assert all(".lora_A." in name or ".lora_B." in name for name in learns)
+    for side, matrices in PER_LAYER.items():
+        assert sum(f".{side}." in name for name in learns) == 2 * matrices
+    assert len(learns) == 2 * sum(PER_LAYER.values())
+    assert learner.get_base_model() is model and isinstance(model, AdaptiveWhisper)
+
+
+def test_a_lora_run_leaves_a_plain_whisper(options, tiny_model):
+    run = train(replace(options, learn="lora"))
+    names = {path.name for path in run.model.iterdir()}
+    assert not any("adapter" in name for name in names) and "model.safetensors" in names
+    before, after = weights(tiny_model), weights(run.model)
+    matrices = {f"{name}.weight" for name in learning.MATRICES}
+    layers = {name for name in before if ".layers." in name and name.endswith(tuple(matrices))}
+    assert len(layers) == sum(PER_LAYER.values()) and moved(before, after) == layers
+    config, base = (read_json(folder / "config.json") for folder in (run.model, tiny_model))
+    assert config == base and config["architectures"] == ["WhisperForConditionalGeneration"]
+    assert not (options.out / "checkpoints").exists()
+
+
+@torch.no_grad()
+def test_the_saved_model_says_what_the_trained_one_said(options, tiny_store, tiny_model, batch, tmp_path):
+    from lengua.checkpoints import save_model
+
+    trainer = trainer_of(replace(options, learn="lora"), tiny_store, tiny_model)
+    with torch.enable_grad():
+        trainer.train()
+    inputs = {name: value for name, value in batch.items() if name != "labels"}
+    learner = trainer.model.eval()
+    said, written = learner(**inputs).logits, learner.generate(batch["input_features"], max_new_tokens=8)
+    plain = load_model(tiny_model, "es").eval()
+    assert not torch.allclose(plain(**inputs).logits, said, atol=1e-3), "it did learn"
+    model = learning.merged(learner)
+    assert type(model) is AdaptiveWhisper and learning.merged(model) is model
+    torch.testing.assert_close(model(**inputs).logits, said, atol=1e-4, rtol=1e-4)
+    save_model(model, tiny_model, tmp_path / "saved", trainer.note)
+    saved = load_model(tmp_path / "saved", "es").eval()
+    assert torch.equal(saved(**inputs).logits, model(**inputs).logits)
+    assert torch.equal(saved.generate(batch["input_features"], max_new_tokens=8), written)
+
+
+def test_dev_is_measured_by_generation_of_the_adapted_model(options, tiny_store, tiny_model):
+    """LoRA begins as nothing: the same WER as the base; then it is not nothing."""
+    base = trainer_of(options, tiny_store, tiny_model).evaluate()
+    trainer = trainer_of(replace(options, learn="lora"), tiny_store, tiny_model)
+    fresh = trainer.evaluate()
+    for measure in ("eval_wer", "eval_insertions", "eval_loss"):
+        assert fresh[measure] == pytest.approx(base[measure], rel=1e-5)
+    with torch.no_grad():
+        for name, parameter in trainer.model.named_parameters():
+            if "lora_B" in name:
+                parameter += 0.5
+    assert trainer.evaluate()["eval_loss"] != pytest.approx(base["eval_loss"], rel=1e-2)
+
+
+def _told(trainer, measure, wers, prediction) -> dict[str, float]:
+    return {**measure(trainer, prediction), "wer": next(wers)}
+
+
+def test_the_best_checkpoint_of_a_lora_run_is_kept_and_not_the_last(options, monkeypatch):
+    kept, measure = {}, AdaptiveTrainer._measure
+    for name, wers in (("first", [0.4, 0.9]), ("last", [0.9, 0.4])):
+        told = partialmethod(_told, measure, iter(wers))
+        monkeypatch.setattr(AdaptiveTrainer, "_measure", told)
+        kept[name] = weights(train(replace(options, learn="lora", out=options.out / name)).model)
+    assert len(moved(kept["first"], kept["last"])) == sum(PER_LAYER.values())  # step 3 and step 6
+
+
+# Memory, and the loss
+
+
+@pytest.mark.parametrize("learn", EVERY_WAY)
+def test_checkpointing_computes_twice_and_comes_to_the_same_gradients(learn, options, tiny_model, batch):
+    plain, once = gradients(replace(options, learn=learn), tiny_model, batch)
+    same, twice = gradients(replace(options, learn=learn, gradient_checkpointing=True), tiny_model, batch)
+    assert once == {"encoder": 1, "decoder": 1}
+    assert twice == {"encoder": 1 if learn == "decoder" else 2, "decoder": 2}
+    assert set(plain) == set(same) and len(plain) > 20
+    assert any(".encoder." in name for name in plain) == (learn != "decoder")
+    for name, gradient in plain.items():
+        torch.testing.assert_close(same[name], gradient)
+        assert gradient.abs().max() > 0 or ".k_proj.bias" in name, f"{name} learns nothing"
+
+
+@pytest.mark.parametrize("learn", EVERY_WAY)
+def test_the_loss_is_that_of_the_whole_batch_however_it_is_gathered(learn, options):
+    """All 15 clips of an epoch at once, and in three parts."""
+    whole = replace(options, learn=learn, steps=1, evaluations=1, window="padded", batch_size=15)
+    thirds = replace(whole, batch_size=5, accumulation=3, gradient_checkpointing=True)
+    seen = []
+    for name, run in (("whole", whole), ("thirds", thirds)):
+        history = read_jsonl(train(replace(run, out=options.out / name)).path / "history.jsonl")
+        seen += [record["train_loss"] for record in history if "train_loss" in record]
+    assert len(seen) == 2 and seen[0] == pytest.approx(seen[1], rel=1e-4)
+
+
+# Resuming
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"learn": "decoder"},
+        {"learn": "lora"},
+        {"spec_augment": True},
+        {"window": "packed", "spec_augment": True, "timestamps_share": 0.5},
+        {"learn": "lora", "window": "packed", "gradient_checkpointing": True, "accumulation": 2},
+    ],
+    ids=lambda change: " ".join(map(str, change.values())),
+)
+def test_interrupted_it_goes_on_to_the_same_losses_and_weights(change, options):
+    options = replace(options, steps=15, evaluations=3, **change)
+    whole = train(options)
+    cut = replace(options, out=options.out.parent / "cut")
+
+    def interrupt(progress):
+        if progress.stage == "training" and progress.done == 7 and not progress.note.startswith("dev"):
+            os.kill(os.getpid(), signal.SIGINT)
+
+    with pytest.raises(KeyboardInterrupt, match=r"step [78] of 15"):
+        train(cut, interrupt)
+    resumed = train(cut)
+    before, after = losses(options.out), losses(cut.out)
+    assert set(after) == set(before) == {5, 10, 15}
+    np.testing.assert_allclose([after[step] for step in (5, 15)], [before[step] for step in (5, 15)], rtol=1e-4)
+    for name, weight in weights(whole.model).items():
+        torch.testing.assert_close(weights(resumed.model)[name], weight, atol=1e-5, rtol=1e-4)
+
+
+# Windows and masks in training
+
+
+def test_a_packed_run_sees_every_clip_once_an_epoch_and_is_measured_padded(options, tiny_store, tiny_model):
+    trainer = trainer_of(replace(options, window="packed", batch_size=6), tiny_store, tiny_model)
+    tokenizer, texts = trainer.vocabulary, []
+    loader = trainer.get_train_dataloader()
+    for epoch in (0, 1):
+        loader.set_epoch(epoch)
+        batches = list(loader)
+        assert len(batches) == len(loader) == 3 and max(one["input_features"].shape[2] for one in batches) <= 100
+        written = [tokenizer.decode([i for i in ids if 0 <= i < 264]) for b in batches for ids in b["labels"].tolist()]
+        texts.append(sorted(" ".join(written).split()))
+    assert texts[0] == texts[1] == sorted(" ".join(trainer.train_split.column("text")).split())
+    assert {one["input_features"].shape[2] for one in trainer.get_eval_dataloader()} == {100}
+    assert (trainer.note.window, trainer.note.decode_margin_s) == ("padded", None)
+
+
+def test_a_packed_run_leaves_its_note(options):
+    note = read_note(train(replace(options, window="packed")).model)
+    assert (note.window, note.margin_s) == ("padded", (0.0, 0.0))
+
+
+def test_training_hides_and_dev_does_not(options, tiny_store, tiny_model):
+    shown, hidden = (trainer_of(replace(options, spec_augment=one), tiny_store, tiny_model) for one in (False, True))
+    pairs = list(zip(shown.get_eval_dataloader(), hidden.get_eval_dataloader(), strict=True))
+    assert pairs and all(torch.equal(a["input_features"], b["input_features"]) for a, b in pairs)
+    pairs = list(zip(shown.get_train_dataloader(), hidden.get_train_dataloader(), strict=True))
+    assert [a["labels"].tolist() for a, _ in pairs] == [b["labels"].tolist() for _, b in pairs]
+    assert all(not torch.equal(a["input_features"], b["input_features"]) for a, b in pairs)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [({"learn": "lora", "lora_rank": 0}, "lora-rank"), ({"window": "packed", "timestamps_share": 1.5}, "0 to 1")],
+)
+def test_wrong_requests_are_explained(change, message, options):
+    with pytest.raises(RequestError, match=message):
+        train(replace(options, **change))

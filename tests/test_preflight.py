@@ -1,0 +1,513 @@
+"""preflight: what is sound passes, and every trap, set for real, is named before anything is trained."""
+
+import math
+import re
+import shutil
+from collections import namedtuple
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from conftest import END
+from hub_server import READER, a_hub  # noqa: F401 - a fixture
+from tokenizers import Tokenizer, models
+from transformers import WhisperTokenizer
+from transformers.models.whisper.modeling_whisper import shift_tokens_right
+
+from lengua import features
+from lengua.batches import Clip, ClipDataset, Drawing, Packing
+from lengua.errors import LenguaError
+from lengua.files import read_json, write_json
+from lengua.labels import IGNORED, decoder_pair, end_token, prompt_tokens
+from lengua.model import load_model
+from lengua.options import FeatureOptions, TrainOptions
+from lengua.store import Store, open_store, write_shard
+from lengua.streams import Stream
+from lengua.training import resources
+from lengua.training.preflight import check_dev, check_loss, describe, preflight, require, typical
+from lengua.training.speech import Speech
+from lengua.training.trainer import build_trainer
+
+NAMES = """
+    base model, language, forced ids, dev, start token, label order, prompt mask, prompt, end token, leading space,
+    text, label length, mel size, finite features, silence, feature range, base loss, disk, memory
+"""
+GIB = 2**30
+
+
+@pytest.fixture
+def options(tiny_store, tiny_model, tmp_path) -> TrainOptions:
+    return TrainOptions(
+        str(tiny_store.path),
+        tmp_path / "run",
+        base=str(tiny_model),
+        language="es",
+        steps=6,
+        batch_size=4,
+        margin_s=(0.0, 0.1),
+        precision="fp32",
+        device="cpu",
+    )
+
+
+def trainer_of(options, speech: Speech, folder):
+    return build_trainer(load_model(folder, options.language), folder, speech, options, lambda progress: None)
+
+
+@pytest.fixture
+def trainer(options, tiny_store, tiny_model):
+    """The trainer of these options, as the stage builds it."""
+    return trainer_of(options, Speech(tiny_store, tiny_store.split("train")), tiny_model)
+
+
+@pytest.fixture
+def failures(options, tiny_model):
+    """Return a function that gives the failed checks by name, after `require` has refused the first of them."""
+
+    def look(trainer, folder=tiny_model) -> dict:
+        done = preflight(trainer, options, folder)
+        failed = {check.name: check for check in done if check.passed is False}
+        first = next(iter(failed))
+        with pytest.raises(LenguaError, match=rf"^expected .+; found .+\(preflight: {first}.*\); \w+") as caught:
+            require(done)
+        assert caught.value.exit_code == 1 and all(name in str(caught.value) for name in failed)
+        assert f"wrong    {first}" in describe(done)
+        return failed
+
+    return look
+
+
+def with_rows(store: Store, out, change) -> Store:
+    """Return a copy of a store whose rows of train were changed: all by (index, row)."""
+    shutil.copytree(store.path, out)
+    rows = list(store.split("train"))
+    write_shard(out / "train/shard-00000.parquet", [change(index, rows) for index in range(len(rows))])
+    return open_store(out)
+
+
+# What is sound
+
+
+def test_a_sound_run_passes_every_check(trainer, options, tiny_model):
+    done = preflight(trainer, options, tiny_model)
+    require(done)
+    assert [check.name for check in done] == " ".join(NAMES.split()).split(", ")
+    assert {check.name for check in done if not check.passed} == {"base loss"}
+    loss = next(check for check in done if check.name == "base loss")
+    assert loss.passed is None and "learnt nothing" in loss.found, "a random model is not judged, and not refused"
+    assert all(check.expected and check.found and check.do for check in done)
+    assert describe(done).count("\n") == len(done) - 1
+
+
+def test_nothing_of_the_trainer_changes_and_no_random_number_is_drawn(trainer, options, tiny_model):
+    before = {name: value.clone() for name, value in trainer.model.state_dict().items()}
+    trainer.model.train()
+    states = torch.get_rng_state(), np.random.get_state()[1].copy()
+    preflight(trainer, options, tiny_model)
+    assert trainer.model.training and not trainer.model.model.decoder._forward_pre_hooks
+    assert torch.equal(torch.get_rng_state(), states[0]) and (np.random.get_state()[1] == states[1]).all()
+    after = trainer.model.state_dict()
+    assert all(torch.equal(value, after[name]) for name, value in before.items())
+    assert all(weight.grad is None for weight in trainer.model.parameters())
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"learn": "lora", "lora_rank": 2}, {"learn": "decoder"}, {"window": "packed"}, {"window": "padded"}],
+    ids=str,
+)
+def test_every_way_of_training_passes(change, options, tiny_store, tiny_model):
+    options = replace(options, spec_augment=True, gradient_checkpointing=True, **change)
+    trainer = trainer_of(options, Speech(tiny_store, tiny_store.split("train")), tiny_model)
+    require(preflight(trainer, options, tiny_model))
+
+
+def test_a_stream_is_judged_by_dev(options, tiny_store, tiny_folder, tiny_model):
+    made = FeatureOptions(tiny_folder, language="es", base=str(tiny_model), workers=1)
+    streamed = replace(options, stream=True)
+    trainer = trainer_of(streamed, Speech(tiny_store, Stream(made)), tiny_model)
+    done = preflight(trainer, streamed, tiny_model)
+    require(done)
+    assert {check.name for check in done if check.passed is None} == {"base loss", "dev"}
+
+
+def test_clips_are_of_about_median_length_with_unlike_texts():
+    frames, texts = np.array([90, 10, 50, 60, 51, 20, 300]), ["g", "a", "x", "y", "x", "b", "h"]
+    assert typical(frames, texts) == [4, 3, 5] and typical(frames, ["x"] * 7) == [4]
+    assert typical(frames[:1], texts) == [0]
+
+
+# Traps in labels: a collator that makes its pairs like this
+
+
+def as_in_the_tutorial(folder, tokenizer, text):
+    """The public recipe: it strips bos_token_id, which is not the start token, and so the model adds a second."""
+    whisper = WhisperTokenizer.from_pretrained(folder, language="es", task="transcribe")
+    labels = whisper(text).input_ids
+    labels = labels[1:] if labels[0] == whisper.bos_token_id else labels
+    start = whisper.convert_tokens_to_ids("<|startoftranscript|>")
+    return shift_tokens_right(torch.tensor([labels]), whisper.pad_token_id, start)[0].tolist(), labels
+
+
+def end_masked_as_padding(folder, tokenizer, text):
+    inputs, labels = decoder_pair(tokenizer, text, "es")
+    return inputs, [IGNORED if label == end_token(tokenizer) else label for label in labels]
+
+
+def second_end(folder, tokenizer, text):
+    inputs, labels = decoder_pair(tokenizer, text, "es")
+    return [*inputs, labels[-1]], [*labels, labels[-1]]
+
+
+def no_leading_space(folder, tokenizer, text):
+    prompt, words = prompt_tokens(tokenizer, "es"), tokenizer.encode(text, add_special_tokens=False).ids
+    return [*prompt, *words], [*[IGNORED] * 3, *words, end_token(tokenizer)]
+
+
+def masked_then_shifted(folder, tokenizer, text):
+    inputs, labels = decoder_pair(tokenizer, text, "es")
+    return shift_tokens_right(torch.tensor([labels]), end_token(tokenizer), inputs[0])[0].tolist(), labels
+
+
+def prompt_to_be_predicted(folder, tokenizer, text):
+    inputs, labels = decoder_pair(tokenizer, text, "es")
+    return inputs, [*inputs[1:4], *labels[3:]]
+
+
+def other_prompts(folder, tokenizer, text):
+    return decoder_pair(tokenizer, text, "es" if len(text) % 2 else "sv")
+
+
+def other_language(folder, tokenizer, text):
+    return decoder_pair(tokenizer, text, "sv")
+
+
+def prompt_with_timestamps(folder, tokenizer, text):
+    inputs, labels = decoder_pair(tokenizer, text, "es")
+    return [*inputs[:3], *inputs[4:]], labels[1:]
+
+
+def not_shifted(folder, tokenizer, text):
+    inputs = decoder_pair(tokenizer, text, "es")[0]
+    return inputs, [*[IGNORED] * 4, *inputs[4:]]
+
+
+def shifted_twice(folder, tokenizer, text):
+    inputs, labels = decoder_pair(tokenizer, text, "es")
+    return inputs, [*labels[1:], IGNORED]
+
+
+def other_text(folder, tokenizer, text):
+    return decoder_pair(tokenizer, text[::-1], "es")
+
+
+LABEL_TRAPS = {
+    as_in_the_tutorial: "start token",
+    end_masked_as_padding: "end token",
+    second_end: "end token",
+    no_leading_space: "leading space",
+    masked_then_shifted: "prompt mask",
+    prompt_to_be_predicted: "prompt mask",
+    other_prompts: "prompt mask",
+    other_language: "prompt",
+    prompt_with_timestamps: "prompt",
+    not_shifted: "label order",
+    shifted_twice: "label order",
+    other_text: "text",
+}
+
+
+class Pairing:
+    """The trainer's collator, with pairs of decoder inputs and labels made in another way."""
+
+    def __init__(self, trainer, folder, pair):
+        self.collate, self.tokenizer, self.folder, self.pair = trainer.data_collator, trainer.vocabulary, folder, pair
+
+    def __call__(self, clips):
+        pairs = [self.pair(self.folder, self.tokenizer, clip.row.text) for clip in clips]
+        columns = zip(("decoder_input_ids", "labels"), zip(*pairs, strict=True), strict=True)
+        padding = {"decoder_input_ids": end_token(self.tokenizer), "labels": IGNORED}
+        return self.collate(clips) | {name: self.padded(rows, padding[name]) for name, rows in columns}
+
+    def padded(self, rows, value):
+        longest = max(map(len, rows))
+        return torch.tensor([[*row, *[value] * (longest - len(row))] for row in rows])
+
+
+@pytest.mark.parametrize("pair", LABEL_TRAPS)
+def test_a_trap_in_the_labels_is_named(pair, trainer, failures, tiny_model):
+    trainer.data_collator = Pairing(trainer, tiny_model, pair)
+    assert next(iter(failures(trainer))) == LABEL_TRAPS[pair]
+
+
+def test_sound_pairs_pass_the_collator_of_these_tests(trainer, options, tiny_model):
+    trainer.data_collator = Pairing(trainer, tiny_model, lambda folder, *told: decoder_pair(*told, "es"))
+    require(preflight(trainer, options, tiny_model))
+
+
+def test_a_label_too_long_for_the_decoder_is_named(options, tiny_store, tiny_model, failures, tmp_path):
+    def longer(index, rows):
+        return replace(rows[index], text="palabra " * 120) if index == 3 else rows[index]
+
+    store = with_rows(tiny_store, tmp_path / "store", longer)
+    failed = failures(trainer_of(options, Speech(store, store.split("train")), tiny_model))
+    assert set(failed) == {"label length"} and tiny_store.split("train")[3].id in failed["label length"].found
+
+
+# Traps in the model and its configuration
+
+
+@pytest.mark.parametrize(
+    ("change", "name", "found"),
+    [
+        ({"language": "sv"}, "prompt", r"<\|sv\|><\|transcribe\|><\|notimestamps\|> from generate"),
+        ({"language": None}, "prompt", "guesses the language"),
+        ({"language": ("es",)}, "prompt", "generate: .*batch"),
+        ({"task": "translate"}, "prompt", r"<\|translate\|>"),
+        ({"return_timestamps": True}, "prompt", r"<\|transcribe\|> from generate"),
+        ({"forced_decoder_ids": [[1, 300], [2, 301]]}, "forced ids", "in the generation config"),
+    ],
+)
+def test_a_trap_in_the_generation_config_is_named(change, name, found, trainer, failures):
+    for key, value in change.items():
+        setattr(trainer.model.generation_config, key, value)
+    failed = failures(trainer)
+    assert next(iter(failed)) == name
+    assert re.search(found, failed[name].found)
+
+
+@pytest.mark.parametrize(
+    ("change", "found"),
+    [({"vocab_size": 51864}, "English-only Whisper (vocabulary 51864)"), ({"model_type": "wav2vec2"}, "wav2vec2")],
+)
+def test_a_base_that_cannot_learn_the_language_is_named(change, found, trainer, failures, tiny_model, tmp_path):
+    folder = shutil.copytree(tiny_model, tmp_path / "base")
+    write_json(folder / "config.json", read_json(folder / "config.json") | change)
+    failed = failures(trainer, folder)
+    assert set(failed) == {"base model"} and found in failed["base model"].found
+
+
+def test_a_base_as_it_was_released_passes(options, tiny_store, tiny_model, tmp_path):
+    """Whose config.json forces ids in the old way, English ones at that."""
+    folder = shutil.copytree(tiny_model, tmp_path / "base")
+    forced = {
+        "forced_decoder_ids": [[1, 266], [2, 366], [3, 370]],
+        "suppress_tokens": [],
+        "begin_suppress_tokens": [32],
+    }
+    for name, told in (
+        ("config.json", forced),
+        ("generation_config.json", {"forced_decoder_ids": [[1, None], [2, 366]]}),
+    ):
+        write_json(folder / name, read_json(folder / name) | told)
+    trainer = trainer_of(options, Speech(tiny_store, tiny_store.split("train")), folder)
+    require(preflight(trainer, options, folder))
+
+
+def test_a_tokenizer_without_the_language_is_named(trainer, failures):
+    trainer.vocabulary = Tokenizer(models.BPE())
+    trainer.vocabulary.add_special_tokens([END, "<|startoftranscript|>", "<|transcribe|>", "<|notimestamps|>"])
+    assert set(failures(trainer)) == {"language"}
+
+
+# Traps in the features
+
+
+class Zeros(ClipDataset):
+    """Pads log-mel with zeros, as a padding of arrays does."""
+
+    def __getitem__(self, draw):
+        row = self.split[draw.index]
+        features = np.zeros((self.split.n_mels, draw.window), np.float32)
+        features[:, : row.frames] = row.log_mel().T
+        return Clip(row, features)
+
+
+class Louder(ClipDataset):
+    """Scales what is heard."""
+
+    def __getitem__(self, draw):
+        clip = super().__getitem__(draw)
+        clip.features[:, : clip.row.frames] *= 1.5
+        return clip
+
+
+class Broken(ClipDataset):
+    """Divides by nothing somewhere."""
+
+    def __getitem__(self, draw):
+        clip = super().__getitem__(draw)
+        clip.features[7, 3] = np.nan
+        return clip
+
+
+@pytest.mark.parametrize(
+    ("dataset", "name"), [(Zeros, "silence"), (Louder, "feature range"), (Broken, "finite features")]
+)
+def test_a_trap_in_the_features_is_named(dataset, name, trainer, failures):
+    trainer.train_dataset = dataset(trainer.train_split)
+    assert next(iter(failures(trainer))) == name
+
+
+@pytest.mark.parametrize("peak", [math.nan, math.inf])
+def test_a_clip_stored_with_nan_is_named_wherever_it_stands(peak, options, tiny_store, tiny_model, failures, tmp_path):
+    def ruined(index, rows):
+        return replace(rows[index], peak=peak) if index == 14 else rows[index]
+
+    store = with_rows(tiny_store, tmp_path / "store", ruined)
+    failed = failures(trainer_of(options, Speech(store, store.split("train")), tiny_model))
+    assert tiny_store.split("train")[14].id in failed["finite features"].found
+
+
+def test_a_store_of_another_mel_size_is_named(options, tiny_folder, tiny_model, failures, tmp_path):
+    made = FeatureOptions(tiny_folder, tmp_path / "wide", language="es", n_mels=128, workers=1, base=str(tiny_model))
+    store = open_store(features.build(made).path)
+    failed = failures(trainer_of(options, Speech(store, store.split("train")), tiny_model))
+    assert set(failed) == {"mel size"} and failed["mel size"].found.startswith("128")
+
+
+# Traps in the data and the machine
+
+
+def test_training_on_dev_is_named(options, tiny_store, tiny_model, failures):
+    failed = failures(trainer_of(options, Speech(tiny_store, tiny_store.split("dev")), tiny_model))
+    assert set(failed) == {"dev"} and failed["dev"].found.startswith("4 in both")
+
+
+def test_dev_is_needed_and_apart():
+    assert check_dev(["a"], ["b"]).passed and check_dev(["a"], None).passed is None
+    assert check_dev([], ["b"]).passed is False and check_dev([], None).passed is False
+    assert check_dev(["a", "b"], ["b", "c"]).found == "1 in both, b for one"
+
+
+def test_a_full_disk_is_named(trainer, failures, monkeypatch):
+    usage = namedtuple("usage", "total used free")
+    monkeypatch.setattr(resources.shutil, "disk_usage", lambda path: usage(GIB, GIB - 1000, 1000))
+    failed = failures(trainer)
+    assert set(failed) == {"disk"} and failed["disk"].found.startswith("0.0 GiB for")
+
+
+def test_disk_holds_three_checkpoints_with_their_moments_and_the_model(trainer):
+    weights = sum(weight.numel() for weight in trainer.model.parameters()) * 4
+    fixed = trainer.model.model.encoder.embed_positions.weight.numel() * 4
+    needed = resources.disk_needed(trainer.model) - resources.MARGIN_BYTES
+    assert needed == 3 * (3 * weights - 2 * fixed) + weights
+
+
+def test_too_little_memory_is_named_with_the_batch_that_fits(trainer, failures, monkeypatch):
+    monkeypatch.setattr(resources, "free_memory", lambda device: 700_000)
+    failed = failures(trainer)
+    assert set(failed) == {"memory"} and "--batch-size" in failed["memory"].do
+    assert resources.check_memory(GIB, GIB, 4, 3 * GIB).do.startswith("train with --batch-size 2 and")
+    assert resources.check_memory(GIB, GIB, 4, GIB).do.startswith("choose a smaller --base")
+    assert resources.check_memory(GIB, GIB, 4, 5 * GIB).passed
+    assert resources.check_memory(GIB, GIB, 4, None).passed is None
+
+
+def test_memory_grows_with_what_learns(tiny_model):
+    model = load_model(tiny_model, "es")
+    whole = resources.memory_per_clip(model, 50, half=False)
+    assert whole == 50 * 16 * (resources.KEPT_BY_A_LAYER + 2) * 4
+    assert resources.memory_per_clip(model, 50, half=True) < whole
+    model.model.encoder.requires_grad_(False)
+    assert resources.memory_per_clip(model, 50, half=False) == 50 * 16 * 2 * 4
+
+
+def test_frames_of_a_clip_are_those_of_the_largest_batch():
+    drawing = Drawing(batch_size=4, margin_s=(0.3, 1.5), padded_share=0.08, seed=17)
+    frames = np.array([100, 480], np.int32)
+    assert resources.frames_of_a_clip(drawing, frames) == resources.frames_of_a_clip(drawing, None) == 3000
+    assert resources.frames_of_a_clip(replace(drawing, padded_share=0.0), frames) == 632
+    assert resources.frames_of_a_clip(replace(drawing, packing=Packing(None, 0.2)), frames) == 290
+
+
+def test_free_memory_heeds_the_limit_of_a_container(tmp_path, monkeypatch):
+    monkeypatch.setattr(resources, "MEMINFO", tmp_path / "meminfo")
+    monkeypatch.setattr(resources, "CGROUP", tmp_path)
+    cpu = torch.device("cpu")
+    assert resources.free_memory(cpu) is None
+    (tmp_path / "meminfo").write_text("MemTotal: 16000 kB\nMemAvailable:   8000 kB\nHugePages_Total: 0\n")
+    assert resources.free_memory(cpu) == 8000 * 1024
+    (tmp_path / "memory.stat").write_text("anon 1000000\nfile 5000000\nshmem 500000\n")
+    (tmp_path / "memory.max").write_text("max\n")
+    assert resources.free_memory(cpu) == 8000 * 1024
+    (tmp_path / "memory.max").write_text("3000000\n")
+    assert resources.free_memory(cpu) == 1_500_000
+
+
+@pytest.mark.slow
+def test_a_token_that_may_only_read_is_named(hub):
+    code = "show(lambda: check_rights('ana/x'))\nshow(lambda: check_rights('eva/x'))"
+    imports = "from lengua.training.preflight import check_rights"
+    written, elsewhere = (one["value"] for one in hub.client(code, imports))
+    assert written["passed"] and not elsewhere["passed"] and "not in eva" in elsewhere["found"]
+    assert "may only read" in hub.client(code, imports, token=READER)[0]["value"]["found"]
+
+
+def test_rights_are_looked_at_when_something_is_pushed(trainer, options, tiny_model, monkeypatch):
+    monkeypatch.setenv("HF_TOKEN", "")
+    monkeypatch.setattr("huggingface_hub.get_token", lambda: None)
+    last = preflight(trainer, options, tiny_model, push="ana/x")[-1]
+    assert last.name == "token" and last.passed is False and "log in" in last.do
+
+
+# The loss of the base
+
+
+@pytest.mark.parametrize(
+    ("right", "wrong", "taught", "passed"),
+    [
+        (1.1, 6.0, 1.0, True),  # whisper-base on Spanish
+        (4.5, 7.5, 1.0, True),  # a language that the base hardly knows: hard, but it hears which text it is
+        (8.3, 8.1, 1.0, False),
+        (4.5, 4.6, 1.0, False),
+        (7.0, 10.0, 1.0, False),
+        (2.0, None, 1.0, True),
+        (8.0, None, 1.0, False),
+        (10.8, 10.8, 0.0, None),
+        (math.nan, math.nan, math.nan, False),
+    ],
+)
+def test_the_loss_of_a_trained_base_tells(right, wrong, taught, passed):
+    assert check_loss(right, wrong, taught, 51865).passed is passed
+
+
+@pytest.fixture(scope="module")
+def spoken_store(spoken_es, tmp_path_factory) -> Store:
+    """Nine real clips, six of them to train on."""
+    folder = tmp_path_factory.mktemp("spoken")
+    lines = ["file_name,text,split"]
+    for number, (path, text) in enumerate(list(spoken_es.items())[:9]):
+        lines.append(f'{path.name},"{text}",{"train" if number < 6 else "dev"}')
+        (folder / path.name).write_bytes(path.read_bytes())
+    (folder / "metadata.csv").write_text("\n".join(lines), encoding="utf-8")
+    made = FeatureOptions(f"folder:{folder}", folder / "store", language="es", splits=("train", "dev"))
+    return open_store(features.build(made).path)
+
+
+@pytest.mark.real
+@pytest.mark.slow
+def test_on_whisper_base_speech_passes_and_what_was_not_said_does_not(base_model, spoken_store, tmp_path, options):
+    options = replace(options, precision="auto", batch_size=8)
+    trainer = trainer_of(options, Speech(spoken_store, spoken_store.split("train")), base_model)
+    sound = trainer.data_collator
+    done = {check.name: check for check in preflight(trainer, options, base_model)}
+    assert [name for name, check in done.items() if not check.passed] == []
+    assert 0.2 < float(done["base loss"].found.partition(",")[0]) < 2.5
+    for pair in (not_shifted, shifted_twice, no_leading_space):
+        trainer.data_collator = Pairing(trainer, base_model, pair)
+        failed = [check for check in preflight(trainer, options, base_model) if check.passed is False]
+        assert ("base loss" in [check.name for check in failed]) == (pair is not no_leading_space)
+        trainer.data_collator = sound
+
+
+@pytest.mark.real
+@pytest.mark.slow
+def test_texts_of_other_clips_are_told_by_the_loss_alone(base_model, spoken_store, tmp_path, options):
+    store = with_rows(
+        spoken_store, tmp_path / "mixed", lambda index, rows: replace(rows[index], text=rows[index - 1].text)
+    )
+    trainer = trainer_of(options, Speech(store, store.split("train")), base_model)
+    failed = [check.name for check in preflight(trainer, options, base_model) if check.passed is False]
+    assert failed == ["base loss"]
