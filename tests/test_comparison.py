@@ -69,7 +69,7 @@ def test_finished_runs_are_laid_side_by_side(pair):
     for row in result.rows:
         kept = read_json(row.path / "run.json")
         assert row.finished and row.state == "finished" and row.base == kept["options"]["base"]
-        assert (row.wer, row.steps, row.wer_low) == (kept["dev_wer"], 6, None)
+        assert (row.wer, row.steps) == (kept["dev_wer"], 6) and row.wer_low <= row.wer <= row.wer_high
         assert row.wer == min(record.get("dev_wer", 9) for record in read_jsonl(row.path / "history.jsonl"))
         assert row.best_step in (3, 6)
         assert row.seconds >= kept["seconds"]["training"] > 0

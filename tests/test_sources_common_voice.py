@@ -466,8 +466,8 @@ def test_clip_names(cell, name):
 
 
 def test_real_clips_give_the_same_rows_from_folder_and_archive(common_voice_es, tmp_path):
-    from lengua.features import make_row
     from lengua.options import FeatureOptions
+    from lengua.rows import make_row
 
     options = FeatureOptions(language="es")
     folder, packing = open(str(common_voice_es)), open(str(packed(common_voice_es, tmp_path / "es.tar.gz")))

@@ -67,9 +67,12 @@ def train(options: TrainOptions, watch: Watch = unwatched) -> TrainResult:
     _claim(asked)
     if (asked.out / "model" / "config.json").is_file():
         return _result(asked.out)
-    options, plan = _planned(asked, speech, folder, watch, started)
-    trainer = build_trainer(load_model(folder, options.language), folder, speech, options, watch)
-    require(preflight(trainer, options, folder))
+    trial = replace(asked, steps=1) if asked.minutes else asked
+    trainer = build_trainer(load_model(folder, asked.language), folder, speech, trial, watch)
+    require(preflight(trainer, asked, folder))
+    options, plan = _planned(asked, trainer, watch, started)
+    if plan:
+        trainer = build_trainer(load_model(folder, options.language), folder, speech, options, watch)
     checkpoint = _newest_checkpoint(options)
     if checkpoint:
         trainer.go_on_from(checkpoint)
@@ -219,7 +222,7 @@ def _newest_checkpoint(options: TrainOptions) -> Path | None:
     return max(whole, key=lambda path: int(path.name.partition("-")[2]), default=None)
 
 
-def _planned(asked: TrainOptions, speech: Speech, folder: Path, watch: Watch, started: float):
+def _planned(asked: TrainOptions, trial: AdaptiveTrainer, watch: Watch, started: float) -> tuple[TrainOptions, dict]:
     """Return the options with steps and evaluations for the minutes that were given, and the plan as run.json has it.
 
     A run that was interrupted keeps its plan. Every process takes that of the first.
@@ -229,7 +232,6 @@ def _planned(asked: TrainOptions, speech: Speech, folder: Path, watch: Watch, st
     record = asked.out / "run.json"
     plan = read_json(record).get("plan") if asked.resume and record.is_file() else None
     if plan is None:
-        trial = build_trainer(load_model(folder, asked.language), folder, speech, replace(asked, steps=1), watch)
         cost = measure(trial)
         made = plan_run(60 * asked.minutes - (time.perf_counter() - started), cost)
         watch(Progress("plan", 0, None, "", made.sentence()))
