@@ -113,7 +113,7 @@ def step_seconds(trainer, twin, batches: list) -> float:
 
 def take_step(trainer, twin, optimizer, inputs: dict) -> None:
     """Take a step of training whose rate is zero."""
-    with trainer.compute_loss_context_manager():
+    with autocast(trainer):
         loss = trainer.compute_loss_func(twin(**inputs), inputs["labels"])
     loss.backward()
     torch.nn.utils.clip_grad_norm_(twin.parameters(), 1.0)
@@ -138,10 +138,15 @@ def evaluation_seconds(trainer, twin) -> float:
 def write_down(trainer, twin, inputs: dict) -> None:
     """Measure a batch of dev as the Trainer does: generate, and take the loss."""
     tokens = int(inputs["labels"].ne(IGNORED).sum(1).max())
-    with torch.no_grad():
+    with torch.no_grad(), autocast(trainer):
         twin.generate(inputs["input_features"], max_new_tokens=tokens, min_new_tokens=tokens, num_beams=1)
-        with trainer.compute_loss_context_manager():
-            twin(**inputs)
+        twin(**inputs)
+
+
+def autocast(trainer):
+    """Return the precision of the run as a context; accelerate gives it to the model only when training begins."""
+    kind = torch.float16 if trainer.args.fp16 else torch.bfloat16
+    return torch.autocast(trainer.args.device.type, kind, enabled=trainer.args.fp16 or trainer.args.bf16)
 
 
 def saving_seconds(twin, out: Path) -> float:
