@@ -258,6 +258,3 @@ class DemoOptions:
 @dataclass(frozen=True)
 class DoctorOptions:
     """Tell what this machine has, what is missing, and what to do about it."""
-
-
-JsonFlag = Annotated[bool, tyro.conf.arg(name="json")]

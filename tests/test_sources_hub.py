@@ -182,7 +182,7 @@ def test_a_mirror_of_common_voice(hub):
 source = open("eva/voices")
 show(lambda: [source.uri, source.revision, source.licence, source.attribution])
 for split in ("train", "dev", "test", "validation"): show(lambda: list(source.read(split)))
-show(lambda: [source.shards("train"), [[item.id for item in source.read_shard("train", index)] for index in range(2)]])
+show(lambda: source.shards("train"))
 """
     about, train, dev, test, validation, shards = (told["value"] for told in hub.client(code, IMPORTS))
     sha = repo.commits[-1].oid
@@ -195,7 +195,7 @@ show(lambda: [source.shards("train"), [[item.id for item in source.read_shard("t
     assert (dev[0]["split"], validation[0]["split"]) == ("dev", "validation")
     reasons = {"common_voice_es_10": "no text", "common_voice_es_11": "empty clip"}
     assert {item["id"]: item["reason"] for item in test[1:]} == reasons
-    assert shards == [2, [[item["id"] for item in train[:5]], [item["id"] for item in train[5:]]]]
+    assert shards == 2
     assert not hub.times("GET", "parquet.*main") and not any("datasets-server" in path for path in hub.asked)
 
 

@@ -2,7 +2,6 @@
 
     source = open("fixie-ai/common_voice_17_0:es")
     for item in source.read("dev"): ...
-    for index in range(source.shards("train")): source.read_shard("train", index)
 
 Nothing is downloaded but what is read, and nothing decoded: `datasets` would want torchcodec for that. Columns are
 found by their names (`lengua.sources.columns`) or named behind the `?`: text, audio, speaker, id, language.
@@ -133,16 +132,9 @@ class HubSource:
 
     def read(self, split: str) -> Iterator[Utterance | Dropped]:
         """Yield the items of one split, in the order of the data set."""
-        return self._read(split, range(self.shards(split)))
-
-    def read_shard(self, split: str, index: int) -> Iterator[Utterance | Dropped]:
-        """Yield the items of one part of a split; together they are what `read` yields."""
-        return self._read(split, range(index, index + 1))
-
-    def _read(self, split: str, parts: range) -> Iterator[Utterance | Dropped]:
         read, seen = 0, set()
         with telling(self, lambda: f"{split}, after {read} rows"):
-            rows = (row for index in parts for row in self._rows(split, index))
+            rows = (row for index in range(self.shards(split)) for row in self._rows(split, index))
             for place, row in Ahead(rows, STALL_S):
                 item = self._item(row, split, place)
                 number = number_of(item.id)
