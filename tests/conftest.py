@@ -135,6 +135,14 @@ def spoken_es(common_voice_es) -> dict[Path, str]:
     return clips
 
 
+def tiny_training(source: str, base: Path, out: Path, **more):
+    """Return the options of six steps of four clips, in the window of the tiny model."""
+    from lengua.options import TrainOptions
+
+    usual = {"steps": 6, "batch_size": 4, "margin_s": (0.0, 0.1), "precision": "fp32", "device": "cpu"}
+    return TrainOptions(source, out, base=str(base), **(usual | more))
+
+
 def chirp(seconds: float, hertz: float, rate: int = 16_000) -> np.ndarray:
     """Return a rising tone with overtones, swelling four times a second as speech does."""
     time = np.arange(round(seconds * rate)) / rate

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from conftest import tiny_training
 
 from lengua import curves, features
 from lengua.cli import main
@@ -27,17 +28,12 @@ from lengua.training import train
 @pytest.fixture(scope="module")
 def options(tiny_store, tiny_model, tmp_path_factory) -> TrainOptions:
     """Six steps of four clips, two evaluations."""
-    return TrainOptions(
+    return tiny_training(
         str(tiny_store.path),
+        tiny_model,
         tmp_path_factory.mktemp("runs") / "slow",
         recipe=Path("recipes/slow.yaml"),
-        base=str(tiny_model),
-        steps=6,
-        batch_size=4,
         learning_rate=1e-4,
-        margin_s=(0.0, 0.1),
-        precision="fp32",
-        device="cpu",
     )
 
 

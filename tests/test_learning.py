@@ -8,6 +8,7 @@ from functools import partialmethod
 import numpy as np
 import pytest
 import torch
+from conftest import tiny_training
 from transformers import WhisperForConditionalGeneration
 
 from lengua.batches import ClipDataset, Collator, Draw
@@ -27,19 +28,14 @@ PER_LAYER = {"encoder": 6, "decoder": 10}
 @pytest.fixture
 def options(tiny_store, tiny_model, tmp_path) -> TrainOptions:
     """Six steps of four clips, two evaluations."""
-    return TrainOptions(
+    return tiny_training(
         str(tiny_store.path),
+        tiny_model,
         tmp_path / "run",
-        base=str(tiny_model),
         language="es",
-        steps=6,
-        batch_size=4,
         evaluations=2,
         learning_rate=1e-3,
         lora_rank=4,
-        margin_s=(0.0, 0.1),
-        precision="fp32",
-        device="cpu",
     )
 
 

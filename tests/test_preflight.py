@@ -9,7 +9,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from conftest import END
+from conftest import END, tiny_training
 from hub_server import READER, a_hub  # noqa: F401 - a fixture
 from tokenizers import Tokenizer, models
 from transformers import WhisperTokenizer
@@ -38,17 +38,7 @@ GIB = 2**30
 
 @pytest.fixture
 def options(tiny_store, tiny_model, tmp_path) -> TrainOptions:
-    return TrainOptions(
-        str(tiny_store.path),
-        tmp_path / "run",
-        base=str(tiny_model),
-        language="es",
-        steps=6,
-        batch_size=4,
-        margin_s=(0.0, 0.1),
-        precision="fp32",
-        device="cpu",
-    )
+    return tiny_training(str(tiny_store.path), tiny_model, tmp_path / "run", language="es")
 
 
 def trainer_of(options, speech: Speech, folder):

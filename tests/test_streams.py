@@ -9,7 +9,7 @@ from itertools import islice
 from pathlib import Path
 
 import pytest
-from conftest import ROOT
+from conftest import ROOT, tiny_training
 
 from lengua import features
 from lengua.batches import Drawing, Place, StreamedBatches
@@ -60,21 +60,8 @@ def packed(tiny_release) -> str:
 @pytest.fixture
 def options(packed, tiny_model, tmp_path) -> TrainOptions:
     """Thirty steps of four clips, streamed in windows of 16, evaluated at 10, 20 and 30."""
-    return TrainOptions(
-        packed,
-        tmp_path / "run",
-        base=str(tiny_model),
-        stream=True,
-        shuffle_window=16,
-        workers=1,
-        steps=30,
-        batch_size=4,
-        evaluations=3,
-        learning_rate=1e-3,
-        margin_s=(0.0, 0.1),
-        precision="fp32",
-        device="cpu",
-    )
+    streamed = {"stream": True, "shuffle_window": 16, "workers": 1, "steps": 30, "evaluations": 3}
+    return tiny_training(packed, tiny_model, tmp_path / "run", learning_rate=1e-3, **streamed)
 
 
 def stream(source: str, window: int = 16, workers: int = 1, **more) -> Stream:

@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from conftest import tiny_training
 from transformers import WhisperForConditionalGeneration, WhisperProcessor
 
 from lengua.checkpoints import load_tokenizer, read_note
@@ -23,18 +24,7 @@ from lengua.training.trainer import build_trainer, token_loss
 @pytest.fixture
 def options(tiny_store, tiny_model, tmp_path) -> TrainOptions:
     """Six steps of four clips, two evaluations."""
-    return TrainOptions(
-        str(tiny_store.path),
-        tmp_path / "run",
-        base=str(tiny_model),
-        steps=6,
-        batch_size=4,
-        evaluations=2,
-        learning_rate=1e-3,
-        margin_s=(0.0, 0.1),
-        precision="fp32",
-        device="cpu",
-    )
+    return tiny_training(str(tiny_store.path), tiny_model, tmp_path / "run", evaluations=2, learning_rate=1e-3)
 
 
 @pytest.fixture
