@@ -5,6 +5,7 @@
 
 A step costs what its window costs, and windows differ: so a few of an epoch's batches are timed, short and long and
 padded ones, and the mean over the epoch follows. What is measured leaves no trace: a copy of the model takes the steps.
+A minute of measuring cannot know an evening: `lengua.training.pace` corrects the plan while it is carried out.
 """
 
 import copy
@@ -21,13 +22,15 @@ import torch
 from lengua.batches import ClipDataset, sampler_of
 from lengua.errors import RequestError
 from lengua.labels import IGNORED
+from lengua.replay import clips_of
+from lengua.training.blending import ALPHAS
 
 TIMED_BATCHES = 5
 """Batches that are timed, from the shortest window to the longest."""
 EVALUATION_SHARE = 0.15
 """Most of the time that evaluations may take together, unless not even one would fit."""
 MOST_EVALUATIONS = 8
-RESERVE = 0.03
+RESERVE = 0.02
 """Share of the time kept back for what was not foreseen."""
 
 
@@ -40,7 +43,7 @@ class Cost:
     evaluation: float
     """Writing down all of dev by generation, and a checkpoint."""
     ending: float
-    """Saving the model."""
+    """Blending, if that is asked for, and saving the model."""
     steps_an_epoch: int | None
     """None for a stream whose length nobody tells."""
 
@@ -86,10 +89,11 @@ def measure(trainer) -> Cost:
         step = step_seconds(trainer, twin, batches) * trainer.args.gradient_accumulation_steps
         evaluation = evaluation_seconds(trainer, twin)
     saving = saving_seconds(twin, trainer.options.out)
-    clips = trainer.train_split.items if trainer.streamed else len(trainer.train_split)
+    clips = trainer.train_split.items if trainer.streamed else clips_of(trainer.train_split)
     in_a_step = trainer.drawing.batch_size * trainer.args.gradient_accumulation_steps * trainer.args.world_size
+    blending = len(ALPHAS) * evaluation if trainer.options.blend else 0.0
     # A checkpoint is the model and two moments of the optimiser; at the end the best one is read and written again.
-    return Cost(step, evaluation + 3 * saving, 3 * saving, clips and -(-clips // in_a_step))
+    return Cost(step, evaluation + 3 * saving, 3 * saving + blending, clips and -(-clips // in_a_step))
 
 
 def epoch_batches(trainer) -> list:
@@ -100,14 +104,14 @@ def epoch_batches(trainer) -> list:
 
 
 def step_seconds(trainer, twin, batches: list) -> float:
-    """Return the mean seconds of a step over an epoch, from a few windows, each timed twice: the first warms up."""
-    optimizer = torch.optim.AdamW([one for one in twin.parameters() if one.requires_grad], lr=0.0)
+    """Return the mean seconds of a step over an epoch, from a few windows; the shortest is taken twice, to warm up."""
+    optimizer = torch.optim.AdamW([one for one in twin.parameters() if one.requires_grad], lr=0.0, fused=True)
     twin.train()
     timed = {}
-    for window, clips, draws in spread(sorted(batches, key=lambda batch: batch[0]), TIMED_BATCHES):
+    chosen = spread(sorted(batches, key=lambda batch: batch[0]), TIMED_BATCHES)
+    for window, clips, draws in chosen[:1] + chosen:
         inputs = trainer._prepare_inputs(trainer.data_collator([clips[draw] for draw in draws]))
-        for _ in range(2):
-            timed[window] = seconds_of(partial(take_step, trainer, twin, optimizer, inputs))
+        timed[window] = seconds_of(partial(take_step, trainer, twin, optimizer, inputs))
     return interpolated_mean([window for window, *_ in batches], timed)
 
 
