@@ -1,0 +1,463 @@
+"""What is left of a run that was cut off anywhere: damaged checkpoints, kills during a save, a full disk."""
+
+import gc
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import ROOT, tiny_training
+from safetensors.numpy import load_file
+from test_features_robust import disk  # noqa: F401 - a fixture
+
+from lengua.errors import LenguaError, RequestError
+from lengua.files import read_json, read_jsonl, write_bytes, write_json
+from lengua.sealing import SEAL, Seal, damage, parse_seal, read_seal, seal
+from lengua.training import train
+from lengua.training.keeping import checkpoints_of, model_of, newest_whole, rotate, thin, tidy
+
+CHILD = """
+import sys
+from dataclasses import replace
+from pathlib import Path
+sys.path.insert(0, {tests!r})
+from conftest import tiny_training
+from lengua.training import train
+train(tiny_training({store!r}, Path({model!r}), Path({out!r}), **{more!r}))
+"""
+TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+LONG = {"steps": 15, "evaluations": 3, "learning_rate": 1e-3, "checkpoint_minutes": 0.0}
+
+
+def losses(run: Path) -> dict[int, float]:
+    """Return {step: loss} of a run's history."""
+    return {record["step"]: record["loss"] for record in read_jsonl(run / "history.jsonl") if "loss" in record}
+
+
+def interrupting(step: int):
+    """Return a watch that asks to stop at a step, and the remarks on checkpoints that it heard."""
+    heard = []
+
+    def watch(progress):
+        if progress.stage == "training" and progress.done == step and "dev" not in progress.note:
+            os.kill(os.getpid(), signal.SIGINT)
+        if progress.stage == "checkpoint":
+            heard.append(progress.note)
+
+    return watch, heard
+
+
+@pytest.fixture(scope="module")
+def long(tiny_store, tiny_model, tmp_path_factory):
+    """Fifteen steps, a checkpoint after each; the options of a run that went through, its model and losses."""
+    options = tiny_training(str(tiny_store.path), tiny_model, tmp_path_factory.mktemp("long") / "whole", **LONG)
+    train(options)
+    return options
+
+
+@pytest.fixture(scope="module")
+def broken_off(long):
+    """The folder of such a run that was stopped at step 6."""
+    cut = replace(long, out=long.out.parent / "cut")
+    with pytest.raises(KeyboardInterrupt, match="step 6 of 15"):
+        train(cut, interrupting(6)[0])
+    assert [path.name for path in checkpoints_of(cut.out / "checkpoints")][:2] == ["checkpoint-6", "checkpoint-5"]
+    return cut.out
+
+
+@pytest.fixture
+def cut(long, broken_off, tmp_path):
+    """The options of that run, its folder moved to another place."""
+    options = replace(long, out=tmp_path / "cut")
+    shutil.copytree(broken_off, options.out)
+    run = read_json(options.out / "run.json")
+    write_json(options.out / "run.json", run | {"options": run["options"] | {"out": str(options.out)}})
+    return options
+
+
+def assert_same_end(run: Path, whole: Path, steps=(10, 15)) -> None:
+    """Two runs came to the same losses and the same model."""
+    ours, theirs = losses(run), losses(whole)
+    np.testing.assert_allclose([ours[step] for step in steps], [theirs[step] for step in steps], rtol=1e-4)
+    assert read_json(run / "run.json")["dev_wer"] == read_json(whole / "run.json")["dev_wer"]
+    ours, theirs = (load_file(folder / "model/model.safetensors") for folder in (run, whole))
+    for name, weight in theirs.items():
+        np.testing.assert_allclose(ours[name], weight, rtol=1e-3, atol=1e-5)
+
+
+# By the clock
+
+
+def test_a_checkpoint_is_saved_when_its_time_has_come(tiny_store, tiny_model, tmp_path):
+    options = tiny_training(str(tiny_store.path), tiny_model, tmp_path / "run", steps=12, evaluations=1)
+    seen, began = {}, []
+
+    def watch(progress):
+        if progress.stage == "training" and progress.unit:
+            began.append(time.monotonic())
+            time.sleep(0.2)
+            for path in (options.out / "checkpoints").glob(f"checkpoint-*/{SEAL}"):
+                seen.setdefault(int(path.parent.name.partition("-")[2]), time.monotonic())
+
+    train(replace(options, checkpoint_minutes=0.5 / 60), watch)
+    steps = sorted(seen)
+    assert 2 <= len(steps) < 6 and min(np.diff(steps)) >= 2  # a step takes 0.2 s and a little
+    seen.clear()
+    train(replace(options, out=tmp_path / "rare"), watch)
+    assert not set(seen) - {12}
+
+
+def test_at_any_step_the_two_newest_and_the_best_model_are_there(long, tmp_path):
+    options, looked = replace(long, out=tmp_path / "run"), []
+
+    def watch(progress):
+        if progress.stage != "training" or progress.done < 3 or not progress.unit:
+            return
+        folder = options.out / "checkpoints"
+        seals = {path: read_seal(path) for path in checkpoints_of(folder)}
+        assert all(damage(path) is None for path in seals)
+        newest, before = [made for made in seals.values() if made.resumable]
+        assert newest.step - before.step == 1 and newest.step >= progress.done - 1
+        assert {one.best for one in (newest, before)} - {None} <= {one.step for one in seals.values()}
+        for path, made in seals.items():
+            if not made.resumable:
+                assert "model.safetensors" in made.files and not list(path.glob("optimizer*"))
+        looked.append(len(seals))
+
+    train(options, watch)
+    assert len(looked) >= 12 and 3 in looked and max(looked) <= 4
+    assert not (options.out / "checkpoints").exists()
+
+
+# Damaged ones
+
+
+def flip(path: Path) -> None:
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+
+
+def cut_short(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+@pytest.mark.parametrize(
+    ("name", "harm", "told"),
+    [
+        ("optimizer.pt", cut_short, "optimizer.pt has "),
+        ("model.safetensors", flip, "model.safetensors holds something else than was written"),
+        ("trainer_state.json", cut_short, "trainer_state.json has "),
+        ("rng_state.pth", Path.unlink, "rng_state.pth is missing"),
+        (SEAL, cut_short, "it was cut off"),
+        (SEAL, Path.unlink, "it was cut off"),
+    ],
+)
+def test_a_damaged_checkpoint_is_passed_over_and_the_one_before_is_gone_on_from(cut, long, name, harm, told):
+    harm(cut.out / "checkpoints/checkpoint-6" / name)
+    watch, heard = interrupting(-1)
+    train(cut, watch)
+    assert heard[0].startswith(f"checkpoint-6 is not whole ({told}") and heard[0].endswith(": going on from step 5")
+    assert_same_end(cut.out, long.out)
+
+
+def test_whole_ones_are_gone_on_from_in_another_place_without_a_word(cut, long):
+    watch, heard = interrupting(-1)
+    train(cut, watch)
+    assert heard == [] and 6 not in losses(cut.out)
+    assert_same_end(cut.out, long.out, steps=(15,))
+
+
+def test_when_none_is_whole_it_starts_over(cut, long):
+    for path in (cut.out / "checkpoints").glob("checkpoint-*/optimizer.pt"):
+        flip(path)
+    watch, heard = interrupting(-1)
+    train(cut, watch)
+    assert len(heard) == 1 and "checkpoint-6" in heard[0] and "checkpoint-5" in heard[0]
+    assert heard[0].endswith(": nothing whole before it")
+    assert_same_end(cut.out, long.out, steps=(5, 10, 15))
+
+
+def test_a_best_model_that_is_lost_is_told_and_another_found(cut):
+    folder = cut.out / "checkpoints"
+    best = read_seal(folder / "checkpoint-6").best
+    if best == 5:  # then it is a whole checkpoint, too
+        thin(folder / "checkpoint-5", read_seal(folder / "checkpoint-5"))
+    flip(folder / f"checkpoint-{best}/model.safetensors")
+    watch, heard = interrupting(-1)
+    result = train(cut, watch)
+    assert heard[0].startswith(f"the model of step {best}, the best on dev so far, is lost (model.safetensors holds")
+    later = [r["dev_wer"] for r in read_jsonl(cut.out / "history.jsonl") if "dev_wer" in r and r["step"] > 6]
+    assert result.dev_wer == min(later)
+
+
+def test_options_of_one_start_may_change_and_others_not(cut):
+    with pytest.raises(RequestError, match=r"batch_size was 4, is 2; use --no-resume or another --out"):
+        train(replace(cut, batch_size=2))
+    assert train(replace(cut, checkpoint_minutes=7.0)).steps == 15
+
+
+# Seals and rotation, on folders that hold what a checkpoint holds
+
+
+def made(folder: Path, step: int, best: int | None) -> Path:
+    """Make a whole checkpoint."""
+    path = folder / f"checkpoint-{step}"
+    for name in ("model.safetensors", "config.json", "optimizer.pt", "rng_state.pth", "trainer_state.json"):
+        write_bytes(path / name, f"{name} {step}".encode())
+    seal(path, step, best)
+    return path
+
+
+def state_of(folder: Path) -> dict[int, bool]:
+    """Return {step: whether one can go on from it}; everything there is whole."""
+    assert all(damage(path) is None for path in checkpoints_of(folder))
+    return {read_seal(path).step: read_seal(path).resumable for path in checkpoints_of(folder)}
+
+
+def test_rotation_keeps_the_best_that_each_of_the_two_newest_knows(tmp_path):
+    for step, best in ((10, None), (20, 20), (100, 20)):
+        made(tmp_path, step, best)
+        rotate(tmp_path)
+    assert state_of(tmp_path) == {20: True, 100: True}
+    made(tmp_path, 120, 20)
+    rotate(tmp_path)
+    assert state_of(tmp_path) == {20: False, 100: True, 120: True}
+    assert sorted(path.name for path in (tmp_path / "checkpoint-20").iterdir()) == [
+        "config.json",
+        "model.safetensors",
+        SEAL,
+    ]
+    made(tmp_path, 130, 130)
+    rotate(tmp_path)
+    assert state_of(tmp_path) == {20: False, 120: True, 130: True}  # 130 may turn out damaged: 120 knows 20
+    made(tmp_path, 140, 130)
+    rotate(tmp_path)
+    assert state_of(tmp_path) == {130: True, 140: True}
+
+
+def test_a_kill_while_rotating_leaves_something_to_go_on_from(tmp_path, monkeypatch):
+    """Rotation stopped before each of its writes and removals in turn."""
+
+    class Killed(BaseException):
+        pass
+
+    real = {name: getattr(Path, name) for name in ("unlink",)} | {"replace": os.replace, "rmtree": shutil.rmtree}
+    for allowed in range(12):
+        folder = tmp_path / str(allowed)
+        for step, best in ((10, 10), (20, 10), (30, 10), (40, 10), (50, 50)):
+            made(folder, step, best)
+        left = iter(range(allowed))
+
+        def counted(name, left=left):
+            def call(*positional, **named):
+                if next(left, None) is None:
+                    raise Killed
+                return real[name](*positional, **named)
+
+            return call
+
+        monkeypatch.setattr(Path, "unlink", counted("unlink"))
+        monkeypatch.setattr(os, "replace", counted("replace"))
+        monkeypatch.setattr(shutil, "rmtree", counted("rmtree"))
+        try:
+            rotate(folder)
+            done = True
+        except Killed:
+            done = False
+        monkeypatch.undo()
+        newest = newest_whole(folder, lambda progress: None)
+        tidy(folder, newest)
+        assert newest.name == "checkpoint-50"
+        rotate(folder)
+        assert state_of(folder) == {10: False, 40: True, 50: True}
+        assert not list((folder / "checkpoint-10").glob("optimizer*"))
+        if done:
+            break
+    assert done and allowed > 5
+
+
+def test_a_thinned_one_is_nothing_to_go_on_from(tmp_path):
+    thin(made(tmp_path, 10, 10), read_seal(tmp_path / "checkpoint-10"))
+    heard = []
+    assert newest_whole(tmp_path, heard.append) is None and heard == []
+    assert newest_whole(tmp_path / "nowhere", heard.append) is None
+
+
+def test_a_start_removes_what_is_newer_or_torn_and_leaves_the_rest(tmp_path):
+    for step in (10, 20, 30):
+        made(tmp_path, step, None)
+    (tmp_path / "checkpoint-30/optimizer.pt").unlink()
+    (tmp_path / "checkpoint-10" / SEAL).unlink()
+    (tmp_path / ".sending").mkdir()
+    (tmp_path / "checkpoint-of-mine").mkdir()
+    tidy(tmp_path, newest_whole(tmp_path, lambda progress: None))
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["checkpoint-20", "checkpoint-of-mine"]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"files": {"../../.ssh/id": [1, "0" * 64]}},
+        {"files": {"/etc/passwd": [1, "0" * 64]}},
+        {"files": {"a/../b": [1, "0" * 64]}},
+        {"files": {".hidden": [1, "0" * 64]}},
+        {"files": {"a\\b": [1, "0" * 64]}},
+        {"files": {"a": [-1, "0" * 64]}},
+        {"files": {"a": [1, "nothing"]}},
+        {"files": ["a"]},
+        {"step": -1},
+        {"step": None},
+        {"best": "../1"},
+    ],
+)
+def test_a_seal_names_only_files_of_its_folder(change):
+    good = asdict(Seal(3, 2, True, {"model.safetensors": (5, "0" * 64), "a/b.json": (0, "1" * 64)}))
+    assert parse_seal(json.dumps(good).encode()).files["a/b.json"] == (0, "1" * 64)
+    with pytest.raises(ValueError):
+        parse_seal(json.dumps(good | change).encode())
+
+
+def test_the_model_of_a_checkpoint_is_what_does_not_only_serve_to_go_on(broken_off):
+    files = read_seal(broken_off / "checkpoints/checkpoint-6").files
+    assert {"optimizer.pt", "scheduler.pt", "rng_state.pth", "trainer_state.json"} <= set(files)
+    kept = set(model_of(read_seal(broken_off / "checkpoints/checkpoint-6")).files)
+    assert kept == {"model.safetensors", "config.json", "generation_config.json", "training_args.bin"}
+    assert str(broken_off) not in (broken_off / "checkpoints/checkpoint-6/trainer_state.json").read_text()
+
+
+# Killed
+
+
+def kill_during_a_save(child: subprocess.Popen, folder: Path, saves: int, wait_s: float) -> bool:
+    """Kill a process some moments after it began so many new checkpoints; return whether it came to that."""
+    seen = set(checkpoints_of(folder))
+    while child.poll() is None:
+        begun = [path for path in checkpoints_of(folder) if path not in seen and not (path / SEAL).exists()]
+        seen |= set(begun)
+        saves -= len(begun)
+        if saves <= 0:
+            time.sleep(wait_s)
+            child.kill()
+            return child.wait() == -signal.SIGKILL
+    return False
+
+
+@pytest.mark.slow
+def test_killed_during_saves_it_resumes_and_ends_the_same(long, tmp_path):
+    options = replace(long, out=tmp_path / "run")
+    places = {"store": options.source, "model": options.base, "out": str(options.out)}
+    code = CHILD.format(tests=str(ROOT / "tests"), more=LONG, **places)
+    folder, kills, drawn = options.out / "checkpoints", 0, random.Random(17)
+    while kills < 5:
+        with open(tmp_path / "stderr", "w+b") as told:
+            child = subprocess.Popen([sys.executable, "-c", code], cwd=tmp_path, stderr=told)
+            kills += kill_during_a_save(child, folder, drawn.randint(1, 3), drawn.uniform(0, 0.02))
+        if child.returncode != -signal.SIGKILL:
+            assert child.returncode == 0, (tmp_path / "stderr").read_text()
+            break
+        left = newest_whole(folder, lambda progress: None)
+        assert left or kills == 1
+    assert kills >= 3
+    train(options)
+    assert_same_end(options.out, long.out, steps=())
+    assert read_json(options.out / "run.json")["finished"]
+
+
+@pytest.mark.slow
+def test_two_processes_agree_when_to_save_are_killed_and_go_on(tiny_store, tiny_model, tmp_path):
+    """Were their clocks their own, one would wait for the other at a save until the test runs out of time.
+
+    An epoch has two steps here; it goes on from an odd one, in the middle of an epoch that is not the first.
+    """
+    script, log = tmp_path / "child.py", tmp_path / "log"
+    places = {"store": str(tiny_store.path), "model": str(tiny_model)}
+    more = LONG | {"checkpoint_minutes": 0.1 / 60, "steps": 60, "evaluations": 2}
+
+    def start(out: Path) -> subprocess.Popen:
+        script.write_text(CHILD.format(tests=str(ROOT / "tests"), more=more, out=str(out), **places))
+        environment = os.environ | {"OMP_NUM_THREADS": "1"}
+        with open(log, "w+b") as told:
+            return subprocess.Popen([*TORCHRUN, script], env=environment, stdout=told, stderr=told)
+
+    assert start(tmp_path / "whole").wait(timeout=120) == 0, log.read_text()
+    child, folder = start(tmp_path / "cut"), tmp_path / "cut/checkpoints"
+    sealed = []
+    while len(sealed) < 2 or sealed[0] % 2 == 0:
+        assert child.poll() is None, log.read_text()
+        sealed = [made.step for path in checkpoints_of(folder) if (made := read_seal(path))]
+        time.sleep(0.01)
+    workers = Path(f"/proc/{child.pid}/task/{child.pid}/children").read_text().split()
+    assert len(workers) == 2
+    for process in (child.pid, *map(int, workers)):  # torchrun gives each a session of its own
+        os.kill(process, signal.SIGKILL)
+    child.wait()
+    assert not (tmp_path / "cut/model").exists()
+    for path in checkpoints_of(folder):
+        if int(path.name.partition("-")[2]) > sealed[0]:  # begun in the last moment
+            shutil.rmtree(path)
+    newest = read_seal(newest_whole(folder, lambda progress: None))
+    assert 2 < newest.step == sealed[0] < 55
+    files = newest.files
+    assert {"rng_state_0.pth", "rng_state_1.pth"} <= set(files) and "rng_state.pth" not in files
+    assert start(tmp_path / "cut").wait(timeout=120) == 0, log.read_text()
+    assert_same_end(tmp_path / "cut", tmp_path / "whole", steps=(60,))
+
+
+def test_killed_before_the_model_was_written_it_takes_no_step_more(long, cut, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr("lengua.checkpoints.save_model", lambda *rest: (_ for _ in ()).throw(KeyError("killed")))
+        with pytest.raises(KeyError):
+            train(cut)
+    assert read_seal(cut.out / "checkpoints/checkpoint-15").resumable
+    assert train(cut).steps == 15
+    assert_same_end(cut.out, long.out, steps=(15,))
+
+
+# A full disk
+
+
+@pytest.mark.parametrize("room", [0, 100_000, 300_000, 500_000])
+def test_a_full_disk_is_explained_and_the_checkpoint_before_stays(long, disk, room):  # noqa: F811
+    place = disk("size=400m")
+    options = replace(long, out=place / "run")
+
+    def fill(progress):
+        if progress.stage == "training" and progress.unit and progress.done == 6:
+            free = shutil.disk_usage(place).free
+            (place / "others").write_bytes(bytes(free - room))
+
+    try:
+        train(options, fill)
+        pytest.fail("the disk was full")
+    except LenguaError as error:
+        told, code = str(error), error.exit_code
+    gc.collect()  # torch keeps what it could not write open
+    assert "found a full disk; free some space and run the same command again: it goes on from step " in told
+    assert code == 1
+    folder = options.out / "checkpoints"
+    assert all(damage(path) is None for path in checkpoints_of(folder))
+    assert max(state_of(folder)) in (5, 6)
+    with pytest.raises(LenguaError):  # as long as it is full
+        train(options)
+    (place / "others").unlink()
+    train(options)
+    assert_same_end(options.out, long.out, steps=(15,))
+
+
+def test_other_errors_stay_what_they_are(long, tmp_path):
+    def break_down(progress):
+        if progress.stage == "training" and progress.done == 3:
+            raise RuntimeError("out of memory")
+
+    with pytest.raises(RuntimeError, match="out of memory"):
+        train(replace(long, out=tmp_path / "run"), break_down)
+    assert newest_whole(tmp_path / "run/checkpoints", lambda progress: None).name == "checkpoint-2"
