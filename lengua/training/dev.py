@@ -9,6 +9,15 @@ WORST = 2
 
 
 @dataclass(frozen=True)
+class Clips:
+    """Errors and words of each clip of dev, always in the same order."""
+
+    errors: list[int]
+    words: list[int]
+    speakers: list[str] | None
+
+
+@dataclass(frozen=True)
 class Heard:
     """One clip of dev: what was said and what the model wrote."""
 
@@ -18,8 +27,8 @@ class Heard:
 
 def measure_dev(
     references: list[str], hypotheses: list[str], speakers: list[str] | None
-) -> tuple[dict[str, float], list[Heard]]:
-    """Return what the Trainer logs (rates as fractions, `looped` a share of the clips), and the worst hypotheses."""
+) -> tuple[dict[str, float], list[Heard], Clips]:
+    """Return what the Trainer logs (rates as fractions, `looped` a share of the clips), the worst, and every clip."""
     measured = score(references, hypotheses)
     low, high = bootstrap_interval(measured.counts["errors"], measured.counts["words"], speakers)
     told = {
@@ -30,7 +39,8 @@ def measure_dev(
         "looped": sum(map(is_looped, hypotheses)) / max(1, len(hypotheses)),
     }
     worst = sorted(range(len(references)), key=lambda at: (-int(measured.counts["errors"][at]), at))[:WORST]
-    return told, [Heard(references[at], hypotheses[at]) for at in worst if measured.counts["errors"][at]]
+    clips = Clips(measured.counts["errors"].tolist(), measured.counts["words"].tolist(), speakers)
+    return told, [Heard(references[at], hypotheses[at]) for at in worst if clips.errors[at]], clips
 
 
 def remark(told: dict, worst: list[Heard]) -> str:
