@@ -1,8 +1,10 @@
 """Utterance -> row: decode, check, log-mel, one byte a value. The same code serves stores, streams and every engine."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import lru_cache
 from pathlib import Path
+
+import numpy as np
 
 from lengua import audio, mel
 from lengua.checkpoints import find_model, load_tokenizer
@@ -14,15 +16,19 @@ from lengua.store import Row
 from lengua.text import clean_label
 
 MAX_AUDIO_BYTES = 64 * 2**20
+Alter = Callable[[str, np.ndarray], np.ndarray]
+"""(id, samples) -> the samples that features are made of."""
 
 
-def make_rows(items: Iterable[Utterance | Row | Dropped], options: FeatureOptions) -> Iterator[Row | Dropped]:
+def make_rows(
+    items: Iterable[Utterance | Row | Dropped], options: FeatureOptions, alter: Alter | None = None
+) -> Iterator[Row | Dropped]:
     """Turn what a source yields into rows; what is a row already, or was dropped, stays as it is."""
-    return (make_row(item, options) if isinstance(item, Utterance) else item for item in items)
+    return (make_row(item, options, alter) if isinstance(item, Utterance) else item for item in items)
 
 
-def make_row(utterance: Utterance, options: FeatureOptions) -> Row | Dropped:
-    """Turn one utterance into a row, or say why not."""
+def make_row(utterance: Utterance, options: FeatureOptions, alter: Alter | None = None) -> Row | Dropped:
+    """Turn one utterance into a row, or say why not; what is wanted is judged before it is altered."""
     text = clean_label(utterance.text)
     if not text:
         return Dropped(utterance.id, "no text")
@@ -32,6 +38,8 @@ def make_row(utterance: Utterance, options: FeatureOptions) -> Row | Dropped:
         return Dropped(utterance.id, "unreadable audio")
     if reason := _unfit(samples, text, options):
         return Dropped(utterance.id, reason)
+    if alter:
+        samples = alter(utterance.id, samples)
     peak, coded = mel.encode(mel.log_mel(samples, options.n_mels))
     return Row(
         id=utterance.id,

@@ -18,10 +18,12 @@ from itertools import count, islice
 import numpy as np
 
 from lengua import hub_stores, workers
-from lengua.errors import LenguaError
+from lengua.augmentation import Alteration, is_on
+from lengua.errors import LenguaError, RequestError
 from lengua.features import count_items, items_of
-from lengua.options import FeatureOptions
-from lengua.rows import make_rows
+from lengua.options import Augmentation, FeatureOptions
+from lengua.replay import Replay, foreign_language
+from lengua.rows import Alter, make_rows
 from lengua.sources import Dropped, Source, Utterance, open_source
 from lengua.store import Row
 
@@ -53,9 +55,16 @@ class Block(Sequence[Row]):
         """Return one field of every row."""
         return [getattr(row, name) for row in self.rows]
 
+    @property
+    def languages(self) -> list[str | None]:
+        """The language of each label, None where it is the run's."""
+        return [foreign_language(row) for row in self.rows]
 
-def _make_chunk(items: Sequence[Utterance | Row | Dropped], options: FeatureOptions) -> list[Row | Dropped]:
-    return list(make_rows(items, options))
+
+def _make_chunk(
+    items: Sequence[Utterance | Row | Dropped], options: FeatureOptions, alter: Alter | None
+) -> list[Row | Dropped]:
+    return list(make_rows(items, options, alter))
 
 
 class Stream:
@@ -67,17 +76,37 @@ class Stream:
         window: items of each process in a block, rounded up to whole chunks. A row of 5 s takes 40 kB, and three
             blocks are in memory: the one in use, the next, and the one that is being made.
         rank: which of `ranks` training processes this is.
+        augment: what is done to the sound of clips, other in every epoch.
+        seed: drives that, together with the epoch and the id of each clip.
+        replay: clips that are learned along, others beside every block.
+
+    Raises:
+        RequestError: sound to augment is not at hand.
     """
 
     def __init__(
-        self, options: FeatureOptions, split: str = "train", window: int = 2048, rank: int = 0, ranks: int = 1
+        self,
+        options: FeatureOptions,
+        split: str = "train",
+        window: int = 2048,
+        rank: int = 0,
+        ranks: int = 1,
+        augment: Augmentation | None = None,
+        seed: int = 17,
+        replay: Replay | None = None,
     ):
         self.options = replace(options, splits=(split,), keep_audio=())
         self.split, self.rank, self.ranks = split, rank, ranks
-        self.chunks = -(-window // CHUNK)
+        self.chunks, self.replay = -(-window // CHUNK), replay
+        if replay:
+            replay.count(self.window)  # so that it is refused now, if there are too few
         self.origin: Source | hub_stores.HubStore = hub_stores.find(options.source) or open_source(
             options.source, options.language
         )
+        self.augment, self.seed = augment if augment and is_on(augment) else None, seed
+        if self.augment and isinstance(self.origin, hub_stores.HubStore):
+            found = f"the feature store {options.source}"
+            raise RequestError("sound to augment", found, "use --spec-augment, which needs none")
 
     @property
     def window(self) -> int:
@@ -91,6 +120,10 @@ class Stream:
     @cached_property
     def items(self) -> int | None:
         """How many items an epoch has over all processes, where that is known without reading them."""
+        items = self._items_of_source()
+        return items + self.replay.beside(items) if items and self.replay else items
+
+    def _items_of_source(self) -> int | None:
         if isinstance(self.origin, hub_stores.HubStore):
             return self.origin.manifest["splits"][self.split]["utterances"]
         return count_items(self.origin, self.options)
@@ -116,11 +149,21 @@ class Stream:
     def _epoch(self, epoch: int, number: int) -> Iterator[Block]:
         items = islice(self._items(), number * self.window * self.ranks + self.rank, None, self.ranks)
         chunks = workers.batched(items, CHUNK)
-        made = workers.each(partial(_make_chunk, options=self.options), chunks, self.options.workers)
+        make = partial(_make_chunk, options=self.options, alter=self._alteration(epoch))
+        made = workers.each(make, chunks, self.options.workers)
         for index, results in enumerate(workers.batched(made, self.chunks), start=number):
             every = [item for chunk in results for item in chunk]
             rows, dropped = ([item for item in every if isinstance(item, kind)] for kind in (Row, Dropped))
-            yield Block(epoch, index, rows, dropped)
+            yield Block(epoch, index, rows + self._replayed(len(rows), epoch, index), dropped)
+
+    def _replayed(self, rows: int, epoch: int, number: int) -> list[Row]:
+        if not self.replay:
+            return []
+        drawn = self.replay.drawn(rows, epoch, f"block {number} of {self.rank}")
+        return [self.replay[index] for index in drawn]
+
+    def _alteration(self, epoch: int) -> Alteration | None:
+        return self.augment and Alteration(self.augment, self.seed, epoch, self.options.max_seconds)
 
     def _items(self) -> Iterator[Utterance | Row | Dropped]:
         if isinstance(self.origin, hub_stores.HubStore):

@@ -19,11 +19,11 @@ from lengua.batches import (
     LengthBuckets,
     Masks,
     Packing,
-    chance,
     dev_batches,
     sampler_of,
 )
 from lengua.batches.masks import hide
+from lengua.chance import chance
 from lengua.checkpoints import load_tokenizer
 from lengua.labels import IGNORED, decoder_pair, end_token
 from lengua.store import Row, Split, write_shard

@@ -28,7 +28,7 @@ from dataclasses import replace
 from pathlib import Path
 from lengua import batches
 from lengua.files import read_json
-from lengua.options import TrainOptions
+from lengua.options import Augmentation, TrainOptions
 from lengua.training import train
 
 class Told(batches.Collator):
@@ -47,7 +47,7 @@ if __name__ == "__main__":
     trainer.Collator = Told
     asked = read_json(sys.argv[1])
     train(TrainOptions(**{**asked, "out": Path(asked["out"]), "margin_s": tuple(asked["margin_s"]), "filters":
-        TrainOptions("").filters}), watch)
+        TrainOptions("").filters, "augment": Augmentation(**asked["augment"])}), watch)
 """
 
 

@@ -7,10 +7,11 @@
 
 The samplers decide everything; dataset and collator keep no state, so they work in any process. A stream is drawn from
 block by block, each as if it were a small split, and knows the place after its last batch: set, it goes on from there.
+A `lengua.replay.Mixture` is drawn from like a split; an epoch has all of its own clips and some of those replayed.
 """
 
 from lengua.batches.clips import Clip, ClipDataset, Collator, PackedClip
-from lengua.batches.drawing import Draw, Drawing, Pack, chance
+from lengua.batches.drawing import Draw, Drawing, Pack
 from lengua.batches.masks import Masks
 from lengua.batches.packing import Packing
 from lengua.batches.samplers import LengthBuckets, PackedWindows, Sampler, dev_batches, sampler_of
@@ -31,7 +32,6 @@ __all__ = [
     "Place",
     "Sampler",
     "StreamedBatches",
-    "chance",
     "dev_batches",
     "sampler_of",
 ]

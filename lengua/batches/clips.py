@@ -11,6 +11,7 @@ from lengua.batches.masks import Masks, hide
 from lengua.batches.packing import join, spans
 from lengua.labels import IGNORED, decoder_pair, end_token, timestamped_pair
 from lengua.mel import fill, floor_of
+from lengua.replay import Mixture, label_language
 from lengua.store import Row, Split
 from lengua.streams import Block
 
@@ -25,12 +26,12 @@ class Clip:
 
     def pair(self, tokenizer: Tokenizer, language: str) -> tuple[list[int], list[int]]:
         """Return (decoder_input_ids, labels)."""
-        return decoder_pair(tokenizer, self.row.text, language)
+        return decoder_pair(tokenizer, self.row.text, label_language(self.row, language))
 
 
 @dataclass(frozen=True)
 class PackedClip:
-    """Several rows put into one window."""
+    """Several rows of one language put into one window."""
 
     rows: tuple[Row, ...]
     features: np.ndarray
@@ -39,7 +40,7 @@ class PackedClip:
 
     def pair(self, tokenizer: Tokenizer, language: str) -> tuple[list[int], list[int]]:
         """Return (decoder_input_ids, labels): the texts joined with a space, or each between its times."""
-        texts = [row.text for row in self.rows]
+        texts, language = [row.text for row in self.rows], label_language(self.rows[0], language)
         if not self.timestamps:
             return decoder_pair(tokenizer, " ".join(texts), language)
         times = spans([row.frames for row in self.rows], [row.duration_s for row in self.rows])
@@ -50,7 +51,7 @@ class PackedClip:
 class ClipDataset(torch.utils.data.Dataset):
     """Rows of a split, or of a block of a stream, taken by `Draw` or `Pack`."""
 
-    def __init__(self, split: Split | Block):
+    def __init__(self, split: Split | Block | Mixture):
         self.split = split
 
     def __len__(self) -> int:

@@ -1,17 +1,10 @@
 """What a sampler decides: which clips share a batch and a window, and what of them is hidden."""
 
 from dataclasses import dataclass
-from hashlib import blake2b
 
 from lengua.batches.masks import Masks
 from lengua.batches.packing import Packing
 from lengua.mel import WINDOW_FRAMES
-
-
-def chance(seed: int, epoch: int, id: str, what: str) -> float:
-    """Return a number in [0, 1) that depends on its arguments alone: the source of all randomness in training."""
-    digest = blake2b(f"{seed}\0{epoch}\0{id}\0{what}".encode(), digest_size=8).digest()
-    return int.from_bytes(digest, "big") / 2**64
 
 
 @dataclass(frozen=True)

@@ -4,11 +4,13 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from lengua.batches.drawing import Draw, Drawing, Pack, chance
+from lengua.batches.drawing import Draw, Drawing, Pack
 from lengua.batches.masks import Masks
 from lengua.batches.packing import share_windows
+from lengua.chance import chance
 from lengua.labels import MAX_LABEL_TOKENS, word_tokens
 from lengua.mel import FRAMES_PER_SECOND
+from lengua.replay import Mixture
 from lengua.store import Split
 from lengua.streams import Block
 from lengua.windows import like_lengths, window_of
@@ -19,7 +21,7 @@ UNSAID = 4
 
 
 class Sampler:
-    """What batch samplers share: an epoch of all clips, drawn from (seed, epoch, id).
+    """What batch samplers share: an epoch of all clips (of a mixture, of those drawn), from (seed, epoch, id).
 
     Trainer's own grouping reads lengths only from a `datasets.Dataset` and draws from the global generator. Where
     several processes share the batches, those that are too few for all of them are left out, others in every epoch.
@@ -28,8 +30,9 @@ class Sampler:
     batch_size = None  # told one, accelerate would leave out what comes before a batch that is smaller
     drop_last = False
 
-    def __init__(self, split: Split | Block, drawing: Drawing, epoch: int = 0, ranks: int = 1):
+    def __init__(self, split: Split | Block | Mixture, drawing: Drawing, epoch: int = 0, ranks: int = 1):
         self.ids, self.frames = split.column("id"), split.frames
+        self.mixture = split if isinstance(split, Mixture) else None
         self.drawing, self.epoch, self.ranks = drawing, epoch, ranks
 
     def set_epoch(self, epoch: int) -> None:
@@ -37,8 +40,13 @@ class Sampler:
         self.epoch = epoch
 
     def __len__(self) -> int:
-        batches = -(-len(self.ids) // self.drawing.batch_size)
+        clips = self.mixture.clips if self.mixture else len(self.ids)
+        batches = -(-clips // self.drawing.batch_size)
         return batches - batches % self.ranks
+
+    def _clips(self) -> np.ndarray:
+        """Return the clips of this epoch."""
+        return self.mixture.drawn(self.epoch) if self.mixture else np.arange(len(self.ids))
 
     def _draw(self, index: int, window: int) -> Draw:
         return Draw(int(index), window, self._masks(self.ids[index]) if self.drawing.spec_augment else None)
@@ -64,11 +72,12 @@ class LengthBuckets(Sampler):
     """Clips of like length together, order and margins anew in every epoch."""
 
     def __iter__(self) -> Iterator[list[Draw]]:
-        windows = np.array([self._window(index, int(frames)) for index, frames in enumerate(self.frames)])
+        clips, size = self._clips(), self.drawing.batch_size
+        windows = np.zeros(len(self.ids), np.int64)
+        windows[clips] = [self._window(index, int(self.frames[index])) for index in clips]
         # One second of jitter lets neighbours change from epoch to epoch without mixing short clips with long ones.
-        jitter = np.array([self._chance(id, "bucket") for id in self.ids]) * FRAMES_PER_SECOND
-        by_length = np.argsort(windows + jitter, kind="stable")
-        size = self.drawing.batch_size
+        jitter = np.array([self._chance(self.ids[index], "bucket") for index in clips]) * FRAMES_PER_SECOND
+        by_length = clips[np.argsort(windows[clips] + jitter, kind="stable")]
         batches = [by_length[at : at + size] for at in range(0, len(by_length), size)]
         batches.sort(key=lambda batch: self._chance(self.ids[batch[0]], "order"))
         for batch in batches[: len(self)]:
@@ -77,25 +86,36 @@ class LengthBuckets(Sampler):
 
 
 class PackedWindows(Sampler):
-    """Clips in any order, those of a batch joined to as few windows as hold them."""
+    """Clips in any order, those of a batch joined to as few windows as hold them; a window has one language."""
 
-    def __init__(self, split: Split | Block, drawing: Drawing, epoch: int = 0, ranks: int = 1):
+    def __init__(self, split: Split | Block | Mixture, drawing: Drawing, epoch: int = 0, ranks: int = 1):
         super().__init__(split, drawing, epoch, ranks)
-        self.texts = split.column("text")
+        self.texts, self.languages = split.column("text"), getattr(split, "languages", None)
 
     def __iter__(self) -> Iterator[list[Pack]]:
-        order = sorted(range(len(self.ids)), key=lambda index: self._chance(self.ids[index], "order"))
+        order = sorted(self._clips().tolist(), key=lambda index: self._chance(self.ids[index], "order"))
         for number in range(len(self)):
             at = number * self.drawing.batch_size
             yield self._packed(order[at : at + self.drawing.batch_size])
 
     def _packed(self, batch: list[int]) -> list[Pack]:
-        frames = [int(self.frames[index]) for index in batch]
-        tokens = [len(word_tokens(self.drawing.packing.tokenizer, self.texts[index])) + 2 for index in batch]
-        shared = share_windows(frames, tokens, self.drawing.longest, MAX_LABEL_TOKENS - UNSAID)
-        fullest = max(sum(frames[place] for place in places) for places in shared)
+        shared = [indices for alike in self._by_language(batch) for indices in self._shared(alike)]
+        fullest = max(sum(int(self.frames[index]) for index in indices) for indices in shared)
         window = self.drawing.longest if self._padded(batch[0]) else self._window(batch[0], fullest)
-        return [self._pack([batch[place] for place in places], window) for places in shared]
+        return [self._pack(indices, window) for indices in shared]
+
+    def _by_language(self, batch: list[int]) -> list[list[int]]:
+        if self.languages is None:
+            return [batch]
+        spoken = dict.fromkeys(self.languages[index] for index in batch)
+        return [[index for index in batch if self.languages[index] == one] for one in spoken]
+
+    def _shared(self, clips: list[int]) -> list[list[int]]:
+        """Return which clips share a window."""
+        frames = [int(self.frames[index]) for index in clips]
+        tokens = [len(word_tokens(self.drawing.packing.tokenizer, self.texts[index])) + 2 for index in clips]
+        shared = share_windows(frames, tokens, self.drawing.longest, MAX_LABEL_TOKENS - UNSAID)
+        return [[clips[place] for place in places] for places in shared]
 
     def _pack(self, indices: list[int], window: int) -> Pack:
         timestamps = self._chance(self.ids[indices[0]], "timestamps") < self.drawing.packing.timestamps_share
@@ -103,7 +123,7 @@ class PackedWindows(Sampler):
         return Pack(draws, window, timestamps)
 
 
-def sampler_of(split: Split | Block, drawing: Drawing, epoch: int = 0, ranks: int = 1) -> Sampler:
+def sampler_of(split: Split | Block | Mixture, drawing: Drawing, epoch: int = 0, ranks: int = 1) -> Sampler:
     """Return the sampler that draws batches in this way."""
     kind = PackedWindows if drawing.packing else LengthBuckets
     return kind(split, drawing, epoch, ranks)
