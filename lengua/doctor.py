@@ -14,7 +14,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal
 
-from lengua import base_weights
+from lengua import base_weights, memory
 from lengua.cache import cache_dir
 from lengua.errors import LenguaError
 from lengua.install_torch import has_gpu
@@ -24,7 +24,6 @@ GIB = 2**30
 NEEDED_MEMORY_GIB = 8  # below these, a warning: weights, gradients, optimiser and a batch of whisper-base;
 NEEDED_DISK_HERE_GIB = 5  # a store, and a run with its checkpoints;
 NEEDED_DISK_CACHE_GIB = 2  # base weights and sample:es
-CGROUP_LIMIT = Path("/sys/fs/cgroup/memory.max")
 NOTHING = "nothing to do"
 INSTALL_TORCH = "run python -m lengua.install_torch, which chooses the build for this machine (make demo does it too)"
 
@@ -83,7 +82,7 @@ def _cores() -> Finding:
 
 
 def _memory() -> Finding:
-    size = memory_bytes()
+    size = memory.all_bytes()
     if size is None:
         return Finding("memory", "warning", "unknown on this system", f"have {NEEDED_MEMORY_GIB} GiB for training")
     found = f"{size / GIB:.1f} GiB"
@@ -91,16 +90,6 @@ def _memory() -> Finding:
         do = "train with --batch-size 2 --accumulation 4, or close other programs"
         return Finding("memory", "warning", found, do)
     return Finding("memory", "ok", found)
-
-
-def memory_bytes() -> int | None:
-    """Return the memory this process may use, a container's limit included; None where the system does not tell."""
-    try:
-        size = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    except (AttributeError, ValueError, OSError):
-        return None
-    limit = CGROUP_LIMIT.read_text().strip() if CGROUP_LIMIT.is_file() else "max"
-    return min(size, int(limit)) if limit.isdigit() else size
 
 
 def _disk_here() -> Finding:

@@ -39,6 +39,10 @@ ITEMS_PER_SHARD = 256
 PLAN = "building.json"
 
 
+class NothingUsable(LenguaError):
+    """A source without one utterance in the splits that were asked for."""
+
+
 @dataclass(frozen=True)
 class FeatureResult:
     """A finished store and what went into it."""
@@ -223,7 +227,7 @@ def write_task(task: Task, options: FeatureOptions) -> Task:
 def _refuse_empty(summaries: dict[str, list[ShardSummary]]) -> None:
     dropped = dropped_counts([item for shards in summaries.values() for shard in shards for item in shard.dropped])
     why = ", ".join(f"{reason}: {value['count']}" for reason, value in dropped.items()) or "the source is empty"
-    raise LenguaError("at least one usable utterance", f"none ({why})", "look at the source, or relax the filters")
+    raise NothingUsable("at least one usable utterance", f"none ({why})", "look at the source, or relax the filters")
 
 
 def _result(store: Store, options: FeatureOptions, built: bool) -> FeatureResult:

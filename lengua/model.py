@@ -15,7 +15,7 @@ from transformers.utils import logging
 
 from lengua.errors import RequestError
 from lengua.files import read_json, write_json
-from lengua.languages import NAMES
+from lengua.languages import NAMES, language_code
 
 
 class AdaptiveEncoder(WhisperEncoder):
@@ -65,15 +65,36 @@ class AdaptiveWhisper(WhisperForConditionalGeneration):
         write_json(path, {**read_json(path), "architectures": ["WhisperForConditionalGeneration"]})
 
 
+def whisper_config(folder: Path) -> dict:
+    """Return config.json of a model folder.
+
+    Raises:
+        RequestError: not a Whisper.
+    """
+    config = read_json(Path(folder) / "config.json")
+    if config.get("model_type") != "whisper":
+        raise RequestError("a Whisper model", f"model_type {config.get('model_type')!r} in {folder}", "name a Whisper")
+    return config
+
+
+def require_speaks(folder: Path, language: str | None) -> None:
+    """Refuse, before anything is built, a language that a model folder's generation config does not have.
+
+    Raises:
+        RequestError: not a Whisper, an English-only one, or one without the language.
+    """
+    path = Path(folder) / "generation_config.json"
+    if whisper_config(folder) and language and path.is_file():
+        _require_language(read_json(path).get("lang_to_id"), language_code(language))
+
+
 def load_model(folder: Path, language: str | None = None) -> AdaptiveWhisper:
     """Load a model folder in float32, with language and task forced in every generate.
 
     Raises:
         RequestError: not a Whisper, or an English-only one for another language.
     """
-    config = read_json(Path(folder) / "config.json")
-    if config.get("model_type") != "whisper":
-        raise RequestError("a Whisper model", f"model_type {config.get('model_type')!r} in {folder}", "name a Whisper")
+    whisper_config(folder)
     quieten()
     model = AdaptiveWhisper.from_pretrained(folder, dtype=torch.float32)
     model.model.encoder.embed_positions.requires_grad_(False)  # sinusoids; from_pretrained forgets that they are fixed
@@ -93,11 +114,15 @@ def force_language(model: WhisperForConditionalGeneration, language: str | None)
     model.generation_config.forced_decoder_ids = None
     if language is None:
         return
+    _require_language(known, language)
+    model.generation_config.language = language
+    model.generation_config.task = "transcribe"
+
+
+def _require_language(known: dict | None, language: str) -> None:
     if not known or f"<|{language}|>" not in known:
         found = "an English-only model" if not known else f"a model without <|{language}|>"
         raise RequestError(f"a model that speaks {NAMES.get(language, language)}", found, "choose another Whisper")
-    model.generation_config.language = language
-    model.generation_config.task = "transcribe"
 
 
 def window_frames(model: WhisperForConditionalGeneration) -> int:

@@ -7,6 +7,7 @@ A clip of 4.8 s takes about 38 kB instead of the 960 kB of padded float32. Equal
 holds a time or a path.
 """
 
+import copy
 import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
@@ -143,6 +144,7 @@ class Split(Sequence[Row]):
         tables = [_light(shard) for shard in shards] or [SCHEMA.empty_table().select(LIGHT)]
         self._light = pa.concat_tables([table.replace_schema_metadata() for table in tables])
         self._starts = np.cumsum([0, *(table.num_rows for table in tables)])
+        self._places = np.arange(self._light.num_rows)
         self._groups = lru_cache(maxsize=64)(self._read_group)
 
     def __len__(self) -> int:
@@ -161,8 +163,9 @@ class Split(Sequence[Row]):
         if not -len(self) <= index < len(self):
             raise IndexError(index)
         index %= len(self)
-        shard = int(np.searchsorted(self._starts, index, side="right")) - 1
-        group, offset = divmod(index - int(self._starts[shard]), ROWS_PER_GROUP)
+        place = int(self._places[index])
+        shard = int(np.searchsorted(self._starts, place, side="right")) - 1
+        group, offset = divmod(place - int(self._starts[shard]), ROWS_PER_GROUP)
         heavy = self._groups(shard, group)
         light = self._light.slice(index, 1).to_pylist()[0]
         values = np.frombuffer(heavy["mel"][offset].as_py(), np.uint8).reshape(light["frames"], self.n_mels)
@@ -171,6 +174,12 @@ class Split(Sequence[Row]):
 
     def __iter__(self) -> Iterator[Row]:
         return (self[index] for index in range(len(self)))
+
+    def subset(self, indices: Sequence[int]) -> "Split":
+        """Return a view of some rows, in this order."""
+        view = copy.copy(self)
+        view._light, view._places = self._light.take(indices), self._places[indices]
+        return view
 
     def _read_group(self, shard: int, group: int) -> pa.Table:
         with pq.ParquetFile(self.shards[shard], memory_map=True) as file:

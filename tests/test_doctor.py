@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from lengua import doctor
+from lengua import doctor, memory
 from lengua.doctor import DoctorResult, Finding, describe, diagnose
 from lengua.options import DoctorOptions
 
@@ -154,12 +154,12 @@ def test_a_package_that_is_not_installed_names_its_extra():
 
 
 def test_a_containers_memory_limit_counts(tmp_path, monkeypatch):
-    monkeypatch.setattr(doctor, "CGROUP_LIMIT", tmp_path / "memory.max")
-    whole = doctor.memory_bytes()
+    monkeypatch.setattr(memory, "CGROUP", tmp_path)
+    whole = memory.all_bytes()
     (tmp_path / "memory.max").write_text("max\n")
-    assert doctor.memory_bytes() == whole
+    assert memory.all_bytes() == whole
     (tmp_path / "memory.max").write_text(f"{2**30}\n")
-    assert doctor.memory_bytes() == 2**30
+    assert memory.all_bytes() == 2**30
     assert doctor._memory().status == "warning"
 
 

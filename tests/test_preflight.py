@@ -1,37 +1,45 @@
 """preflight: what is sound passes, and every trap, set for real, is named before anything is trained."""
 
+import importlib
 import math
 import re
 import shutil
+import sys
 from collections import namedtuple
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
-from conftest import END, tiny_training
+from conftest import END, ROOT, tiny_training
 from hub_server import READER, a_hub  # noqa: F401 - a fixture
 from tokenizers import Tokenizer, models
-from transformers import WhisperTokenizer
-from transformers.models.whisper.modeling_whisper import shift_tokens_right
 
-from lengua import features
-from lengua.batches import Clip, ClipDataset, Drawing, Packing
+from lengua import features, memory
+from lengua.batches import Drawing, Packing
 from lengua.errors import LenguaError
 from lengua.files import read_json, write_json
-from lengua.labels import IGNORED, decoder_pair, end_token, prompt_tokens
+from lengua.labels import IGNORED, decoder_pair
 from lengua.model import load_model
 from lengua.options import FeatureOptions, TrainOptions
 from lengua.store import Store, open_store, write_shard
 from lengua.streams import Stream
 from lengua.training import resources
-from lengua.training.preflight import check_dev, check_loss, describe, preflight, require, typical
+from lengua.training.checks import Example, check_room, check_times
+from lengua.training.learning import with_lora
+from lengua.training.looking import look_at_packs, typical
+from lengua.training.preflight import check_dev, check_loss, describe, preflight, require
+from lengua.training.second_opinion import as_measured, as_published, check_decoding, second_opinion
 from lengua.training.speech import Speech
 from lengua.training.trainer import build_trainer
 
+sys.path.insert(0, str(ROOT / "benchmarks"))
+traps = importlib.import_module("traps")
+
 NAMES = """
     base model, language, forced ids, dev, start token, label order, prompt mask, prompt, end token, leading space,
-    text, label length, mel size, finite features, silence, feature range, base loss, disk, memory
+    text, label length, mel size, finite features, silence, feature range, base loss, base decoding, disk,
+    memory
 """
 GIB = 2**30
 
@@ -83,7 +91,7 @@ def test_a_sound_run_passes_every_check(trainer, options, tiny_model):
     done = preflight(trainer, options, tiny_model)
     require(done)
     assert [check.name for check in done] == " ".join(NAMES.split()).split(", ")
-    assert {check.name for check in done if not check.passed} == {"base loss"}
+    assert {check.name for check in done if not check.passed} == {"base loss", "base decoding"}
     loss = next(check for check in done if check.name == "base loss")
     assert loss.passed is None and "learnt nothing" in loss.found, "a random model is not judged, and not refused"
     assert all(check.expected and check.found and check.do for check in done)
@@ -119,7 +127,7 @@ def test_a_stream_is_judged_by_dev(options, tiny_store, tiny_folder, tiny_model)
     trainer = trainer_of(streamed, Speech(tiny_store, Stream(made)), tiny_model)
     done = preflight(trainer, streamed, tiny_model)
     require(done)
-    assert {check.name for check in done if check.passed is None} == {"base loss", "dev"}
+    assert {check.name for check in done if check.passed is None} == {"base loss", "base decoding", "dev"}
 
 
 def test_clips_are_of_about_median_length_with_unlike_texts():
@@ -128,111 +136,17 @@ def test_clips_are_of_about_median_length_with_unlike_texts():
     assert typical(frames[:1], texts) == [0]
 
 
-# Traps in labels: a collator that makes its pairs like this
+# Traps in labels: a collator that makes its pairs in another way
 
 
-def as_in_the_tutorial(folder, tokenizer, text):
-    """The public recipe: it strips bos_token_id, which is not the start token, and so the model adds a second."""
-    whisper = WhisperTokenizer.from_pretrained(folder, language="es", task="transcribe")
-    labels = whisper(text).input_ids
-    labels = labels[1:] if labels[0] == whisper.bos_token_id else labels
-    start = whisper.convert_tokens_to_ids("<|startoftranscript|>")
-    return shift_tokens_right(torch.tensor([labels]), whisper.pad_token_id, start)[0].tolist(), labels
-
-
-def end_masked_as_padding(folder, tokenizer, text):
-    inputs, labels = decoder_pair(tokenizer, text, "es")
-    return inputs, [IGNORED if label == end_token(tokenizer) else label for label in labels]
-
-
-def second_end(folder, tokenizer, text):
-    inputs, labels = decoder_pair(tokenizer, text, "es")
-    return [*inputs, labels[-1]], [*labels, labels[-1]]
-
-
-def no_leading_space(folder, tokenizer, text):
-    prompt, words = prompt_tokens(tokenizer, "es"), tokenizer.encode(text, add_special_tokens=False).ids
-    return [*prompt, *words], [*[IGNORED] * 3, *words, end_token(tokenizer)]
-
-
-def masked_then_shifted(folder, tokenizer, text):
-    inputs, labels = decoder_pair(tokenizer, text, "es")
-    return shift_tokens_right(torch.tensor([labels]), end_token(tokenizer), inputs[0])[0].tolist(), labels
-
-
-def prompt_to_be_predicted(folder, tokenizer, text):
-    inputs, labels = decoder_pair(tokenizer, text, "es")
-    return inputs, [*inputs[1:4], *labels[3:]]
-
-
-def other_prompts(folder, tokenizer, text):
-    return decoder_pair(tokenizer, text, "es" if len(text) % 2 else "sv")
-
-
-def other_language(folder, tokenizer, text):
-    return decoder_pair(tokenizer, text, "sv")
-
-
-def prompt_with_timestamps(folder, tokenizer, text):
-    inputs, labels = decoder_pair(tokenizer, text, "es")
-    return [*inputs[:3], *inputs[4:]], labels[1:]
-
-
-def not_shifted(folder, tokenizer, text):
-    inputs = decoder_pair(tokenizer, text, "es")[0]
-    return inputs, [*[IGNORED] * 4, *inputs[4:]]
-
-
-def shifted_twice(folder, tokenizer, text):
-    inputs, labels = decoder_pair(tokenizer, text, "es")
-    return inputs, [*labels[1:], IGNORED]
-
-
-def other_text(folder, tokenizer, text):
-    return decoder_pair(tokenizer, text[::-1], "es")
-
-
-LABEL_TRAPS = {
-    as_in_the_tutorial: "start token",
-    end_masked_as_padding: "end token",
-    second_end: "end token",
-    no_leading_space: "leading space",
-    masked_then_shifted: "prompt mask",
-    prompt_to_be_predicted: "prompt mask",
-    other_prompts: "prompt mask",
-    other_language: "prompt",
-    prompt_with_timestamps: "prompt",
-    not_shifted: "label order",
-    shifted_twice: "label order",
-    other_text: "text",
-}
-
-
-class Pairing:
-    """The trainer's collator, with pairs of decoder inputs and labels made in another way."""
-
-    def __init__(self, trainer, folder, pair):
-        self.collate, self.tokenizer, self.folder, self.pair = trainer.data_collator, trainer.vocabulary, folder, pair
-
-    def __call__(self, clips):
-        pairs = [self.pair(self.folder, self.tokenizer, clip.row.text) for clip in clips]
-        columns = zip(("decoder_input_ids", "labels"), zip(*pairs, strict=True), strict=True)
-        padding = {"decoder_input_ids": end_token(self.tokenizer), "labels": IGNORED}
-        return self.collate(clips) | {name: self.padded(rows, padding[name]) for name, rows in columns}
-
-    def padded(self, rows, value):
-        longest = max(map(len, rows))
-        return torch.tensor([[*row, *[value] * (longest - len(row))] for row in rows])
-
-
-@pytest.mark.parametrize("pair", LABEL_TRAPS)
+@pytest.mark.parametrize("pair", traps.LABEL_TRAPS)
 def test_a_trap_in_the_labels_is_named(pair, trainer, failures, tiny_model):
-    trainer.data_collator = Pairing(trainer, tiny_model, pair)
-    assert next(iter(failures(trainer))) == LABEL_TRAPS[pair]
+    trainer.data_collator = traps.Pairing(trainer, tiny_model, pair)
+    assert next(iter(failures(trainer))) == traps.LABEL_TRAPS[pair]
 
 
 def test_sound_pairs_pass_the_collator_of_these_tests(trainer, options, tiny_model):
-    trainer.data_collator = Pairing(trainer, tiny_model, lambda folder, *told: decoder_pair(*told, "es"))
+    trainer.data_collator = traps.Pairing(trainer, tiny_model, lambda folder, *told: decoder_pair(*told, "es"))
     require(preflight(trainer, options, tiny_model))
 
 
@@ -304,36 +218,8 @@ def test_a_tokenizer_without_the_language_is_named(trainer, failures):
 # Traps in the features
 
 
-class Zeros(ClipDataset):
-    """Pads log-mel with zeros, as a padding of arrays does."""
-
-    def __getitem__(self, draw):
-        row = self.split[draw.index]
-        features = np.zeros((self.split.n_mels, draw.window), np.float32)
-        features[:, : row.frames] = row.log_mel().T
-        return Clip(row, features)
-
-
-class Louder(ClipDataset):
-    """Scales what is heard."""
-
-    def __getitem__(self, draw):
-        clip = super().__getitem__(draw)
-        clip.features[:, : clip.row.frames] *= 1.5
-        return clip
-
-
-class Broken(ClipDataset):
-    """Divides by nothing somewhere."""
-
-    def __getitem__(self, draw):
-        clip = super().__getitem__(draw)
-        clip.features[7, 3] = np.nan
-        return clip
-
-
 @pytest.mark.parametrize(
-    ("dataset", "name"), [(Zeros, "silence"), (Louder, "feature range"), (Broken, "finite features")]
+    ("dataset", "name"), [(traps.Zeros, "silence"), (traps.Louder, "feature range"), (traps.Broken, "finite features")]
 )
 def test_a_trap_in_the_features_is_named(dataset, name, trainer, failures):
     trainer.train_dataset = dataset(trainer.train_split)
@@ -389,10 +275,41 @@ def test_too_little_memory_is_named_with_the_batch_that_fits(trainer, failures, 
     monkeypatch.setattr(resources, "free_memory", lambda device: 700_000)
     failed = failures(trainer)
     assert set(failed) == {"memory"} and "--batch-size" in failed["memory"].do
-    assert resources.check_memory(GIB, GIB, 4, 3 * GIB).do.startswith("train with --batch-size 2 and")
-    assert resources.check_memory(GIB, GIB, 4, GIB).do.startswith("choose a smaller --base")
-    assert resources.check_memory(GIB, GIB, 4, 5 * GIB).passed
-    assert resources.check_memory(GIB, GIB, 4, None).passed is None
+
+
+@pytest.mark.parametrize(
+    ("free", "do"),
+    [
+        (3.0, "train with --batch-size 2 and more --accumulation, or with --less, or close other programs"),
+        (1.5, "train with --least, or close other programs"),
+        (0.3, "train with --least and --batch-size 2, or close other programs"),
+        (0.1, "choose a smaller --base, or close other programs"),
+    ],
+)
+def test_the_cure_for_too_little_memory_is_what_fits(free, do):
+    need = resources.Need(GIB, GIB)
+    others = {"--less": resources.Need(GIB, GIB // 4), "--least": resources.Need(GIB // 8, GIB // 16)}
+    check = resources.check_memory(need, 4, int(free * GIB), others)
+    assert check.passed is False and check.do == do
+
+
+def test_enough_memory_is_no_failure_and_unknown_is_none():
+    assert resources.check_memory(resources.Need(GIB, GIB), 4, 5 * GIB).passed
+    assert resources.check_memory(resources.Need(GIB, GIB), 4, None).passed is None
+
+
+def test_what_saves_memory_is_offered_where_it_is_not_chosen(tiny_model):
+    model, whole = load_model(tiny_model, "es"), load_model(tiny_model, "es")
+    model.config.encoder_layers = 12  # of one, there is nothing to save
+    asked = tiny_training("", tiny_model, tiny_model, lora_rank=2)
+    assert list(resources.other_needs(whole, asked, 50, half=True)) == ["--learn lora --gradient-checkpointing"]
+    needs = resources.other_needs(model, asked, 50, half=False)
+    assert list(needs) == ["--gradient-checkpointing", "--learn lora --gradient-checkpointing"]
+    assert needs["--learn lora --gradient-checkpointing"].fixed < needs["--gradient-checkpointing"].fixed
+    lora = with_lora(load_model(tiny_model, "es"), 2).get_base_model()
+    assert resources.lora_bytes(model, 2) == resources.bytes_of(lora)[1]
+    assert needs["--gradient-checkpointing"].per_clip < resources.need_of(model, 50, half=False).per_clip / 4
+    assert resources.other_needs(lora, replace(asked, learn="lora", gradient_checkpointing=True), 50, half=True) == {}
 
 
 def test_memory_grows_with_what_learns(tiny_model):
@@ -413,8 +330,8 @@ def test_frames_of_a_clip_are_those_of_the_largest_batch():
 
 
 def test_free_memory_heeds_the_limit_of_a_container(tmp_path, monkeypatch):
-    monkeypatch.setattr(resources, "MEMINFO", tmp_path / "meminfo")
-    monkeypatch.setattr(resources, "CGROUP", tmp_path)
+    monkeypatch.setattr(memory, "MEMINFO", tmp_path / "meminfo")
+    monkeypatch.setattr(memory, "CGROUP", tmp_path)
     cpu = torch.device("cpu")
     assert resources.free_memory(cpu) is None
     (tmp_path / "meminfo").write_text("MemTotal: 16000 kB\nMemAvailable:   8000 kB\nHugePages_Total: 0\n")
@@ -485,10 +402,10 @@ def test_on_whisper_base_speech_passes_and_what_was_not_said_does_not(base_model
     done = {check.name: check for check in preflight(trainer, options, base_model)}
     assert [name for name, check in done.items() if not check.passed] == []
     assert 0.2 < float(done["base loss"].found.partition(",")[0]) < 2.5
-    for pair in (not_shifted, shifted_twice, no_leading_space):
-        trainer.data_collator = Pairing(trainer, base_model, pair)
+    for pair in (traps.not_shifted, traps.shifted_twice, traps.no_leading_space):
+        trainer.data_collator = traps.Pairing(trainer, base_model, pair)
         failed = [check for check in preflight(trainer, options, base_model) if check.passed is False]
-        assert ("base loss" in [check.name for check in failed]) == (pair is not no_leading_space)
+        assert ("base loss" in [check.name for check in failed]) == (pair is not traps.no_leading_space)
         trainer.data_collator = sound
 
 
@@ -501,3 +418,81 @@ def test_texts_of_other_clips_are_told_by_the_loss_alone(base_model, spoken_stor
     trainer = trainer_of(options, Speech(store, store.split("train")), base_model)
     failed = [check.name for check in preflight(trainer, options, base_model) if check.passed is False]
     assert failed == ["base loss"]
+
+
+# Every trap of benchmarks/traps.py, and how the base is heard twice
+
+
+@pytest.fixture
+def ground(options, tiny_store, tiny_model, tmp_path):
+    (tmp_path / "room").mkdir()
+    return traps.Ground(options, tiny_store, tiny_model, tmp_path / "room")
+
+
+@pytest.mark.parametrize("trap", [trap for trap in traps.TRAPS if not trap.trained], ids=lambda trap: trap.name)
+def test_every_trap_is_stopped_by_the_check_that_it_is_for(trap, ground):
+    assert traps.spring(trap, ground)[0].name == trap.check
+
+
+def test_the_benchmark_says_what_stops_a_trap(ground, capsys):
+    missed = traps.Trap("none at all", "dev", lambda ground: traps.Scene(ground.trainer(), ground.folder))
+    stopped = next(trap for trap in traps.TRAPS if trap.check == "dev")
+    assert [check and check.name for _, check in traps.spring_all(ground, (stopped, missed))] == ["dev", None]
+    said = capsys.readouterr().out.splitlines()
+    assert said == [
+        "dev inside train | dev | 4 in both, " + said[0].rpartition("in both, ")[2],
+        "none at all | none | nothing",
+    ]
+
+
+def test_a_base_is_heard_alike_in_both_ways(trainer, tiny_model):
+    clips = [0, 2, 3]
+    heard = as_measured(trainer, clips)
+    assert heard == as_published(trainer, tiny_model, clips) and len(set(heard)) > 1
+    trainer.eval_dataset = traps.Neighbours(trainer.dev_split)
+    assert as_measured(trainer, clips) != heard
+    trainer.model.generation_config.language = ("es",)
+    check = second_opinion(trainer, tiny_model, clips)
+    assert check.passed is False and check.found.startswith("none: ")
+
+
+@pytest.mark.parametrize(
+    ("heard", "published", "passed"),
+    [
+        ("la casa es muy grande", "la casa es muy grande", True),
+        ("la caza es muy grande", "la casa es muy grande", True),
+        ("the house is very big", "la casa es muy grande", False),
+        ("", "la casa es muy grande", False),
+        ("ja ja ja ja ja", "ja ja ja ja ja", None),
+    ],
+)
+def test_decodings_that_differ_stop_a_run(heard, published, passed):
+    check = check_decoding(["la casa es muy grande"], [heard], [published])
+    assert check.passed is passed and "WER" in check.found
+
+
+def test_packed_windows_are_looked_at_with_and_without_times(tiny_store, tiny_model, options):
+    for share, kinds in ((0.2, [False, True]), (0.0, [False]), (1.0, [True])):
+        asked = replace(options, window="packed", timestamps_share=share, margin_s=(0.0, 0.0))
+        trainer = trainer_of(asked, Speech(tiny_store, tiny_store.split("train")), tiny_model)
+        looked = look_at_packs(trainer)
+        assert list(looked) == kinds and all(" " in one.text for (one,) in looked.values())
+        checked = next(check for check in preflight(trainer, asked, tiny_model) if check.name == "packed windows")
+        assert checked.passed and checked.do
+
+
+def test_times_begin_ascend_and_come_in_pairs():
+    def example(times, inputs=(1, 2, 3, 100)):
+        labels = [IGNORED, IGNORED, 100, *(100 + time for time in times), 9]
+        return Example("a", "", list(inputs), labels, np.zeros((1, 1)), 1, 1.0)
+
+    assert check_times([example([50, 51, 90])], [1, 2, 3, 4], 100).passed
+    assert not check_times([example([50, 90])], [1, 2, 3, 4], 100).passed
+    assert not check_times([example([90, 50, 91])], [1, 2, 3, 4], 100).passed
+    assert not check_times([example([50, 51, 1501])], [1, 2, 3, 4], 100).passed
+    assert not check_times([example([50, 51, 90])], [1, 7, 3, 4], 100).passed
+
+
+def test_joined_labels_fit_the_decoder():
+    one = Example("a", "", [1] * 451, [IGNORED, *[5] * 448], np.zeros((1, 1)), 1, 1.0)
+    assert not check_room([one], 448).passed and check_room([one], 449).passed

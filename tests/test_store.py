@@ -98,6 +98,15 @@ def test_random_access_is_sequential_access(tmp_path):
             split[outside]
 
 
+def test_a_view_of_some_rows_is_a_split(tiny_store):
+    split, order = tiny_store.split("train"), [7, 2, 11]
+    view = split.subset(order)
+    assert len(view) == 3 and all(same(view[at], split[index]) for at, index in enumerate(order))
+    assert view.column("id") == [split[index].id for index in order] and same(view.subset([2])[0], split[11])
+    assert all(map(same, pickle.loads(pickle.dumps(view)), view)) and len(split) == 15
+    assert view.frames.tolist() == [split[index].frames for index in order]
+
+
 def test_a_split_without_shards_is_empty():
     assert len(Split([], 80)) == 0 and list(Split([], 80)) == [] and Split([], 80).frames.tolist() == []
 

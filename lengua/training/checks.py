@@ -67,6 +67,15 @@ def judged(name: str, expected: str, wrongs: Iterable[str | None], do: str) -> C
     return Check(name, wrong is None, expected, wrong or "as expected", do)
 
 
+def all_of(name: str, found: Sequence[Check]) -> Check:
+    """Return one check for several: the first that failed."""
+    failed = next((check for check in found if check.passed is False), None)
+    if failed is None:
+        looked = ", ".join(dict.fromkeys(check.name for check in found))
+        return Check(name, True, f"the right {looked}", "as expected", "nothing")
+    return Check(name, False, failed.expected, f"{failed.name}: {failed.found}", failed.do)
+
+
 # The base
 
 
@@ -228,6 +237,35 @@ def check_length(texts: Iterable[tuple[str, str]], tokenizer: Tokenizer, positio
     )
     expected = f"labels of at most {positions} tokens, prompt and end included"
     return judged("label length", expected, wrongs, "leave these clips out; cut, the model learns to stop early")
+
+
+def check_room(examples: Sequence[Example], positions: int = MAX_LABEL_TOKENS) -> Check:
+    """Labels of joined clips fit the decoder."""
+    lengths = {one.id: one.first + len(one.live) for one in examples}
+    wrongs = (f"{length} for the window that begins with {id}" for id, length in lengths.items() if length > positions)
+    return judged("room", f"labels of at most {positions} tokens", wrongs, "put fewer clips into a window")
+
+
+def check_times(examples: Sequence[Example], forced: Sequence[int] | str, zero: int) -> Check:
+    """Labels with timestamps begin at 0.00 behind language and task, and their times ascend, two for each clip.
+
+    Args:
+        forced: what generate gives the decoder without timestamps.
+        zero: id of <|0.00|>.
+    """
+    wrongs = (
+        f"{[(label - zero) / 50 for label in one.live if label >= zero]} s in {one.id}, after {one.inputs[:3]}"
+        for one in examples
+        if _times_wrong([label - zero for label in one.live if label >= zero])
+        or one.live[0] != zero
+        or one.inputs[: one.first + 1] != list(forced[:3])
+    )
+    do = "write them as lengua.labels.timestamped_pair does"
+    return judged("times", "times that begin at 0.00 and ascend, two for each clip", wrongs, do)
+
+
+def _times_wrong(times: list[int]) -> bool:
+    return not times or times != sorted(times) or len(times) % 2 == 1 or times[-1] > 50 * 30
 
 
 # Features

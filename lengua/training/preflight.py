@@ -8,14 +8,10 @@ its model and generation config, its disk and memory. How labels and features ar
 
 import math
 from collections.abc import Sequence
-from functools import partial
 from pathlib import Path
 
-import numpy as np
 import torch
-from transformers.models.whisper.modeling_whisper import WhisperDecoder
 
-from lengua.batches import Draw
 from lengua.errors import LenguaError
 from lengua.files import read_json
 from lengua.hub import check_token
@@ -24,10 +20,9 @@ from lengua.model import AdaptiveWhisper
 from lengua.options import TrainOptions
 from lengua.training import checks, resources
 from lengua.training.checks import Check, Example
-from lengua.windows import FRAME_MULTIPLE
+from lengua.training.looking import look_at, look_at_packs, prompt_of_generate, typical, whisper_of
+from lengua.training.second_opinion import second_opinion
 
-ROWS = 3
-"""Clips that are looked at; the base hears them in its full window, the only one that an untouched Whisper knows."""
 RELEASED_VOCABULARY = 51865
 LOST = 6.0
 """Loss a token, in nats, at which a trained Whisper of the released vocabulary (10.9 at chance) has lost its way."""
@@ -57,7 +52,9 @@ def preflight(trainer, options: TrainOptions, folder: Path, push: str | None = N
         done += [_dev(trainer)]
         done += _of_labels(trainer, model, examples)
         done += _of_features(trainer, model, examples)
+        done += [_packed(trainer, model)] if trainer.drawing.packing else []
         done += [_loss(trainer, model, batch)]
+        done += [_decoding(trainer, folder, done)]
     finally:
         model.train(training)
     done += [resources.check_disk(resources.disk_needed(model), options.out), _memory(trainer, model, options)]
@@ -89,60 +86,7 @@ def describe(done: Sequence[Check]) -> str:
     return "\n".join(lines)
 
 
-# What training will really use
-
-
-def whisper_of(trainer) -> AdaptiveWhisper:
-    """Return the Whisper inside whatever the trainer wraps around it."""
-    return next(module for module in trainer.model.modules() if isinstance(module, AdaptiveWhisper))
-
-
-def look_at(trainer) -> tuple[list[Example], dict[str, torch.Tensor]]:
-    """Return a few rows as the trainer's own data set and collator make them; those of dev where train is a stream."""
-    streamed = trainer.streamed is not None
-    dataset = trainer.eval_dataset if streamed else trainer.train_dataset
-    split = trainer.dev_split if streamed else trainer.train_split
-    clips = [dataset[Draw(index, trainer.drawing.longest)] for index in typical(split.frames, split.column("text"))]
-    batch = trainer.data_collator(clips)
-    inputs, labels = batch["decoder_input_ids"].tolist(), batch["labels"].tolist()
-    examples = [
-        Example(clip.row.id, clip.row.text, *pair, features, clip.row.frames, clip.row.peak)
-        for clip, *pair, features in zip(clips, inputs, labels, batch["input_features"].numpy(), strict=True)
-    ]
-    return examples, batch
-
-
-def typical(frames: np.ndarray, texts: Sequence[str], count: int = ROWS) -> list[int]:
-    """Return clips of about median length, each with a text of its own: neither stray words nor orations."""
-    distance = abs(np.arange(len(frames)) - len(frames) // 2)
-    from_the_middle = np.argsort(frames, kind="stable")[np.argsort(distance, kind="stable")]
-    chosen: dict[str, int] = {}
-    for index in from_the_middle.tolist():
-        chosen.setdefault(texts[index], index)
-        if len(chosen) == count:
-            break
-    return list(chosen.values())
-
-
-def prompt_of_generate(model: AdaptiveWhisper) -> list[int] | str:
-    """Return what generate gives the decoder to begin with, or why it gives nothing."""
-    if getattr(model.generation_config, "language", None) is None:
-        return "it guesses the language of every clip"
-    seen: list[torch.Tensor] = []
-    decoder = next(module for module in model.modules() if isinstance(module, WhisperDecoder))
-    handle = decoder.register_forward_pre_hook(partial(_note, seen), with_kwargs=True)
-    window = torch.zeros(2, model.config.num_mel_bins, FRAME_MULTIPLE, device=model.device, dtype=model.dtype)
-    try:
-        model.generate(window, max_new_tokens=1, num_beams=1)
-    except (ValueError, TypeError, KeyError) as error:
-        return str(error).partition("\n")[0]
-    finally:
-        handle.remove()
-    return seen[-1][0].tolist()
-
-
-def _note(seen: list[torch.Tensor], module, positional, named) -> None:
-    seen.append(named["input_ids"])
+# The checks, by what they look at
 
 
 @torch.no_grad()
@@ -163,9 +107,6 @@ def listen(trainer, model: AdaptiveWhisper, batch: dict[str, torch.Tensor]) -> t
     losses = [trainer.compute_loss_func(*pair).item() for pair in ((right, labels), (wrong, labels.roll(1, 0)))]
     taught = begun.logits[:, -1].float().softmax(-1)[:, tasks].sum(-1).mean().item()
     return losses[0], losses[1] if len(inputs) > 1 else None, taught
-
-
-# The checks, by what they look at
 
 
 def _of_base(tokenizer, model: AdaptiveWhisper, language: str, folder: Path) -> list[Check]:
@@ -214,6 +155,23 @@ def _of_features(trainer, model: AdaptiveWhisper, examples: list[Example]) -> li
     ]
 
 
+def _packed(trainer, model: AdaptiveWhisper) -> Check:
+    """Look at windows that several clips share: what holds for one clip, and their times."""
+    tokenizer, forced, positions = trainer.vocabulary, prompt_of_generate(model), model.config.max_target_positions
+    start, end = (tokenizer.token_to_id(name) for name in ("<|startoftranscript|>", "<|endoftext|>"))
+    found = []
+    for timed, examples in look_at_packs(trainer).items():
+        found += [checks.check_start(examples, start), checks.check_order(examples)]
+        if timed:
+            found.append(checks.check_times(examples, forced, tokenizer.token_to_id("<|0.00|>")))
+        else:
+            found += [checks.check_mask(examples, end), checks.check_prompt(examples, forced, tokenizer)]
+        found += [checks.check_end(examples, end), checks.check_space(examples, tokenizer)]
+        found += [checks.check_text(examples, tokenizer), checks.check_room(examples, positions)]
+        found += [checks.check_silence(examples), checks.check_range(examples)]
+    return checks.all_of("packed windows", found)
+
+
 def _loss(trainer, model: AdaptiveWhisper, batch: dict[str, torch.Tensor]) -> Check:
     inputs, labels = batch["decoder_input_ids"], batch["labels"]
     words = torch.cat([inputs.flatten(), labels[labels != IGNORED]])
@@ -225,13 +183,21 @@ def _loss(trainer, model: AdaptiveWhisper, batch: dict[str, torch.Tensor]) -> Ch
     return check_loss(*listen(trainer, model, batch), model.config.vocab_size)
 
 
+def _decoding(trainer, folder: Path, done: list[Check]) -> Check:
+    """Decode some clips in two ways, if nothing is wrong so far and the last, the loss, is of a trained base."""
+    heard = done[-1]
+    if not heard.passed or any(check.passed is False for check in done):
+        found = "something wrong already" if heard.passed is not None else "a base that has learnt nothing yet"
+        return Check("base decoding", None, "clips that the base hears", found, "first put right what else is wrong")
+    return second_opinion(trainer, folder, typical(trainer.dev_split.frames, trainer.dev_split.column("text")))
+
+
 def _memory(trainer, model: AdaptiveWhisper, options: TrainOptions) -> Check:
     frames = None if trainer.streamed is not None else trainer.train_split.frames
     positions = resources.frames_of_a_clip(trainer.drawing, frames) // 2
     half = trainer.args.bf16 or trainer.args.fp16
-    fixed = resources.KEPT_BY_ADAM * resources.bytes_of(model)[1]
-    per_clip = resources.memory_per_clip(model, positions, half)
-    return resources.check_memory(fixed, per_clip, options.batch_size, resources.free_memory(model.device))
+    need, others = resources.need_of(model, positions, half), resources.other_needs(model, options, positions, half)
+    return resources.check_memory(need, options.batch_size, resources.free_memory(model.device), others)
 
 
 def check_loss(right: float, wrong: float | None, taught: float, vocabulary: int) -> Check:

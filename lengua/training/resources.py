@@ -4,17 +4,22 @@ Bounds from below: what is refused here would fail for certain, and later; what 
 """
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 
 import torch
 
+from lengua import memory
 from lengua.batches import Drawing
+from lengua.options import TrainOptions
 from lengua.training.checks import Check
+from lengua.training.learning import MATRICES
 from lengua.windows import window_of
 
 CHECKPOINTS = 3
-"""That are on disk at most: the newest, the best, and the one being written."""
+"""That are on disk at most, optimiser and all: the two newest, and the one being written."""
 MARGIN_BYTES = 2**28
 """Of disk: tokenizer, history, and what others write meanwhile."""
 KEPT_BY_ADAM = 3
@@ -25,8 +30,7 @@ does in torch 2.13."""
 BYTES, BYTES_OF_HALF = 4, 2.5
 """Of such a value; with autocast some stay in 32 bits."""
 GIB = 2**30
-CGROUP = Path("/sys/fs/cgroup")
-MEMINFO = Path("/proc/meminfo")
+CHECKPOINTED = "--gradient-checkpointing"
 
 
 def check_disk(needed: int, out: Path) -> Check:
@@ -38,19 +42,71 @@ def check_disk(needed: int, out: Path) -> Check:
     return Check("disk", free >= needed, expected, f"{free / GIB:.1f} GiB for {out}", do)
 
 
-def check_memory(fixed: int, per_clip: int, batch_size: int, free: int | None) -> Check:
+@dataclass(frozen=True)
+class Need:
+    """Bytes of memory that training takes on top of the weights."""
+
+    fixed: int
+    """Whatever the batch: gradients and moments."""
+    per_clip: int
+
+    def clips(self, free: int) -> int:
+        """Return the largest batch for which there is room."""
+        return max(0, free - self.fixed) // self.per_clip
+
+
+def check_memory(
+    need: Need, batch_size: int, free: int | None, others: Mapping[str, Need] = MappingProxyType({})
+) -> Check:
     """There is room for gradients, optimiser and a batch in its longest window.
 
     Args:
-        fixed: bytes whatever the batch.
         free: None where the system does not tell.
+        others: what it would take with other options, those that change least first.
     """
-    expected = f"about {(fixed + batch_size * per_clip) / GIB:.1f} GiB of memory free for batches of {batch_size}"
+    total = need.fixed + batch_size * need.per_clip
+    expected = f"about {total / GIB:.1f} GiB of memory free for batches of {batch_size}"
     if free is None:
         return Check("memory", None, expected, "this system does not tell", "watch it in the first steps")
-    fits = max(0, free - fixed) // per_clip
-    do = f"train with --batch-size {fits} and more --accumulation" if fits else "choose a smaller --base"
-    return Check("memory", fits >= batch_size, expected, f"{free / GIB:.1f} GiB", f"{do}, or close other programs")
+    cure = f"{_cure(need, batch_size, free, others)}, or close other programs"
+    return Check("memory", need.clips(free) >= batch_size, expected, f"{free / GIB:.1f} GiB", cure)
+
+
+def _cure(need: Need, batch_size: int, free: int, others: Mapping[str, Need]) -> str:
+    """Say with which options there would be room."""
+    fits = need.clips(free)
+    ways = [f"--batch-size {fits} and more --accumulation"] if fits else []
+    ways += [way for way, other in others.items() if other.clips(free) >= batch_size][:1]
+    if not ways:
+        ways = [f"{way} and --batch-size {clips}" for way, other in others.items() if (clips := other.clips(free))][:1]
+    return f"train with {', or with '.join(ways)}" if ways else "choose a smaller --base"
+
+
+def need_of(model: torch.nn.Module, positions: int, half: bool) -> Need:
+    """Return what training takes of a model as it is, in windows of so many positions of the encoder.
+
+    Args:
+        half: whether products are kept in 16 bits.
+    """
+    return Need(KEPT_BY_ADAM * bytes_of(model)[1], memory_per_clip(model, positions, half))
+
+
+def other_needs(model: torch.nn.Module, options: TrainOptions, positions: int, half: bool) -> dict[str, Need]:
+    """Return what it would take with options that were not chosen and save memory."""
+    need = need_of(model, positions, half)
+    less = Need(need.fixed, memory_per_clip(model, positions, half, checkpointed=True))
+    lora = Need(KEPT_BY_ADAM * lora_bytes(model, options.lora_rank), less.per_clip)
+    needs = {} if options.gradient_checkpointing or less.per_clip >= need.per_clip else {CHECKPOINTED: less}
+    if options.learn == "all":
+        ways = "--learn lora" if options.gradient_checkpointing else f"--learn lora {CHECKPOINTED}"
+        needs[ways] = lora
+    return needs
+
+
+def lora_bytes(model: torch.nn.Module, rank: int) -> int:
+    """Return the bytes of the thin matrices that LoRA would put beside the others."""
+    named = (part for name, part in model.named_modules() if name.rpartition(".")[2] in MATRICES)
+    return sum(4 * rank * sum(matrix.weight.shape) for matrix in named)
 
 
 def disk_needed(model: torch.nn.Module) -> int:
@@ -65,17 +121,18 @@ def bytes_of(model: torch.nn.Module) -> tuple[int, int]:
     return sum(size for size, _ in sizes), sum(size for size, learns in sizes if learns)
 
 
-def memory_per_clip(model: torch.nn.Module, positions: int, half: bool) -> int:
+def memory_per_clip(model: torch.nn.Module, positions: int, half: bool, checkpointed: bool = False) -> int:
     """Return the bytes that one clip of a batch keeps for its gradients.
 
     Args:
         positions: of the encoder.
         half: whether products are kept in 16 bits.
+        checkpointed: whether activations are computed again, even if the model is not set to it.
     """
     config = model.config
     encoder = any(weight.requires_grad for weight in model.model.encoder.layers.parameters())
     layers = config.encoder_layers * KEPT_BY_A_LAYER if encoder else 0
-    if layers and any(layer.gradient_checkpointing for layer in model.model.encoder.layers):
+    if layers and (checkpointed or any(layer.gradient_checkpointing for layer in model.model.encoder.layers)):
         layers = config.encoder_layers + KEPT_BY_A_LAYER  # the input of each, and one that is computed again
     cross_attention = 2 * config.decoder_layers
     return int(positions * config.d_model * (layers + cross_attention) * (BYTES_OF_HALF if half else BYTES))
@@ -98,17 +155,4 @@ def free_memory(device: torch.device) -> int | None:
     """Return the bytes that may still be taken, a container's limit included; None where the system does not tell."""
     if device.type == "cuda":
         return torch.cuda.mem_get_info(device)[0]
-    if not MEMINFO.is_file():
-        return None
-    available = _sizes(MEMINFO).get("MemAvailable:", 0) * 1024
-    limit, stat = CGROUP / "memory.max", CGROUP / "memory.stat"
-    if not (limit.is_file() and stat.is_file() and limit.read_text().strip().isdigit()):
-        return available or None
-    told = _sizes(stat)
-    return min(available, int(limit.read_text()) - told.get("anon", 0) - told.get("shmem", 0))
-
-
-def _sizes(path: Path) -> dict[str, int]:
-    """Return {name: number} of a file of the kernel with a name and a number in each line."""
-    fields = (line.split() for line in path.read_text().splitlines())
-    return {line[0]: int(line[1]) for line in fields if len(line) > 1 and line[1].isdigit()}
+    return memory.free_bytes()

@@ -1,19 +1,29 @@
-"""What a run learns from, and what it is measured on: a store, or a stream with a store of dev beside it."""
+"""What a run learns from, and what it is measured on: a store, or a stream with a store of dev beside it.
+
+Options that follow from the base and the store, language and learning rate, are resolved here.
+"""
 
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from lengua import features
+from lengua.augmentation import is_on
+from lengua.checkpoints import load_tokenizer
 from lengua.errors import RequestError
-from lengua.files import read_json
-from lengua.languages import language_code
+from lengua.labels import token_id
+from lengua.languages import NAMES, language_code
+from lengua.model import whisper_config
 from lengua.options import FeatureOptions, TrainOptions
-from lengua.progress import Watch
+from lengua.progress import Progress, Watch
 from lengua.ranks import leads, rank_and_ranks
+from lengua.replay import Mixture, Replay, clips_of
 from lengua.sources import SPLITS, is_source
+from lengua.sources.splitting import normalised
 from lengua.store import Split, Store, is_store, open_store
 from lengua.streams import Stream
+from lengua.training.rates import rate_of
+from lengua.training.set_aside import set_aside
 
 
 @dataclass(frozen=True)
@@ -21,40 +31,95 @@ class Speech:
     """The speech of a run."""
 
     store: Store
-    """Holds dev, and train too where that is not streamed."""
-    train: Split | Stream
+    """Holds dev where there is one, and train too where that is not streamed."""
+    train: Split | Mixture | Stream
+    set_aside: Split | None = None
+    """Clips of train that are measured on instead of learned from, where the store has no dev."""
+
+    @property
+    def dev(self) -> Split:
+        return self.store.split("dev") if self.set_aside is None else self.set_aside
+
+    @property
+    def note(self) -> dict:
+        """What run.json says of it: how many clips of train are measured on, if any."""
+        return {} if self.set_aside is None else {"set_aside_from_train": len(self.set_aside)}
 
     @property
     def clips(self) -> int | None:
         """Clips of an epoch over all processes; None for a stream whose length nobody tells."""
-        return self.train.items if isinstance(self.train, Stream) else len(self.train)
+        return self.train.items if isinstance(self.train, Stream) else clips_of(self.train)
 
 
 def open_speech(options: TrainOptions, model: Path, watch: Watch) -> tuple[TrainOptions, Speech]:
-    """Build what has to be built; return the options with their language, and the speech.
+    """Build what has to be built; return the options with their language and learning rate, and the speech.
 
     Args:
         model: the folder of the base weights, whose mel size the features must have.
 
     Raises:
-        RequestError: no such source or store, features of another mel size, or a store to be streamed.
+        RequestError: no such source or store, features of another mel size, a store to be streamed, another language
+            than that of the speech, nothing to measure on, a learning rate that is none, sound to augment that is not
+            at hand, or speech to replay that is not there or does not fit.
     """
-    n_mels = read_json(model / "config.json")["num_mel_bins"]
+    if is_on(options.augment) and not options.stream:
+        found = "features, which hold none" if not is_source(options.source) else "a source that is made a store of"
+        raise RequestError("sound to augment", found, "train from a source with --stream, or use --spec-augment")
+    config = whisper_config(model)
+    rate, n_mels = rate_of(options, config["d_model"]), config["num_mel_bins"]
     if not is_source(options.source):
         if options.stream:
             raise RequestError("a source to stream", f"the store {options.source}", "leave out --stream")
         store = open_store(Path(options.source), n_mels)
     else:
         store = open_store(_built(_features(options, n_mels), watch), n_mels)
-    language = language_code(options.language) if options.language else store.language
-    train = _stream(options, n_mels) if options.stream else store.split("train")
-    return replace(options, language=language), Speech(store, train)
+    whole = None if options.stream else store.split("train")
+    options = replace(options, language=_language(options, store), learning_rate=rate)
+    if options.stream:
+        replay = _replay(options, model, n_mels, store.split("dev"), watch)
+        return options, Speech(store, _stream(options, n_mels, replay))
+    return options, _beside(_with_dev(store, whole, watch), options, model, n_mels, watch)
+
+
+def _with_dev(store: Store, whole: Split, watch: Watch) -> Speech:
+    """Return the speech of a store, with dev out of train where there is none."""
+    if store.manifest["splits"].get("dev", {}).get("utterances"):
+        return Speech(store, whole)
+    train, dev = set_aside(whole)
+    voices = len(set(dev.column("speaker")) - {"", None})
+    told = f"{len(dev)} clip{'s' * (len(dev) > 1)} of {voices or 'unknown'} speaker{'s' * (voices != 1)}"
+    watch(Progress("dev", 0, None, "", f"no dev split: {told} set aside from train"))
+    return Speech(store, train, dev)
+
+
+def _language(options: TrainOptions, store: Store) -> str:
+    """Return the language that is asked for, else the store's.
+
+    Raises:
+        RequestError: one that nobody speaks there, though rows without any may be of all; none asked for or known.
+    """
+    spoken = [name for name in store.manifest["languages"] if name]
+    if options.language is None and not spoken:
+        raise RequestError("the language of the speech", f"rows without one in {store.path}", "say it: --language es")
+    if options.language is None:
+        return store.language
+    asked = language_code(options.language)
+    if spoken and asked not in spoken:
+        found = f"{', '.join(NAMES.get(name, name) for name in spoken)} ({', '.join(spoken)}) in {store.path}"
+        raise RequestError(f"speech in {NAMES[asked]} ({asked})", found, "leave out --language, or name another store")
+    return asked
 
 
 def _built(wanted: FeatureOptions, watch: Watch) -> Path:
     """Build the store, or wait until the leading process of this run has."""
     if leads():
-        return features.build(wanted, watch).path
+        try:
+            return features.build(wanted, watch).path
+        except features.NothingUsable as error:
+            if wanted.splits != ("dev",):
+                raise
+            do = "leave out --stream, which sets clips of train aside, or add clips of dev to the source"
+            raise RequestError("a dev split to measure on", f"{error.found} in {wanted.source}", do) from error
     while not is_store(wanted.out):
         time.sleep(1)
     return wanted.out
@@ -74,6 +139,31 @@ def _features(options: TrainOptions, n_mels: int) -> FeatureOptions:
     )
 
 
-def _stream(options: TrainOptions, n_mels: int) -> Stream:
+def _stream(options: TrainOptions, n_mels: int, replay: Replay | None) -> Stream:
     rank, ranks = rank_and_ranks()
-    return Stream(_features(options, n_mels), "train", options.shuffle_window, rank, ranks)
+    wanted, more = _features(options, n_mels), (options.augment, options.seed, replay)
+    return Stream(wanted, "train", options.shuffle_window, rank, ranks, *more)
+
+
+def _beside(speech: Speech, options: TrainOptions, model: Path, n_mels: int, watch: Watch) -> Speech:
+    """Return the speech with what is replayed beside it."""
+    replay = _replay(options, model, n_mels, speech.dev, watch)
+    return replace(speech, train=Mixture(speech.train, replay)) if replay else speech
+
+
+def _replay(options: TrainOptions, model: Path, n_mels: int, dev: Split, watch: Watch) -> Replay | None:
+    """Open the store that is replayed, if any; nothing of it is in dev."""
+    if options.replay is None:
+        return None
+    if is_source(options.replay):
+        do = f"build it first: lengua features {options.replay} --n-mels {n_mels} --out stores/replay"
+        raise RequestError("a feature store to replay", f"the source {options.replay}", do)
+    split = open_store(Path(options.replay), n_mels).split("train")
+    for language in sorted(set(split.column("language")) - {""}):
+        token_id(load_tokenizer(model), f"<|{language}|>")
+    barred = set(dev.column("id")), {normalised(text) for text in dev.column("text")}
+    replay = Replay(split, options.replay_share, options.language, options.seed, *barred)
+    left_out = f"; {replay.left_out} left out, for they are in dev" if replay.left_out else ""
+    share = f"{options.replay_share:.1%} of the clips from {options.replay}, which has {len(replay)}"
+    watch(Progress("replay", 0, None, "", f"replay: {share}{left_out}"))
+    return replay

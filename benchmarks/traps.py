@@ -1,0 +1,482 @@
+"""Every known way to ruin a fine-tuning of Whisper, set for real in a sound run, and what preflight says to it.
+
+    python benchmarks/traps.py --store runs/demo/store
+
+The traps are those that public recipes fell into and their users report. The last line is one JSON object.
+"""
+
+import json
+import shutil
+import tempfile
+from collections import namedtuple
+from collections.abc import Callable
+from contextlib import AbstractContextManager, ExitStack
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from unittest.mock import patch
+
+import huggingface_hub
+import numpy as np
+import torch
+from recording import markdown, record, run
+from tokenizers import Tokenizer, models
+from transformers import WhisperTokenizer
+from transformers.models.whisper.modeling_whisper import shift_tokens_right
+
+from lengua.batches import Clip, ClipDataset
+from lengua.checkpoints import find_model
+from lengua.errors import LenguaError
+from lengua.files import read_json, write_json
+from lengua.labels import IGNORED, decoder_pair, end_token, prompt_tokens, token_id
+from lengua.model import load_model
+from lengua.options import BASE_MODEL, TrainOptions
+from lengua.progress import unwatched
+from lengua.store import Row, Store, open_store, shard_path, write_manifest, write_shard
+from lengua.training import resources
+from lengua.training.checks import Check
+from lengua.training.looking import whisper_of
+from lengua.training.preflight import preflight
+from lengua.training.speech import Speech
+from lengua.training.trainer import build_trainer
+
+FEW = 64
+"""Clips of a split that are copied where a trap lies in the store."""
+
+
+@dataclass(frozen=True)
+class Options:
+    """Set every trap, one after another, and see which check stops it."""
+
+    store: Path = Path("runs/demo/store")
+    """A feature store in Spanish, of 80 mel bins."""
+    base: str = BASE_MODEL
+    """The base model."""
+    record: bool = False
+    """Write the result into benchmarks/RESULTS.md."""
+
+
+@dataclass(frozen=True)
+class Ground:
+    """A sound run, in which traps are set."""
+
+    options: TrainOptions
+    """With language and learning rate."""
+    store: Store
+    folder: Path
+    """Of the base model."""
+    room: Path
+    """An empty folder for what a trap has to write."""
+
+    def trainer(self, store: Store | None = None, train: str = "train", **change):
+        """Return a new trainer, as the training stage builds it."""
+        options, store = replace(self.options, **change), store or self.store
+        model = load_model(self.folder, options.language)
+        return build_trainer(model, self.folder, Speech(store, store.split(train)), options, unwatched)
+
+
+@dataclass(frozen=True)
+class Scene:
+    """A trainer in which a trap is set."""
+
+    trainer: object
+    folder: Path
+    patches: tuple[AbstractContextManager, ...] = ()
+    """What the machine pretends meanwhile."""
+    push: str | None = None
+
+
+@dataclass(frozen=True)
+class Trap:
+    """One way to ruin a run."""
+
+    name: str
+    check: str
+    """The first that must fail."""
+    set: Callable[[Ground], Scene]
+    trained: bool = False
+    """Only a base that knows the language can tell."""
+
+
+# In the labels: other ways to make (decoder_input_ids, labels) of a text
+
+
+def as_in_the_tutorial(folder, tokenizer, text):
+    """The public recipe: it strips bos_token_id, which is not the start token, and so the model adds a second."""
+    whisper = WhisperTokenizer.from_pretrained(folder, language="es", task="transcribe")
+    labels = whisper(text).input_ids
+    labels = labels[1:] if labels[0] == whisper.bos_token_id else labels
+    start = whisper.convert_tokens_to_ids("<|startoftranscript|>")
+    return shift_tokens_right(torch.tensor([labels]), whisper.pad_token_id, start)[0].tolist(), labels
+
+
+def end_masked_as_padding(folder, tokenizer, text):
+    """Mask every label that equals the padding token, which is the end token, too."""
+    inputs, labels = decoder_pair(tokenizer, text, "es")
+    return inputs, [IGNORED if label == end_token(tokenizer) else label for label in labels]
+
+
+def second_end(folder, tokenizer, text):
+    """Padding that stays in the loss."""
+    inputs, labels = decoder_pair(tokenizer, text, "es")
+    return [*inputs, labels[-1]], [*labels, labels[-1]]
+
+
+def no_leading_space(folder, tokenizer, text):
+    """Encode the text as it is."""
+    prompt, words = prompt_tokens(tokenizer, "es"), tokenizer.encode(text, add_special_tokens=False).ids
+    return [*prompt, *words], [*[IGNORED] * 3, *words, end_token(tokenizer)]
+
+
+def masked_then_shifted(folder, tokenizer, text):
+    """Mask the prompt in the labels and let the model make its inputs of them."""
+    inputs, labels = decoder_pair(tokenizer, text, "es")
+    return shift_tokens_right(torch.tensor([labels]), end_token(tokenizer), inputs[0])[0].tolist(), labels
+
+
+def prompt_to_be_predicted(folder, tokenizer, text):
+    """Leave the constant prompt in the loss."""
+    inputs, labels = decoder_pair(tokenizer, text, "es")
+    return inputs, [*inputs[1:4], *labels[3:]]
+
+
+def other_prompts(folder, tokenizer, text):
+    """Guess the language of every text."""
+    return decoder_pair(tokenizer, text, "es" if len(text) % 2 else "sv")
+
+
+def other_language(folder, tokenizer, text):
+    """Train with one language and decode with another."""
+    return decoder_pair(tokenizer, text, "sv")
+
+
+def prompt_with_timestamps(folder, tokenizer, text):
+    """Leave <|notimestamps|> out of labels that have no timestamps."""
+    inputs, labels = decoder_pair(tokenizer, text, "es")
+    return [*inputs[:3], *inputs[4:]], labels[1:]
+
+
+def not_shifted(folder, tokenizer, text):
+    """Let every token be its own label."""
+    inputs = decoder_pair(tokenizer, text, "es")[0]
+    return inputs, [*[IGNORED] * 4, *inputs[4:]]
+
+
+def shifted_twice(folder, tokenizer, text):
+    """Shift in the collator and in the model."""
+    inputs, labels = decoder_pair(tokenizer, text, "es")
+    return inputs, [*labels[1:], IGNORED]
+
+
+def other_text(folder, tokenizer, text):
+    """Give labels that do not decode to the text of their clip."""
+    return decoder_pair(tokenizer, text[::-1], "es")
+
+
+LABEL_TRAPS = {
+    as_in_the_tutorial: "start token",
+    end_masked_as_padding: "end token",
+    second_end: "end token",
+    no_leading_space: "leading space",
+    masked_then_shifted: "prompt mask",
+    prompt_to_be_predicted: "prompt mask",
+    other_prompts: "prompt mask",
+    other_language: "prompt",
+    prompt_with_timestamps: "prompt",
+    not_shifted: "label order",
+    shifted_twice: "label order",
+    other_text: "text",
+}
+
+
+class Pairing:
+    """The trainer's collator, with pairs of decoder inputs and labels made in another way."""
+
+    def __init__(self, trainer, folder: Path, pair: Callable):
+        self.collate, self.tokenizer, self.folder, self.pair = trainer.data_collator, trainer.vocabulary, folder, pair
+
+    def __call__(self, clips: list) -> dict[str, torch.Tensor]:
+        pairs = [self.pair(self.folder, self.tokenizer, clip.row.text) for clip in clips]
+        columns = zip(("decoder_input_ids", "labels"), zip(*pairs, strict=True), strict=True)
+        padding = {"decoder_input_ids": end_token(self.tokenizer), "labels": IGNORED}
+        return self.collate(clips) | {name: padded(rows, padding[name]) for name, rows in columns}
+
+
+def padded(rows: list[list[int]], value: int) -> torch.Tensor:
+    """Return rows of unlike length as one tensor."""
+    longest = max(map(len, rows))
+    return torch.tensor([[*row, *[value] * (longest - len(row))] for row in rows])
+
+
+def with_pairs(pair: Callable, ground: Ground) -> Scene:
+    """Make labels in another way."""
+    trainer = ground.trainer()
+    trainer.data_collator = Pairing(trainer, ground.folder, pair)
+    return Scene(trainer, ground.folder)
+
+
+def times_backwards(batch: dict[str, torch.Tensor], tokenizer: Tokenizer) -> None:
+    """Let time run backwards in labels with timestamps."""
+    for name in ("decoder_input_ids", "labels"):
+        for row in batch[name]:
+            times = row >= token_id(tokenizer, "<|0.00|>")
+            row[times] = row[times].flip(0)
+
+
+def end_masked(batch: dict[str, torch.Tensor], tokenizer: Tokenizer) -> None:
+    """Mask the end token."""
+    batch["labels"][batch["labels"] == end_token(tokenizer)] = IGNORED
+
+
+class Spoiled:
+    """The trainer's collator, whose packed windows are spoiled afterwards; single clips are not."""
+
+    def __init__(self, trainer, spoil: Callable):
+        self.collate, self.tokenizer, self.spoil = trainer.data_collator, trainer.vocabulary, spoil
+
+    def __call__(self, clips: list) -> dict[str, torch.Tensor]:
+        batch = self.collate(clips)
+        if not isinstance(clips[0], Clip):
+            self.spoil(batch, self.tokenizer)
+        return batch
+
+
+def with_packs(spoil: Callable, ground: Ground) -> Scene:
+    """Spoil the labels of windows that clips share."""
+    trainer = ground.trainer(window="packed")
+    trainer.data_collator = Spoiled(trainer, spoil)
+    return Scene(trainer, ground.folder)
+
+
+# In the base and what goes with it
+
+
+def with_generation(change: dict, ground: Ground) -> Scene:
+    """Change the generation config."""
+    trainer = ground.trainer()
+    for name, value in change.items():
+        setattr(whisper_of(trainer).generation_config, name, value)
+    return Scene(trainer, ground.folder)
+
+
+def with_config(change: dict, ground: Ground) -> Scene:
+    """Change config.json of the base."""
+    write_json(ground.room / "config.json", read_json(ground.folder / "config.json") | change)
+    return Scene(ground.trainer(), ground.room)
+
+
+def with_other_tokenizer(ground: Ground) -> Scene:
+    """Take the tokenizer of another model."""
+    trainer = ground.trainer()
+    trainer.vocabulary = Tokenizer(models.BPE())
+    ends = ["<|endoftext|>", "<|startoftranscript|>", "<|transcribe|>", "<|notimestamps|>"]
+    trainer.vocabulary.add_special_tokens(ends)
+    return Scene(trainer, ground.folder)
+
+
+def with_broken_weights(ground: Ground) -> Scene:
+    """Put a NaN into the weights, as half precision does."""
+    trainer = ground.trainer()
+    with torch.no_grad():
+        whisper_of(trainer).model.decoder.layer_norm.weight[0] = torch.nan
+    return Scene(trainer, ground.folder)
+
+
+# In the features
+
+
+class Zeros(ClipDataset):
+    """Pads log-mel with zeros, as a padding of arrays does."""
+
+    def __getitem__(self, draw):
+        row = self.split[draw.index]
+        features = np.zeros((self.split.n_mels, draw.window), np.float32)
+        features[:, : row.frames] = row.log_mel().T
+        return Clip(row, features)
+
+
+class Louder(ClipDataset):
+    """Scales what is heard."""
+
+    def __getitem__(self, draw):
+        clip = super().__getitem__(draw)
+        clip.features[:, : clip.row.frames] *= 1.5
+        return clip
+
+
+class Broken(ClipDataset):
+    """Divides by nothing somewhere."""
+
+    def __getitem__(self, draw):
+        clip = super().__getitem__(draw)
+        clip.features[7, 3] = np.nan
+        return clip
+
+
+class Neighbours(ClipDataset):
+    """Joins features and texts by order, one off."""
+
+    def __getitem__(self, draw):
+        other = super().__getitem__(replace(draw, index=(draw.index + 1) % len(self)))
+        return Clip(self.split[draw.index], other.features)
+
+
+def with_dataset(kind: type[ClipDataset], ground: Ground) -> Scene:
+    """Make the features of train in another way."""
+    trainer = ground.trainer()
+    trainer.train_dataset = kind(trainer.train_split)
+    return Scene(trainer, ground.folder)
+
+
+def with_dev(kind: type[ClipDataset], ground: Ground) -> Scene:
+    """Make the features of dev in another way."""
+    trainer = ground.trainer()
+    trainer.eval_dataset = kind(trainer.dev_split)
+    return Scene(trainer, ground.folder)
+
+
+# In the store: what becomes of the rows of train and dev
+
+
+def with_store(change: Callable[[list[Row]], list[Row]], n_mels: int, ground: Ground) -> Scene:
+    """Change the rows of a copy of the store."""
+    counts = {}
+    for name in ("train", "dev"):
+        split = ground.store.split(name)
+        rows = change([split[index] for index in range(min(FEW, len(split)))])
+        write_shard(shard_path(ground.room, name, 0), rows)
+        counts[name] = {"utterances": len(rows), "shards": 1}
+    write_manifest(ground.room, ground.store.manifest | {"splits": counts, "n_mels": n_mels})
+    return Scene(ground.trainer(open_store(ground.room)), ground.folder)
+
+
+def one_of_nan(rows: list[Row]) -> list[Row]:
+    """Let a clip that nobody looks at hold NaN."""
+    return [*rows[:-1], replace(rows[-1], peak=float("nan"))]
+
+
+def one_too_long(rows: list[Row]) -> list[Row]:
+    """Let a text be longer than the decoder."""
+    return [*rows[:-1], replace(rows[-1], text="palabra " * 500)]
+
+
+def texts_one_off(rows: list[Row]) -> list[Row]:
+    """Join clips and texts by order, one off."""
+    return [replace(row, text=other.text) for row, other in zip(rows, [*rows[1:], rows[0]], strict=True)]
+
+
+def of_128_bins(rows: list[Row]) -> list[Row]:
+    """Make features of 128 mel bins for a base of 80."""
+    return [replace(row, mel=np.pad(row.mel, ((0, 0), (0, 48)), mode="edge")) for row in rows]
+
+
+def with_dev_in_train(ground: Ground) -> Scene:
+    """Learn from what is measured on."""
+    return Scene(ground.trainer(train="dev"), ground.folder)
+
+
+# In the machine
+
+
+def with_full_disk(ground: Ground) -> Scene:
+    """Leave no room for a checkpoint."""
+    usage = namedtuple("usage", "total used free")(2**40, 2**40 - 1000, 1000)
+    return Scene(ground.trainer(), ground.folder, (patch.object(shutil, "disk_usage", return_value=usage),))
+
+
+def with_little_memory(ground: Ground) -> Scene:
+    """Leave no room for a batch."""
+    return Scene(ground.trainer(), ground.folder, (patch.object(resources, "free_memory", return_value=2**19),))
+
+
+def with_reading_token(ground: Ground) -> Scene:
+    """Ask for an upload with a token that may only read."""
+    account = {"name": "ana", "orgs": [], "auth": {"accessToken": {"role": "read"}}}
+    told = {"get_token": "a token", "whoami": account}
+    patches = tuple(patch.object(huggingface_hub, name, return_value=value) for name, value in told.items())
+    return Scene(ground.trainer(), ground.folder, patches, push="ana/whisper-es")
+
+
+OLD_WAY = {"forced_decoder_ids": [[1, 50262], [2, 50359]]}
+TRAPS = (
+    *(Trap(pair.__name__.replace("_", " "), check, partial(with_pairs, pair)) for pair, check in LABEL_TRAPS.items()),
+    Trap("times backwards in packed windows", "packed windows", partial(with_packs, times_backwards)),
+    Trap("end masked in packed windows", "packed windows", partial(with_packs, end_masked)),
+    Trap("language not forced in generate", "prompt", partial(with_generation, {"language": None})),
+    Trap("another language forced in generate", "prompt", partial(with_generation, {"language": "sv"})),
+    Trap("language as a tuple, by a stray comma", "prompt", partial(with_generation, {"language": ("es",)})),
+    Trap("translation forced in generate", "prompt", partial(with_generation, {"task": "translate"})),
+    Trap("timestamps asked for in generate", "prompt", partial(with_generation, {"return_timestamps": True})),
+    Trap("forced_decoder_ids, the old way", "forced ids", partial(with_generation, OLD_WAY)),
+    Trap("English-only base", "base model", partial(with_config, {"vocab_size": 51864})),
+    Trap("base that is no Whisper", "base model", partial(with_config, {"model_type": "wav2vec2"})),
+    Trap("tokenizer of another model", "language", with_other_tokenizer),
+    Trap("NaN in the weights", "base loss", with_broken_weights),
+    Trap("zeros instead of silence", "silence", partial(with_dataset, Zeros)),
+    Trap("features scaled again", "feature range", partial(with_dataset, Louder)),
+    Trap("NaN in features", "finite features", partial(with_dataset, Broken)),
+    Trap("NaN in a clip that was not looked at", "finite features", partial(with_store, one_of_nan, 80)),
+    Trap("128 mel bins for a base of 80", "mel size", partial(with_store, of_128_bins, 128)),
+    Trap("label longer than the decoder", "label length", partial(with_store, one_too_long, 80)),
+    Trap("texts of other clips", "base loss", partial(with_store, texts_one_off, 80), trained=True),
+    Trap("dev measured on other clips", "base decoding", partial(with_dev, Neighbours), trained=True),
+    Trap("dev inside train", "dev", with_dev_in_train),
+    Trap("no room on the disk", "disk", with_full_disk),
+    Trap("no room in memory", "memory", with_little_memory),
+    Trap("token that may only read", "token", with_reading_token),
+)
+
+
+def spring(trap: Trap, ground: Ground) -> list[Check]:
+    """Set a trap and return the checks that fail."""
+    scene = trap.set(ground)
+    with ExitStack() as stack:
+        for pretence in scene.patches:
+            stack.enter_context(pretence)
+        done = preflight(scene.trainer, scene.trainer.options, scene.folder, scene.push)
+    return [check for check in done if check.passed is False]
+
+
+def spring_all(ground: Ground, traps: tuple[Trap, ...] = TRAPS) -> list[tuple[Trap, Check | None]]:
+    """Print and return every trap and the first check that failed.
+
+    Raises:
+        LenguaError: a check fails without any trap.
+    """
+    sound = Trap("none", "", lambda ground: Scene(ground.trainer(), ground.folder))
+    if failed := spring(sound, ground):
+        raise LenguaError("a sound run to set traps in", f"{failed[0].name}: {failed[0].found}", failed[0].do)
+    caught = []
+    for trap in traps:
+        with tempfile.TemporaryDirectory(dir=ground.room) as room:
+            failed = spring(trap, replace(ground, room=Path(room)))
+        caught.append((trap, failed[0] if failed else None))
+        print(" | ".join(told(*caught[-1])), flush=True)
+    return caught
+
+
+def told(trap: Trap, check: Check | None) -> list[str]:
+    """Return trap, check, and what it said."""
+    return [trap.name, check.name, " ".join(check.found.split())[:100]] if check else [trap.name, "none", "nothing"]
+
+
+def main(options: Options) -> dict:
+    """Set every trap and print what stops it."""
+    store, (folder, _) = open_store(options.store), find_model(options.base)
+    with tempfile.TemporaryDirectory() as room:
+        run_options = TrainOptions(
+            str(options.store), Path(room) / "run", base=options.base, language="es", learning_rate=1e-5
+        )
+        caught = spring_all(Ground(run_options, store, folder, Path(room)))
+    result = {"traps": len(caught), "caught": sum(check is not None for _, check in caught)}
+    if options.record:
+        lines = [f"{result['caught']} of {result['traps']} traps are stopped before anything is trained.", ""]
+        cells = [[cell.replace("|", "\\|") for cell in told(*pair)] for pair in caught]
+        lines += markdown(["trap", "stopped by", "found"], cells)
+        record("Traps", "python benchmarks/traps.py", lines)
+    print(json.dumps(result))
+    return result
+
+
+if __name__ == "__main__":
+    run(main, Options)
