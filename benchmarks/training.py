@@ -1,45 +1,77 @@
-"""A training step, the same clips and precision: the usual recipe (padded to 30 s, shuffled) against adaptive context.
+"""Training: the usual recipe (benchmarks/usual_training.py) against lengua, the same clips on the same machine.
 
     python benchmarks/training.py --store runs/demo/store
+    python benchmarks/training.py --random-weights base --no-quality      # nothing to download
 
-Ours includes its share of batches padded to 30 s. Both read features that are ready: padded float32 on the one side,
-one byte a value on the other. Steps alternate. The last line is one JSON object.
+Speed: steps of both sides alternate, in float32 and in bfloat16. Ours are those of an epoch in its own proportions,
+with its share of batches padded to 30 s; making the batch counts. Quality: both really learn, by the same loop, from
+the same clips, once each, and write down dev at the same steps: the usual recipe padded, ours in its adaptive window
+and padded. Every side has a process of its own. The last line is one JSON object.
 """
 
 import json
-import math
-import random
-from dataclasses import dataclass
+import sys
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
+from typing import Literal
 
-import numpy as np
-import torch
 from recording import alternate, markdown, record, run
-from transformers import WhisperForConditionalGeneration
+from training_sides import (
+    DEFAULTS,
+    OURS,
+    USUAL,
+    Process,
+    Setup,
+    choose,
+    learn,
+    mean_seconds,
+    padded_of,
+    peak_mb,
+    step,
+    write_down,
+)
 
-from lengua.batches import ClipDataset, Collator, Draw, Drawing, LengthBuckets
-from lengua.checkpoints import find_model, load_tokenizer
-from lengua.labels import IGNORED
-from lengua.mel import WINDOW_FRAMES
-from lengua.model import load_model
-from lengua.options import BASE_MODEL, TrainOptions
+from lengua.checkpoints import find_model
+from lengua.options import BASE_MODEL
+from lengua.provenance import hardware
+from lengua.report import with_interval
 from lengua.store import open_store
-from lengua.training.hardware import pick_device, pick_precision
-from lengua.training.trainer import token_loss
+from lengua.training.hardware import pick_device
+
+PRECISIONS = {"fp32": "float32", "bf16": "bfloat16"}
+SIDES = (USUAL, OURS)
+MARGIN_S = round(sum(DEFAULTS.margin_s) / 2, 2)
 
 
 @dataclass(frozen=True)
 class Options:
-    """Compare the cost of one training step."""
+    """Compare speed, memory and quality of training."""
 
     store: Path = Path("runs/demo/store")
-    """The clips: the train split of a feature store."""
+    """The clips: the splits train and dev of a feature store."""
+    base: str = BASE_MODEL
+    """The checkpoint to start from."""
     batch_size: int = 8
     """Clips a step."""
-    steps: int = 25
-    """Steps of each side."""
-    precision: str = "auto"
-    """auto, bf16 or fp32; the same on both sides."""
+    steps: int = 12
+    """Steps of each side whose speed is measured."""
+    rounds: int = 3
+    """How often each of them is taken; the median counts."""
+    clips: int = 400
+    """Training clips that both sides learn from, once each."""
+    evaluations: int = 4
+    """How often dev is written down while they do."""
+    learning_rate: float = 1e-5
+    """Peak of the schedule on both sides; 10 % of the steps climb to it, then it falls to zero."""
+    seed: int = 17
+    """Draws the clips and their order."""
+    quality: bool = True
+    """Let both sides learn; without it, speed and memory alone."""
+    random_weights: Literal["tiny", "base", "small"] | None = None
+    """A model of this shape with random weights, on random features: speed and memory alone."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """Where."""
     record: bool = False
     """Write the result into benchmarks/RESULTS.md."""
     json: bool = True
@@ -48,98 +80,175 @@ class Options:
 
 def main(options: Options) -> dict:
     """Measure and print."""
-    device = pick_device("auto")
-    precision = pick_precision(options.precision, device)
-    store, (folder, _) = open_store(options.store), find_model(BASE_MODEL)
-    split, collate = store.split("train"), Collator(load_tokenizer(folder), store.language)
-    usual = WhisperForConditionalGeneration.from_pretrained(folder, dtype=torch.float32)
-    sides = {
-        "usual recipe": Side(usual, padded_batches(split, collate, options), device, precision),
-        "adaptive": Side(
-            load_model(folder, store.language), adaptive_batches(split, collate, options), device, precision
-        ),
+    device = pick_device(options.device)
+    if not options.random_weights:
+        find_model(options.base)  # what is missing is told before anything is measured
+        open_store(options.store)
+    chosen = (options.store, options.base, options.random_weights, options.batch_size)
+    setups = {name: Setup(name, "bf16", device, *chosen, seed=options.seed) for name in SIDES}
+    speeds = {precision: measure_speed(setups, precision, options) for precision in PRECISIONS}
+    learned = None
+    if options.quality and not options.random_weights:
+        learned = measure_quality(setups, options)
+    return show(options, device, speeds, learned)
+
+
+def measure_speed(setups: dict[str, Setup], precision: str, options: Options) -> dict:
+    """Return clips a second and peak memory of both sides, steps in turn."""
+    tell(f"speed in {PRECISIONS[precision]}")
+    both = {name: Process(replace(setup, precision=precision)) for name, setup in setups.items()}
+    clips = {name: side.call(choose, options.steps) for name, side in both.items()}
+    for side in both.values():
+        side.call(step, 0)
+    steps = min(map(len, clips.values()))
+    seconds = alternate({name: partial(side.call, step) for name, side in both.items()}, steps, options.rounds)
+    told = {
+        "clips_per_second": {name: sum(clips[name][:steps]) / sum(seconds[name]) for name in both},
+        "peak_mb": {name: side.call(peak_mb) for name, side in both.items()},
+        "mean_seconds": both[USUAL].call(mean_seconds),
+        "steps": steps,
     }
-    for side in sides.values():
-        side.step(0)
-    seconds = alternate({name: side.step for name, side in sides.items()}, options.steps, rounds=1)
-    return show(options, split, precision, seconds)
+    for side in both.values():
+        side.pool.shutdown()
+    return told
 
 
-class Side:
-    """A model, its optimiser and its batches."""
-
-    def __init__(self, model, batches: list[dict], device: str, precision: str):
-        self.model, self.batches, self.device = model.to(device).train(), batches, device
-        self.model.config.use_cache = False
-        self.optimizer = torch.optim.AdamW(self.model.parameters(), lr=1e-6)
-        self.autocast = {"device_type": device, "enabled": precision != "fp32"}
-        self.autocast["dtype"] = torch.float16 if precision == "fp16" else torch.bfloat16
-
-    def step(self, index: int) -> None:
-        """One step of training: forward, backward, clip, update."""
-        batch = {name: value.to(self.device) for name, value in self.batches[index % len(self.batches)].items()}
-        labels = batch.pop("labels")
-        with torch.autocast(**self.autocast):
-            loss = token_loss(self.model(**batch), labels, labels.ne(IGNORED).sum())
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
-        self.optimizer.step()
-        self.optimizer.zero_grad()
-        if self.device == "cuda":
-            torch.cuda.synchronize()
+def measure_quality(setups: dict[str, Setup], options: Options) -> dict[str, list[dict]]:
+    """Let each side learn from the same clips; return what each evaluation found."""
+    more = {"clips": options.clips, "learning_rate": options.learning_rate}
+    return {name: course(replace(setup, **more), options.evaluations) for name, setup in setups.items()}
 
 
-def padded_batches(split, collate, options: Options) -> list[dict]:
-    """Return the batches of the usual recipe: shuffled, every clip padded to 30 s."""
-    order = random.Random(17).sample(range(len(split)), min(len(split), options.steps * options.batch_size))
-    batches = [order[at : at + options.batch_size] for at in range(0, len(order), options.batch_size)]
-    dataset = ClipDataset(split)
-    return [collate([dataset[Draw(index, WINDOW_FRAMES)] for index in batch]) for batch in batches]
+def course(setup: Setup, evaluations: int) -> list[dict]:
+    """Return of each evaluation the seconds of training before it, the mean loss since the last, and dev by window."""
+    windows = {"padded": None} if setup.name == USUAL else {"adaptive": MARGIN_S, "padded": None}
+    seconds, found = 0.0, []
+    with Process(setup) as side:
+        for part in range(evaluations):
+            taken, losses = side.call(learn, part, evaluations)
+            seconds += taken
+            dev = {window: side.call(write_down, margin) for window, margin in windows.items()}
+            found.append({"seconds": round(seconds, 1), "loss": sum(losses) / max(1, len(losses)), **dev})
+            tell(f"{setup.name}, {part + 1}/{evaluations}: {json.dumps(found[-1])}")
+    return found
 
 
-def adaptive_batches(split, collate, options: Options) -> list[dict]:
-    """Return batches as training draws them, every so many of an epoch, so that all lengths and windows are there.
-
-    The epoch's share of padded batches is kept in those that are drawn.
-    """
-    defaults = TrainOptions("")
-    buckets = list(LengthBuckets(split, Drawing(options.batch_size, defaults.margin_s, 0.0, defaults.seed)))
-    buckets.sort(key=lambda batch: batch[0].window)
-    count = min(options.steps, len(buckets))
-    chosen = [buckets[len(buckets) * index // count] for index in range(count)]
-    padded = math.ceil(defaults.padded_share * count)
-    for index in np.linspace(0, count - 1, padded + 2, dtype=int)[1:-1]:
-        chosen[index] = [Draw(draw.index, WINDOW_FRAMES) for draw in chosen[index]]
-    dataset = ClipDataset(split)
-    return [collate([dataset[draw] for draw in batch]) for batch in chosen]
+def tell(text: str) -> None:
+    """Say on standard error how far it is."""
+    print(text, file=sys.stderr, flush=True)
 
 
-def show(options: Options, split, precision: str, seconds: dict[str, list[float]]) -> dict:
+def show(options: Options, device: str, speeds: dict, learned: dict | None) -> dict:
     """Print and return the figures."""
-    per_clip = {name: 1000 * float(np.mean(times)) / options.batch_size for name, times in seconds.items()}
-    mean = float(np.mean(split.column("duration_s")))
+    rates = {precision: told["clips_per_second"] for precision, told in speeds.items()}
     result = {
-        "precision": precision,
-        "steps": options.steps,
+        "speedup_usual": round(rates["bf16"][OURS] / rates["fp32"][USUAL], 2),
+        "speedup_same": round(rates["bf16"][OURS] / rates["bf16"][USUAL], 2),
+        "speedup_float32": round(rates["fp32"][OURS] / rates["fp32"][USUAL], 2),
+        "clips_per_second": {key: {name: round(rate, 3) for name, rate in told.items()} for key, told in rates.items()},
+        "peak_mb": {key: {name: round(mb) for name, mb in told["peak_mb"].items()} for key, told in speeds.items()},
+        **qualities(learned),
+        "model": f"{options.random_weights}, random weights" if options.random_weights else options.base,
+        "precisions": PRECISIONS,
+        "device": device,
+        "hardware": hardware(),
         "batch_size": options.batch_size,
-        "mean_seconds": round(mean, 2),
-        "ms_per_clip": {name: round(value, 1) for name, value in per_clip.items()},
-        "speedup": round(per_clip["usual recipe"] / per_clip["adaptive"], 2),
+        "steps": speeds["fp32"]["steps"],
+        "padded": padded_of(speeds["fp32"]["steps"]),
+        "rounds": options.rounds,
+        "clips": options.clips if learned else 0,
+        "mean_seconds": round(speeds["fp32"]["mean_seconds"], 2),
     }
-    rows = [[name, f"{ms:.0f}", f"{per_clip['usual recipe'] / ms:.1f}"] for name, ms in per_clip.items()]
-    lines = markdown(
-        [f"one training step, {precision}, batches of {options.batch_size}", "ms a clip", "times usual"], rows
-    )
-    lines += [
-        "",
-        f"{options.steps} steps each, clips of mean {mean:.1f} s; 8 % of the adaptive batches are padded to 30 s.",
-    ]
+    lines = [*speed_lines(rates, result), *(quality_lines(learned, result, options) if learned else [])]
     print("\n".join(lines))
     if options.record:
-        record(f"Training, {precision}", f"python benchmarks/training.py --precision {options.precision}", lines)
+        chosen = (
+            f" --random-weights {options.random_weights}" if options.random_weights else f" --store {options.store}"
+        )
+        chosen += f" --clips {options.clips}" if learned else " --no-quality"
+        title = f"Training, {result['model'].rpartition('/')[2]}, {device}"
+        record(title, f"python benchmarks/training.py{chosen}", lines)
     if options.json:
         print(json.dumps(result))
     return result
+
+
+def qualities(learned: dict | None) -> dict:
+    """Return WER of both sides after the same clips, and when ours was as good as the usual recipe in the end."""
+    if not learned:
+        none = ("wer_usual", "wer_ours", "wer_ours_padded", "seconds_to_usual_wer")
+        return dict.fromkeys(none)
+    usual, ours = learned[USUAL][-1], learned[OURS][-1]
+    reached = next(
+        (look["seconds"] for look in learned[OURS] if look["adaptive"]["wer"] <= usual["padded"]["wer"]), None
+    )
+    ratio = round(usual["seconds"] / reached, 1) if reached else None
+    return {
+        "wer_usual": usual["padded"]["wer"],
+        "wer_ours": ours["adaptive"]["wer"],
+        "wer_ours_padded": ours["padded"]["wer"],
+        "intervals": {
+            name: [look["wer_low"], look["wer_high"]]
+            for name, look in (("usual", usual["padded"]), ("ours", ours["adaptive"]), ("ours_padded", ours["padded"]))
+        },
+        "seconds_to_usual_wer": {"usual": usual["seconds"], "ours": reached, "ratio": ratio},
+        "course": learned,
+    }
+
+
+def speed_lines(rates: dict, result: dict) -> list[str]:
+    """Return the table of speed and memory."""
+    rows = [
+        [
+            f"{name}, {PRECISIONS[key]}",
+            f"{rate:.2f}",
+            f"{rate / rates['fp32'][USUAL]:.1f}",
+            f"{result['peak_mb'][key][name]:,}",
+        ]
+        for key, told in rates.items()
+        for name, rate in told.items()
+    ]
+    head = [f"{result['model']}, batches of {result['batch_size']}", "clips/s", "times the usual in float32", "peak MB"]
+    where = "on the GPU" if result["device"] == "cuda" else "beyond the libraries'"
+    return [
+        *markdown(head, rows),
+        "",
+        f"{result['steps']} steps each, in turn, median of {result['rounds']}; clips of mean "
+        f"{result['mean_seconds']:.1f} s; {result['padded']} of our batches padded to 30 s, as 8 % of an epoch are. "
+        f"Memory {where}, a process each.",
+    ]
+
+
+def quality_lines(learned: dict, result: dict, options: Options) -> list[str]:
+    """Return the table of dev WER by step, and how soon ours was as good."""
+    head = [
+        "dev WER (95 % interval) after",
+        *(f"{part + 1}/{options.evaluations}" for part in range(options.evaluations)),
+    ]
+    ways = {
+        f"{USUAL}, padded": (USUAL, "padded"),
+        f"{OURS}, adaptive": (OURS, "adaptive"),
+        f"{OURS}, padded": (OURS, "padded"),
+    }
+    rows = [[title, *(with_interval(look[window]) for look in learned[name])] for title, (name, window) in ways.items()]
+    rows += [
+        [f"{name}, seconds of training", *(f"{look['seconds']:.0f}" for look in looks)]
+        for name, looks in learned.items()
+    ]
+    times, dev = result["seconds_to_usual_wer"], learned[USUAL][-1]["padded"]
+    reached = "did not reach the usual recipe's last WER"
+    if times["ours"]:
+        reached = (
+            f"was as good as the usual recipe in the end after {times['ours']:.0f} s, {times['ratio']:.1f} times sooner"
+        )
+    return [
+        "",
+        *markdown(head, rows),
+        "",
+        f"Of one epoch of {options.clips} clips, the same on both sides, rate {options.learning_rate:g}, both in "
+        "bfloat16: a float32 epoch of the usual recipe takes most of an hour on two cores. "
+        f"Dev: {dev['clips']} clips, {dev['words']} words, greedy. {OURS}, in its adaptive window, {reached}.",
+    ]
 
 
 if __name__ == "__main__":

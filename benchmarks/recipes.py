@@ -1,0 +1,135 @@
+"""The study of the recipes: every one on the same clips, then side by side on dev and on test.
+
+    python benchmarks/recipes.py --store runs/demo/store
+    python benchmarks/recipes.py baseline lora --scale 0.25       # a quarter of each recipe's epochs
+
+Each is a process of `lengua train` with recipes/NAME.yaml into runs/study/NAME. A run that is finished is kept and one
+that was interrupted goes on, so the study can be stopped at any time. Models were chosen on dev; test is read once,
+each model in the windows that it is due, and whisper-base beside them. Draws images/wer.png with --record. The last
+line is one JSON object.
+"""
+
+import json
+import shlex
+import subprocess
+import sys
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import tyro
+from recording import record, run
+
+from lengua.checkpoints import find_model
+from lengua.comparison import compare, table
+from lengua.console import Console
+from lengua.errors import LenguaError, RequestError
+from lengua.evaluation import evaluate
+from lengua.files import read_json
+from lengua.options import CompareOptions, EvaluateOptions
+from lengua.recipes import load_recipe
+from lengua.report import markdown_table
+from lengua.store import open_store
+
+ROOT = Path(__file__).parent.parent
+STUDY = ("baseline", "lower_rate", "higher_rate", "padded", "frozen_encoder", "lora", "spec_augment", "packed")
+
+
+@dataclass(frozen=True)
+class Options:
+    """Train with every recipe and lay the runs side by side."""
+
+    recipes: tyro.conf.Positional[tuple[str, ...]] = STUDY
+    """Names of files in recipes/."""
+    store: Path = Path("runs/demo/store")
+    """The clips: train, dev and test of a feature store."""
+    out: Path = Path("runs/study")
+    """Where the runs go, a folder each."""
+    scale: float = 1.0
+    """Times the epochs of each recipe."""
+    base: str | None = None
+    """Another checkpoint to start from than the recipes name."""
+    train: str = ""
+    """More options of `lengua train` for every run: --train="--steps 100 --device cpu"."""
+    figure: Path = Path("images/wer.png")
+    """Where --record draws the curves; without it they are drawn into --out."""
+    resamples: int = 10_000
+    """Bootstrap resamples behind each interval on test."""
+    record: bool = False
+    """Write the result into benchmarks/RESULTS.md, and the figure."""
+    json: bool = True
+    """Print one JSON object, last."""
+
+
+def main(options: Options) -> dict:
+    """Train, compare, evaluate, print."""
+    recipes = {name: load_recipe(ROOT / f"recipes/{name}.yaml") for name in options.recipes}
+    open_store(options.store).split("test")
+    bases = {options.base or str(recipe["base"]) for recipe in recipes.values()}
+    if len(bases) > 1:
+        raise RequestError("recipes of one base", ", ".join(sorted(bases)), "name fewer, or say --base")
+    [base] = bases
+    find_model(base)
+    for number, (name, recipe) in enumerate(recipes.items(), start=1):
+        print(f"{name}, {number} of {len(recipes)}", file=sys.stderr, flush=True)
+        train(name, recipe, options)
+    figure = options.figure if options.record else options.out / "wer.png"
+    runs = tuple(options.out / name for name in recipes)
+    compared = compare(CompareOptions(runs, out=figure))
+    return show(options, compared, on_test(base, recipes, options))
+
+
+def train(name: str, recipe: dict, options: Options) -> None:
+    """Train with one recipe in a process of its own, or find it done.
+
+    Raises:
+        LenguaError: the run failed; its own words stand above.
+    """
+    how = ["--recipe", ROOT / f"recipes/{name}.yaml", "--out", options.out / name]
+    how += ["--epochs", options.scale * recipe["epochs"]] if options.scale != 1 else []
+    how += ["--base", options.base] if options.base else []
+    command = [sys.executable, "-m", "lengua", "train", str(options.store), *map(str, how), *shlex.split(options.train)]
+    done = subprocess.run(command, stdout=sys.stderr)
+    if done.returncode:
+        found = f"exit code {done.returncode} of {name}"
+        raise LenguaError("a finished run", found, "mend what it says above; the same command goes on from here")
+
+
+def on_test(base: str, recipes: dict, options: Options) -> list[dict]:
+    """Return the rows of the base and of every run on test, named after their recipes.
+
+    A row that an earlier call measured, with the same weights, is kept by the evaluation.
+    """
+    rows = []
+    with Console() as watch:
+        for name, model in {"base": base, **{name: str(options.out / name) for name in recipes}}.items():
+            out = options.out / "evaluation" if name == "base" else options.out / name / "evaluation"
+            asked = EvaluateOptions(model, str(options.store), out=out, resamples=options.resamples)
+            rows += [{**row, "model": name} for row in evaluate(asked, watch).rows]
+    return rows
+
+
+def show(options: Options, compared, rows: list[dict]) -> dict:
+    """Print and return the tables."""
+    header, *cells = table(compared.rows)
+    rule = ["---", "---", *["---:"] * (len(header) - 3), "---"]
+    lines = [f"| {' | '.join(line)} |" for line in [header, rule, *cells]]
+    lines += ["", *(f"{note}." for note in compared.notes), "", *markdown_table(rows).splitlines()]
+    stored = read_json(options.store / "manifest.json")["splits"]
+    sizes = ", ".join(f"{name} {split['utterances']:,}" for name, split in stored.items())
+    seconds = sum(one.seconds for one in compared.rows)
+    lines += ["", f"Clips: {sizes}. {rows[0]['interval']}. All runs together trained {seconds / 60:.0f} minutes."]
+    print("\n".join(lines))
+    if options.record:
+        named = "" if options.recipes == STUDY else f" {' '.join(options.recipes)}"
+        chosen = f" --train='{options.train}'" if options.train else ""
+        scaled = "" if options.scale == 1 else f" --scale {options.scale:g}"
+        record("Recipes", f"python benchmarks/recipes.py{named} --store {options.store}{scaled}{chosen}", lines)
+    runs = [{**asdict(one), "path": str(one.path)} for one in compared.rows]
+    result = {"runs": runs, "test": rows, "figure": compared.figure and str(compared.figure)}
+    if options.json:
+        print(json.dumps(result))
+    return result
+
+
+if __name__ == "__main__":
+    run(main, Options)
