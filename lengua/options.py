@@ -1,6 +1,6 @@
 """Every option of every stage, each default once. The text under an option is what `lengua COMMAND --help` shows."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -98,6 +98,25 @@ class FeatureOptions:
 
 
 @dataclass(frozen=True)
+class Augmentation:
+    """What is done to the sound of a clip before its features are made, other in every epoch; 0 is nothing."""
+
+    noise: float = 0.0
+    """Share of the clips that get noise, at 10 to 30 dB below the speech."""
+    speed: float = 0.0
+    """Share of the clips that are said 0.9 to 1.1 times as fast."""
+    volume: float = 0.0
+    """Share of the clips that are made louder or softer, by up to 10 dB."""
+
+    def __post_init__(self):
+        for field in fields(self):
+            if not 0 <= (share := getattr(self, field.name)) <= 1:
+                raise RequestError(
+                    f"{field.name} of 0 to 1", str(share), "it is a share of the clips: 0.3 is three in ten"
+                )
+
+
+@dataclass(frozen=True)
 class TrainOptions:
     """Fine-tune Whisper with adaptive context: compute goes to speech instead of to 30 s of padding."""
 
@@ -129,8 +148,8 @@ class TrainOptions:
     """Clips a step and device."""
     accumulation: int = 1
     """Batches gathered before each optimiser step."""
-    learning_rate: float = 1e-5
-    """Peak of the schedule. 1e-5 suits whisper-base with a few hundred clips; see LOG.md."""
+    learning_rate: float | None = None
+    """Peak of the schedule. Default: a fortieth of what the base was made with; lora ten times that, at most 1e-4."""
     warmup: float = 0.1
     """Share of the steps in which the rate climbs; it falls to zero afterwards."""
     weight_decay: float = 0.0
@@ -138,11 +157,19 @@ class TrainOptions:
     learn: Literal["all", "decoder", "lora"] = "all"
     """all: every weight. decoder: the encoder stays as it is. lora: few weights beside each matrix, then merged."""
     lora_rank: int = 32
-    """Size of what lora learns beside each matrix. It wants some ten times the --learning-rate, such as 1e-4."""
+    """Size of what lora learns beside each matrix."""
     gradient_checkpointing: bool = False
     """Compute activations twice instead of keeping them: slower, for models that do not fit otherwise."""
     spec_augment: bool = False
     """Hide a stretch of time and a band of each clip in training, as for whisper-large-v2; never on dev."""
+    augment: Annotated[Augmentation, tyro.conf.arg(name="augment")] = Augmentation()
+    """What is done to the sound of clips in training, where it is at hand: with --stream."""
+    replay: str | None = None
+    """A second feature store, of other speech or another language, to be learned along, so that it is not forgotten."""
+    replay_share: float = 0.1
+    """Share of the training clips that are drawn from --replay."""
+    blend: bool = False
+    """In the end, mix base and fine-tuned weights in the proportion that is best on dev; takes six evaluations."""
     window: Literal["adaptive", "packed", "padded"] = "adaptive"
     """adaptive: the speech and a margin. packed: utterances joined, up to 30 s. padded: always 30 s, as usual."""
     timestamps_share: float = 0.2
@@ -155,6 +182,14 @@ class TrainOptions:
     """auto: bfloat16 where the hardware has it, float16 on older GPUs such as T4, float32 else."""
     evaluations: int = 2
     """How often, evenly over the run, dev WER is measured by generation and a checkpoint saved."""
+    patience: int | None = None
+    """Stop when so many evaluations in a row brought nothing beyond the noise of dev."""
+    checkpoint_minutes: float = 5.0
+    """Save a checkpoint at least this often, whatever --evaluations."""
+    push_checkpoints: str | None = None
+    """owner/name: keep the newest checkpoint on the Hub, privately, and go on from there on another machine."""
+    report_to: tuple[Literal["tensorboard", "trackio"], ...] = ()
+    """Show curves live, beside history.jsonl: tensorboard, trackio."""
     resume: bool = True
     """Go on from the newest whole checkpoint in --out; --no-resume starts over."""
     seed: int = 17

@@ -48,6 +48,8 @@ def _drawn(store: Path) -> str:
 def train(result) -> None:
     """Print where the model is and how good it is on dev."""
     print(f"{result.model}: {result.steps} steps in {result.seconds / 60:.1f} min, dev WER {result.dev_wer:.1%}")
+    if result.stopped:
+        print(f"stopped early: {result.stopped}")
     print(f"next: lengua evaluate {result.path} STORE --against openai/whisper-base")
 
 

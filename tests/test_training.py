@@ -138,8 +138,8 @@ def test_a_finished_run_is_not_trained_again(options):
 
 def test_other_options_in_the_same_folder_are_named(options):
     train(options)
-    with pytest.raises(RequestError, match=r"learning_rate was 0\.001, is 0\.5"):
-        train(replace(options, learning_rate=0.5))
+    with pytest.raises(RequestError, match=r"learning_rate was 0\.001, is 0\.005"):
+        train(replace(options, learning_rate=5e-3))
     assert train(replace(options, learning_rate=5e-4, resume=False)).steps == 6
 
 

@@ -11,6 +11,9 @@ from lengua.options import TrainOptions
 from lengua.ranks import rank_and_ranks
 from lengua.training.hardware import pick_device, pick_precision
 
+HEADROOM = 3
+"""So many times the steps of a plan may be taken, where steps turn out to be that much cheaper."""
+
 
 def training_arguments(options: TrainOptions, clips: int | None) -> Seq2SeqTrainingArguments:
     """Spell our options out for the Trainer."""
@@ -26,12 +29,11 @@ def training_arguments(options: TrainOptions, clips: int | None) -> Seq2SeqTrain
         learning_rate=options.learning_rate,
         warmup_steps=max(1, round(options.warmup * steps)),
         weight_decay=options.weight_decay,
-        max_steps=steps,
+        max_steps=steps * (HEADROOM if options.minutes else 1),
         eval_strategy="steps",
         eval_steps=every,
         save_strategy="steps",
         save_steps=every,
-        save_total_limit=2,
         load_best_model_at_end=True,
         metric_for_best_model="wer",
         greater_is_better=False,
@@ -47,8 +49,9 @@ def training_arguments(options: TrainOptions, clips: int | None) -> Seq2SeqTrain
         ddp_find_unused_parameters=False,
         ignore_data_skip=options.stream,  # a stream goes on from its place by itself
         logging_steps=5,
+        logging_nan_inf_filter=False,  # a loss that is not finite is to be seen, and ends the run
         disable_tqdm=True,
-        report_to=[],
+        report_to=[],  # lengua.training.trackers tells where to
         log_level_replica="error",
         seed=options.seed,
     )

@@ -8,6 +8,8 @@ from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
 
+import torch
+from accelerate.utils import reduce
 from transformers import TrainerCallback
 
 from lengua import __version__
@@ -21,15 +23,17 @@ from lengua.runs import read_history
 from lengua.streams import Stream
 from lengua.training.dev import remark
 
+NEWS = 0.1
+"""Weight of the last step in the seconds a clip that are shown."""
 PACKAGES = ("torch", "transformers", "accelerate", "numpy", "ctranslate2", "tokenizers")
 
 
-def describe_run(options: TrainOptions, origin: str, finished: bool) -> dict:
-    """Return what run.json holds: resolved options, versions, commit, hardware."""
+def describe_run(options: TrainOptions, origin: str) -> dict:
+    """Return what run.json of a run that begins holds: resolved options, versions, commit, hardware."""
     return {
         "options": plain(options),
         "base_weights": origin,
-        "finished": finished,
+        "finished": False,
         "versions": {"lengua": __version__, "python": platform.python_version()} | {p: version(p) for p in PACKAGES},
         "commit": commit(),
         "hardware": hardware(),
@@ -46,7 +50,12 @@ class Recorder(TrainerCallback):
 
     def __init__(self, out: Path, watch: Watch, trainer):
         self.path, self.watch, self.note, self.trainer = out / "history.jsonl", watch, "", trainer
-        self.started = time.perf_counter()
+        self.started = self.since = time.perf_counter()
+        self.per_clip: float | None = None  # seconds
+
+    def seconds(self) -> float:
+        """Return the seconds of training so far, those before an interruption included."""
+        return time.perf_counter() - self.started
 
     def on_train_begin(self, args, state, control, **kwargs):
         """Take back what an interrupted run logged after its last checkpoint, and count its seconds on."""
@@ -62,10 +71,10 @@ class Recorder(TrainerCallback):
             return
         streamed = self.trainer.streamed
         epoch = streamed.place.epoch if streamed else round(state.epoch or 0, 4)
-        record = {"step": state.global_step, **_renamed(logs or {}), "epoch": epoch}
-        record["seconds"] = round(time.perf_counter() - self.started, 1)
+        record = {"step": state.global_step, **renamed(logs or {}), "epoch": epoch}
+        record["seconds"] = round(self.seconds(), 1)
         if "loss" in record:
-            self.note = f"loss {record['loss']:.2f}"
+            self.note = f"loss {record['loss']:.2f}, rate {record['learning_rate']:.1e}"
         if "dev_wer" in record:
             record["worst"] = [asdict(one) for one in self.trainer.worst]
             self.watch(self._progress(state, f"dev WER {record['dev_wer']:.1%}"))
@@ -73,15 +82,22 @@ class Recorder(TrainerCallback):
         with open(self.path, "a", encoding="utf-8") as file:
             file.write(json.dumps(record, ensure_ascii=False) + "\n")
 
+    def on_step_begin(self, args, state, control, **kwargs):
+        """Begin to time a step: evaluations and checkpoints between steps do not count."""
+        self.since = time.perf_counter()
+
     def on_step_end(self, args, state, control, **kwargs):
-        """Report one step."""
-        self.watch(self._progress(state, self.note))
+        """Report one step, and the clips a second of the last ones."""
+        clips = args.per_device_train_batch_size * args.gradient_accumulation_steps * args.world_size
+        now = (time.perf_counter() - self.since) / clips
+        self.per_clip = now if self.per_clip is None else self.per_clip + NEWS * (now - self.per_clip)
+        self.watch(self._progress(state, ", ".join(filter(None, (self.note, f"{1 / self.per_clip:.1f} clips/s")))))
 
     def _progress(self, state, note: str) -> Progress:
         return Progress("training", state.global_step, state.max_steps, "steps", note)
 
 
-def _renamed(logs: dict) -> dict:
+def renamed(logs: dict) -> dict:
     """Return the Trainer's names as ours: eval_wer is dev_wer, and no timings of its own."""
     kept = {key: value for key, value in logs.items() if not key.endswith(("_runtime", "_per_second", "_flos"))}
     return {f"dev_{key[5:]}" if key.startswith("eval_") else key: value for key, value in kept.items()}
@@ -137,8 +153,10 @@ class Interruption(TrainerCallback):
             signal.signal(number, handler)
 
     def on_step_end(self, args, state, control, **kwargs):
-        """Save and stop when asked to."""
+        """Save and stop when any of the processes was asked to."""
         self.step = state.global_step
+        if args.world_size > 1:
+            self.asked = bool(reduce(torch.tensor([int(self.asked)], device=args.device), "sum").item())
         if self.asked:
             control.should_save = control.should_training_stop = True
             control.should_evaluate = False
