@@ -10,7 +10,7 @@ from transformers.trainer_callback import DefaultFlowCallback
 from lengua.options import TrainOptions
 from lengua.training.arguments import training_arguments
 from lengua.training.budget import Cost, plan_run
-from lengua.training.pace import Pace, Schedule
+from lengua.training.pace import Pace, Schedule, Spent
 
 
 def optimizer() -> torch.optim.Optimizer:
@@ -59,7 +59,7 @@ class Clocked:
         self.args = training_arguments(options, clips=None)
         self.schedule, self.recorder = Schedule(5, plan.steps), SimpleNamespace(seconds=lambda: self.now)
         self.now, self.step, self.evaluation, self.evaluated, self.told = 0.0, step, evaluation, [], []
-        self.pace = Pace(self, plan, self.told.append)
+        self.pace, self.windows = Pace(self, plan, self.told.append), []
 
     def run(self) -> TrainerState:
         state, control = TrainerState(max_steps=self.args.max_steps), TrainerControl()
@@ -68,7 +68,9 @@ class Clocked:
         while not control.should_training_stop:
             control._new_step()
             state.global_step += 1
-            self.now += self.step
+            long = state.global_step % 10 == 3
+            self.windows.append(3000 if long else 300)
+            self.now += self.step * (5.5 if long else 0.5)
             flow.on_step_end(self.args, state, control)
             self.pace.on_step_end(self.args, state, control)
             if control.should_evaluate:
@@ -79,10 +81,15 @@ class Clocked:
         return state
 
 
+def cost() -> Cost:
+    """Return a machine on which one batch in ten is long, and a step takes a second on average."""
+    return Cost(1.0, 20.0, 10.0, 100, windows=((300, 0.5), (3000, 5.5)))
+
+
 @pytest.mark.parametrize("evaluation", [5.0, 40.0])
 @pytest.mark.parametrize("step", [0.5, 1.0, 1.3, 1.9])
 def test_it_ends_in_time_when_steps_and_evaluations_cost_otherwise_than_planned(step, evaluation, tmp_path):
-    plan = plan_run(600, Cost(1.0, 20.0, 10.0, 100))
+    plan = plan_run(600, cost())
     run = Clocked(plan, step, evaluation, tmp_path)
     state = run.run()
     assert 0.95 * 600 < run.now + 10 <= 1.02 * 600
@@ -94,7 +101,13 @@ def test_it_ends_in_time_when_steps_and_evaluations_cost_otherwise_than_planned(
 
 
 def test_a_plan_that_holds_is_not_told_again(tmp_path):
-    plan = plan_run(600, Cost(1.0, 20.0, 10.0, 100))
+    plan = plan_run(600, cost())
     run = Clocked(plan, 1.0, 20.0, tmp_path)
     state = run.run()
     assert not run.told and state.global_step == pytest.approx(plan.steps, rel=0.03)
+
+
+def test_long_windows_early_do_not_make_a_run_seem_slow():
+    spent = Spent(stepping=55.0, expected=55.0)  # ten long windows in a row
+    assert spent.per_step(1.0) == 1.0
+    assert Spent(stepping=110.0, expected=55.0).per_step(1.0) == pytest.approx(122 / 67)

@@ -46,6 +46,12 @@ class Cost:
     """Blending, if that is asked for, and saving the model."""
     steps_an_epoch: int | None
     """None for a stream whose length nobody tells."""
+    windows: tuple[tuple[int, float], ...] = ()
+    """A batch in each of the windows that were timed: (frames, seconds)."""
+
+    def of_batch(self, window: int) -> float:
+        """Return the seconds of a batch in a window, from those that were timed."""
+        return float(np.interp(window, *zip(*self.windows, strict=True))) if self.windows else self.step
 
 
 @dataclass(frozen=True)
@@ -86,14 +92,16 @@ def measure(trainer) -> Cost:
     batches = epoch_batches(trainer)
     twin = copy.deepcopy(trainer.model)
     with torch.random.fork_rng():
-        step = step_seconds(trainer, twin, batches) * trainer.args.gradient_accumulation_steps
+        timed = step_seconds(trainer, twin, batches)
         evaluation = evaluation_seconds(trainer, twin)
     saving = saving_seconds(twin, trainer.options.out)
     clips = trainer.train_split.items if trainer.streamed else clips_of(trainer.train_split)
     in_a_step = trainer.drawing.batch_size * trainer.args.gradient_accumulation_steps * trainer.args.world_size
     blending = len(ALPHAS) * evaluation if trainer.options.blend else 0.0
     # A checkpoint is the model and two moments of the optimiser; at the end the best one is read and written again.
-    return Cost(step, evaluation + 3 * saving, 3 * saving + blending, clips and -(-clips // in_a_step))
+    step = interpolated_mean([window for window, *_ in batches], timed) * trainer.args.gradient_accumulation_steps
+    epoch = clips and -(-clips // in_a_step)
+    return Cost(step, evaluation + 3 * saving, 3 * saving + blending, epoch, tuple(sorted(timed.items())))
 
 
 def epoch_batches(trainer) -> list:
@@ -103,8 +111,8 @@ def epoch_batches(trainer) -> list:
     return [(draws[0].window, clips, draws) for draws in sampler_of(split, trainer.drawing)]
 
 
-def step_seconds(trainer, twin, batches: list) -> float:
-    """Return the mean seconds of a step over an epoch, from a few windows; the shortest is taken twice, to warm up."""
+def step_seconds(trainer, twin, batches: list) -> dict[int, float]:
+    """Return the seconds of a step in a few windows of an epoch; the shortest is taken twice, to warm up."""
     optimizer = torch.optim.AdamW([one for one in twin.parameters() if one.requires_grad], lr=0.0, fused=True)
     twin.train()
     timed = {}
@@ -112,7 +120,7 @@ def step_seconds(trainer, twin, batches: list) -> float:
     for window, clips, draws in chosen[:1] + chosen:
         inputs = trainer._prepare_inputs(trainer.data_collator([clips[draw] for draw in draws]))
         timed[window] = seconds_of(partial(take_step, trainer, twin, optimizer, inputs))
-    return interpolated_mean([window for window, *_ in batches], timed)
+    return timed
 
 
 def take_step(trainer, twin, optimizer, inputs: dict) -> None:

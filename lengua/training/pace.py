@@ -20,10 +20,10 @@ from lengua.training.budget import RESERVE, Plan
 LOOKS = 20
 """How often, evenly over the run, the plan is looked at."""
 TRUST = 12
-"""So many steps of the run itself weigh as much as what was measured before it."""
+"""So many mean steps of the run itself weigh as much as what was measured before it."""
 NEVER = 10**12
 """Steps between evaluations that the Trainer would call for by itself."""
-WORTH_TELLING = 0.05
+WORTH_TELLING = 0.1
 """Share by which a plan has to change before it is told again."""
 
 
@@ -54,14 +54,16 @@ class Schedule:
 class Spent:
     """What steps and evaluations of the run have taken so far, in seconds."""
 
-    steps: int = 0
     stepping: float = 0.0
+    expected: float = 0.0
+    """What these very steps, with their windows, should have taken by what was measured before the run."""
     evaluations: int = 0
     evaluating: float = 0.0
 
     def per_step(self, guess: float) -> float:
-        """Return the seconds of a step, the guess weighing as much as `TRUST` steps."""
-        return (self.stepping + TRUST * guess) / (self.steps + TRUST)
+        """Return the seconds of a step to come: the guess, corrected by how wrong it was for those that were taken."""
+        trust = TRUST * guess
+        return guess * (self.stepping + trust) / (self.expected + trust)
 
     def per_evaluation(self, guess: float) -> float:
         """Return the seconds of an evaluation: the last ones speak for those to come."""
@@ -98,7 +100,9 @@ class Pace(TrainerCallback):
     def on_step_end(self, args, state, control, **kwargs):
         """Time the step; look at the plan now and then; say when dev is to be measured."""
         now = self.trainer.recorder.seconds()
-        self.spent.steps, self.spent.stepping = self.spent.steps + 1, self.spent.stepping + now - self.since
+        self.spent.stepping += now - self.since
+        self.spent.expected += sum(map(self.plan.cost.of_batch, self.trainer.windows))
+        self.trainer.windows.clear()
         self.since = now
         looks = self.evaluated or state.global_step % max(1, self.plan.steps // LOOKS) == 0
         self.evaluated = False
@@ -137,5 +141,5 @@ class Pace(TrainerCallback):
         state.max_steps = total
         if abs(total - self.told) > WORTH_TELLING * self.told:
             self.told = total
-            note = f"plan: {total} steps in all, for a step takes {per_step:.2f} s and dev {per_evaluation:.0f} s"
+            note = f"{total} steps in all, for a step takes {per_step:.2f} s and dev {per_evaluation:.0f} s"
             self.watch(Progress("plan", state.global_step, None, "", note))

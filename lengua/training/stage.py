@@ -140,7 +140,9 @@ def _planned(
     record = asked.out / "run.json"
     kept = read_json(record).get("plan") if asked.resume and record.is_file() else None
     if kept:
-        plan = Plan(**kept | {"cost": Cost(**kept["cost"])})
+        plan = Plan(
+            **kept | {"cost": Cost(**kept["cost"] | {"windows": tuple(map(tuple, kept["cost"].get("windows", ())))})}
+        )
     else:
         cost = measure(trial)
         [plan] = broadcast_object_list([plan_run(60 * asked.minutes - (time.perf_counter() - started), cost)])

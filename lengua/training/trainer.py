@@ -61,6 +61,8 @@ class AdaptiveTrainer(Seq2SeqTrainer):
         self.train_split, self.dev_split = speech.train, speech.dev
         self.drawing = drawing_of(options, window_frames(model), tokenizer)
         self.schedule = Schedule(args.warmup_steps, total_steps(options, speech.clips, args.world_size))
+        self.windows: list[int] = []
+        """Frames of the batches of a step, until somebody has counted them."""
         self.streamed, self.worst = None, []
         self.clips: Clips | None = None
         self.stopped: str | None = None
@@ -76,6 +78,11 @@ class AdaptiveTrainer(Seq2SeqTrainer):
             compute_loss_func=token_loss,
             compute_metrics=self._measure,
         )
+
+    def training_step(self, model, inputs, *more):
+        """Note the window of every batch: what a step costs depends on it."""
+        self.windows.append(inputs["input_features"].shape[-1])
+        return super().training_step(model, inputs, *more)
 
     def create_scheduler(self, num_training_steps, optimizer=None):
         """Our schedule, whose end may move; a checkpoint keeps it."""
