@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from lengua import curves
 from lengua.errors import RequestError
+from lengua.figures import curves
 from lengua.options import CompareOptions
 from lengua.report import UNKNOWN, with_interval
 from lengua.runs import Run, read_run

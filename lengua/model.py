@@ -8,7 +8,9 @@ from pathlib import Path
 
 import torch
 from torch import nn
-from transformers import WhisperForConditionalGeneration
+from transformers import AttentionInterface, AttentionMaskInterface, WhisperForConditionalGeneration
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
+from transformers.masking_utils import sdpa_mask
 from transformers.modeling_outputs import BaseModelOutput
 from transformers.models.whisper.modeling_whisper import WhisperEncoder, WhisperModel
 from transformers.utils import logging
@@ -16,6 +18,31 @@ from transformers.utils import logging
 from lengua.errors import RequestError
 from lengua.files import read_json, write_json
 from lengua.languages import NAMES, language_code
+
+PLAIN_POSITIONS = 700
+"""Up to so many encoder positions, products of plain matrices are faster on a CPU than torch's fused attention there,
+whose backward pass is made for long windows (benchmarks/training.py; in torch 2.13)."""
+
+
+def attention_by_length(module, query, key, value, attention_mask, dropout=0.0, scaling=1.0, **kwargs):
+    """Learn from short windows on a CPU by plain matrix products; attend by torch's own attention else.
+
+    Args:
+        query: shape (batch, heads, queries, channels); key and value likewise, over positions.
+
+    Returns:
+        shape (batch, queries, heads, channels), and no weights.
+    """
+    plain = module.training and key.device.type == "cpu" and key.shape[2] <= PLAIN_POSITIONS
+    if not plain or attention_mask is not None or module.is_causal or dropout:
+        kwargs |= {"dropout": dropout, "scaling": scaling}
+        return sdpa_attention_forward(module, query, key, value, attention_mask, **kwargs)
+    weights = nn.functional.softmax(torch.matmul(scaling * query, key.transpose(2, 3)), -1)
+    return torch.matmul(weights.to(value.dtype), value).transpose(1, 2).contiguous(), None
+
+
+AttentionInterface.register("by_length", attention_by_length)
+AttentionMaskInterface.register("by_length", sdpa_mask)
 
 
 class AdaptiveEncoder(WhisperEncoder):
@@ -96,7 +123,7 @@ def load_model(folder: Path, language: str | None = None) -> AdaptiveWhisper:
     """
     whisper_config(folder)
     quieten()
-    model = AdaptiveWhisper.from_pretrained(folder, dtype=torch.float32)
+    model = AdaptiveWhisper.from_pretrained(folder, dtype=torch.float32, attn_implementation="by_length")
     model.model.encoder.embed_positions.requires_grad_(False)  # sinusoids; from_pretrained forgets that they are fixed
     force_language(model, language)
     return model

@@ -4,8 +4,9 @@ import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from lengua import comparison, report, store_figures
+from lengua import comparison, report
 from lengua.doctor import describe
+from lengua.figures.store import draw as draw_store
 from lengua.store import open_store
 from lengua.transcription import FileText
 
@@ -39,7 +40,7 @@ def _drawn(store: Path) -> str:
     """Draw a store and say where; a disk that is full or not to be written does not undo a store that is whole."""
     folder = store.with_name(f"{store.name}-figures")  # in the store, `datasets` would take them for data
     try:
-        drawn = store_figures.draw(open_store(store), folder)
+        drawn = draw_store(open_store(store), folder)
     except OSError as error:
         return f"none, for they could not be written ({error})"
     return f"{folder}/ ({', '.join(path.stem for path in drawn)})"

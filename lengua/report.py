@@ -10,7 +10,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from lengua.figures import BASE, history_figure, ordered, percent, wer_figure
+from lengua.figures.canvas import percent
+from lengua.figures.wer import BASE, history_figure, ordered, wer_figure
 from lengua.scoring import score
 
 __all__ = ["Example", "examples", "history_figure", "markdown_table", "table", "wer_figure", "worsened"]

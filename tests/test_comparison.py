@@ -13,12 +13,13 @@ import numpy as np
 import pytest
 from conftest import tiny_training
 
-from lengua import curves, features
+from lengua import features
 from lengua.cli import main
 from lengua.comparison import HEADER, compare, differences, names_of, shown, table
-from lengua.curves import Point, loss_row, smoothed, spread, wer_row
 from lengua.errors import RequestError
-from lengua.figures import BLUE, DPI, VERMILION, WIDTH_IN
+from lengua.figures import curves
+from lengua.figures.canvas import BLUE, DPI, VERMILION, WIDTH_IN
+from lengua.figures.curves import Point, loss_row, smoothed, spread, wer_row
 from lengua.files import read_json, read_jsonl, write_json, write_jsonl
 from lengua.options import CompareOptions, FeatureOptions, TrainOptions
 from lengua.runs import Run, read_run

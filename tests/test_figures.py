@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from lengua.errors import LenguaError
-from lengua.figures import BLUE, DPI, GREY, SKY, VERMILION, WIDTH_IN, history_figure, ordered, wer_figure
+from lengua.figures.canvas import BLUE, DPI, GREY, SKY, VERMILION, WIDTH_IN
+from lengua.figures.wer import history_figure, ordered, wer_figure
 
 ROWS = [
     {"model": "base", "window": "padded", "set": "voice A", "wer": 0.24, "wer_low": 0.2, "wer_high": 0.3},

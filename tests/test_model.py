@@ -6,12 +6,20 @@ import pytest
 import torch
 from conftest import END
 from transformers import WhisperConfig, WhisperForConditionalGeneration
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
 from lengua.checkpoints import load_tokenizer
 from lengua.errors import RequestError
 from lengua.files import read_json, write_json
 from lengua.labels import decoder_pair, prompt_tokens
-from lengua.model import AdaptiveWhisper, force_language, load_model, window_frames
+from lengua.model import (
+    PLAIN_POSITIONS,
+    AdaptiveWhisper,
+    attention_by_length,
+    force_language,
+    load_model,
+    window_frames,
+)
 
 WINDOWS = [2, 40, 64, 98]
 
@@ -122,6 +130,30 @@ def test_a_saved_checkpoint_is_plain_and_gives_the_same_padded_output(adaptive, 
     ours = adaptive(input_features=mel, decoder_input_ids=inputs).logits
     assert torch.equal(saved(input_features=mel, decoder_input_ids=inputs).logits, ours)
     assert torch.equal(saved.generate(mel, max_new_tokens=8), adaptive.generate(mel, max_new_tokens=8))
+
+
+@pytest.mark.parametrize("positions", [1, 50, PLAIN_POSITIONS, PLAIN_POSITIONS + 1])
+def test_attention_is_torchs_own_whatever_computes_it(positions, adaptive):
+    module = adaptive.train().model.encoder.layers[0].self_attn
+    query, key, value = (torch.randn(2, 2, positions, 8, requires_grad=True) for _ in range(3))
+    given = [], []
+    for attend, gradients in zip((attention_by_length, sdpa_attention_forward), given, strict=True):
+        out, weights = attend(module, query, key, value, None, scaling=0.3)
+        assert out.shape == (2, positions, 2, 8) and weights is None
+        gradients += [out, *torch.autograd.grad(out.square().sum(), (query, key, value))]
+    for ours, torchs in zip(*given, strict=True):
+        torch.testing.assert_close(ours, torchs, atol=1e-4, rtol=1e-4)
+
+
+def test_what_looks_back_alone_or_behind_a_mask_is_left_to_torch(adaptive):
+    query = torch.randn(1, 2, 5, 8)
+    causal = adaptive.train().model.decoder.layers[0].self_attn
+    assert causal.is_causal
+    looked, _ = attention_by_length(causal, query, query, query, None)
+    torch.testing.assert_close(looked[:, 0], query[:, :, 0])  # the first sees itself alone
+    hidden = torch.zeros(1, 1, 5, 5).index_fill(3, torch.arange(1, 5), -torch.inf)
+    masked, _ = attention_by_length(adaptive.model.encoder.layers[0].self_attn, query, query, query, hidden)
+    torch.testing.assert_close(masked[0], query[0, :, 0].expand(5, 2, 8))
 
 
 def test_it_has_the_tensors_of_whisper_and_only_its_sinusoids_are_fixed(adaptive, plain):

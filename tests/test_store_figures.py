@@ -1,4 +1,4 @@
-"""store_figures, store_statistics, pages: figures of a store show what is in it, and say what is not told."""
+"""figures of a store: they show what is in it, and say what is not told."""
 
 import subprocess
 import sys
@@ -6,12 +6,12 @@ import sys
 import numpy as np
 import pytest
 
-from lengua.figures import BLUE, DPI, GREY, VERMILION, WIDTH_IN
+from lengua.figures.canvas import BLUE, DPI, GREY, VERMILION, WIDTH_IN
+from lengua.figures.pages import cut, width_of
+from lengua.figures.statistics import NOT_TOLD, Group, clips_of, durations, farthest, hours_by, robust_z, shown
+from lengua.figures.store import draw, pace_figure
 from lengua.files import digest_of
-from lengua.pages import cut, width_of
 from lengua.store import Row, open_store, shard_path, write_manifest, write_shard
-from lengua.store_figures import draw, pace_figure
-from lengua.store_statistics import NOT_TOLD, Group, clips_of, durations, farthest, hours_by, robust_z, shown
 
 ALWAYS = ["durations.png", "pace.png", "speakers.png", "log_mel.png"]
 DROPPED = {"no text": {"count": 6, "examples": ["a/ñ.wav"]}, "unreadable audio": {"count": 3, "examples": ["b"]}}
@@ -215,5 +215,5 @@ def test_a_text_is_cut_to_the_room_it_has():
 
 
 def test_matplotlib_waits_until_something_is_drawn():
-    code = "import sys, lengua.store_figures; sys.exit(bool({'matplotlib', 'torch'} & set(sys.modules)))"
+    code = "import sys, lengua.figures.store; sys.exit(bool({'matplotlib', 'torch'} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0

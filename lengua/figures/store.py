@@ -11,9 +11,8 @@ from pathlib import Path
 
 import numpy as np
 
-from lengua.figures import BLUE, EDGE_IN, FAINT, GREY, INK, SKY, VERMILION, WIDTH_IN, write_png
-from lengua.mel import FRAMES_PER_SECOND, band_centres
-from lengua.pages import (
+from lengua.figures.canvas import BLUE, EDGE_IN, FAINT, GREY, INK, SKY, VERMILION, WIDTH_IN, write_png
+from lengua.figures.pages import (
     BAR_IN,
     FULL_IN,
     HALF_IN,
@@ -29,8 +28,7 @@ from lengua.pages import (
     write,
     write_pair,
 )
-from lengua.store import Row, Store
-from lengua.store_statistics import (
+from lengua.figures.statistics import (
     FAR,
     NOT_TOLD,
     TOLD,
@@ -44,6 +42,8 @@ from lengua.store_statistics import (
     robust_z,
     shown,
 )
+from lengua.mel import FRAMES_PER_SECOND, band_centres
+from lengua.store import Row, Store
 
 SPLIT_COLOURS = (BLUE, SKY, VERMILION, "#009e73", "#e69f00", "#cc79a7")
 FEW_TO_MANY = ("#9fcdea", BLUE, "#00223a")

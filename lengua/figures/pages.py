@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from functools import lru_cache
 from typing import NamedTuple
 
-from lengua.figures import DPI, EDGE_IN, FAINT, INK, WIDTH_IN, new_figure
+from lengua.figures.canvas import DPI, EDGE_IN, FAINT, INK, WIDTH_IN, new_figure
 
 HEAD_IN, LINE_IN, BAR_IN = 1.1, 0.24, 0.42  # heights: title and notes, a line of text, a bar under its name
 FULL_IN, HALF_IN = WIDTH_IN - 2 * EDGE_IN, (WIDTH_IN - 2 * EDGE_IN - 0.5) / 2  # widths: of all, of one column of two

@@ -1,22 +1,26 @@
-"""Figures of a report, drawn from rows of results.json and records of history.jsonl: PNGs for a README or a card.
+"""Figures of a report, drawn from rows of results.json and records of history.jsonl: PNGs for a README or a card."""
 
-matplotlib is imported when something is drawn, and without pyplot: no state is shared with a notebook or a thread.
-"""
-
-import io
 from pathlib import Path
 
 from lengua.errors import LenguaError
-from lengua.files import write_bytes
+from lengua.figures.canvas import (
+    BLUE,
+    EDGE_IN,
+    FAINT,
+    GREY,
+    INK,
+    SKY,
+    VERMILION,
+    WIDTH_IN,
+    new_figure,
+    percent,
+    write_png,
+)
 
 BASE = "base"  # what `model` says in rows of the untouched model
 
-# Okabe & Ito's palette, safe for colour-blind readers, and a grey for what was there before.
-GREY, SKY, BLUE, VERMILION = "#9a9a9a", "#56b4e9", "#0072b2", "#d55e00"
-INK, FAINT = "#222222", "#6b6b6b"
-WIDTH_IN, DPI = 9.0, 200  # 1800 px, shown at 900 in a README: sharp on any screen
 TITLE_IN, SET_IN, BAR_IN, FOOT_IN = 0.95, 0.5, 0.34, 0.15  # heights
-LETTER_IN, EDGE_IN, TIMES_IN = 0.087, 0.18, 1.3  # widths: a letter of a label, the edge, the column of times
+LETTER_IN, TIMES_IN = 0.087, 1.3  # widths: a letter of a label, the column of times
 NOTES = (
     "Lower is better; the thin line is the 95 % interval.",
     "padded: the model hears 30 s, mostly silence; adaptive: the speech and a short margin.",
@@ -68,25 +72,6 @@ def ordered(rows: list[dict]) -> list[dict]:
     sets, models = (list(dict.fromkeys(row[key] for row in rows)) for key in ("set", "model"))
     models.sort(key=lambda model: model != BASE)
     return sorted(rows, key=lambda r: (sets.index(r["set"]), models.index(r["model"]), r["window"] != "padded"))
-
-
-def percent(fraction: float) -> str:
-    """Write a fraction as per cent: 0.13 -> "13.0 %"."""
-    return f"{100 * fraction:.1f} %"
-
-
-def new_figure(height_in: float):
-    """Return an empty white figure, 1800 px wide, that no window and no pyplot knows of."""
-    from matplotlib.figure import Figure
-
-    return Figure(figsize=(WIDTH_IN, height_in), dpi=DPI, facecolor="white")
-
-
-def write_png(figure, path: Path) -> None:
-    """Write the PNG whole or not at all; without a date or version in it, equal data give equal bytes."""
-    png = io.BytesIO()
-    figure.savefig(png, format="png", metadata={"Software": None})
-    write_bytes(Path(path), png.getvalue())
 
 
 def _wer_canvas(rows: list[dict]):
