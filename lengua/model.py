@@ -20,8 +20,8 @@ from lengua.files import read_json, write_json
 from lengua.languages import NAMES, language_code
 
 PLAIN_POSITIONS = 700
-"""Up to so many encoder positions, products of plain matrices are faster on a CPU than torch's fused attention there,
-whose backward pass is made for long windows (benchmarks/training.py; in torch 2.13)."""
+"""Encoder positions up to which attention is learned by plain products of matrices on a CPU: the backward pass of
+torch's fused attention is made for longer windows."""
 
 
 def attention_by_length(module, query, key, value, attention_mask, dropout=0.0, scaling=1.0, **kwargs):

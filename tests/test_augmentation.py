@@ -1,7 +1,6 @@
 """Augmentation: the same clip, id and epoch give the same sound in any process; what was drawn is what is heard."""
 
 import os
-import signal
 import subprocess
 import sys
 from dataclasses import replace
@@ -10,7 +9,7 @@ from itertools import islice
 
 import numpy as np
 import pytest
-from conftest import ROOT, chirp, tiny_training
+from conftest import ROOT, chirp, interrupting, tiny_training
 from hub_server import a_hub  # noqa: F401 - a fixture
 
 from lengua import audio, features, mel
@@ -246,13 +245,9 @@ def test_interrupted_it_goes_on_to_the_same_losses_and_dev_is_left_as_it_is(tiny
     options = tiny_training(source, tiny_model, tmp_path / "whole", learning_rate=1e-3, augment=SOME, **streamed)
     cut, plain = (replace(options, out=tmp_path / name) for name in ("cut", "plain"))
 
-    def interrupt(progress):
-        if progress.stage == "training" and progress.done == 7:
-            os.kill(os.getpid(), signal.SIGINT)
-
     train(options)
     with pytest.raises(KeyboardInterrupt):
-        train(cut, interrupt)
+        train(cut, interrupting(7))
     train(cut)
     train(replace(plain, augment=Augmentation()))
     whole, resumed, other = (losses(one.out) for one in (options, cut, plain))

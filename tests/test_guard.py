@@ -2,7 +2,6 @@
 
 import os
 import pickle
-import signal
 import subprocess
 import sys
 from dataclasses import replace
@@ -10,7 +9,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from conftest import ROOT, tiny_training
+from conftest import ROOT, interrupting, tiny_training
 from transformers import WhisperForConditionalGeneration
 
 from lengua.errors import LenguaError, RequestError
@@ -174,13 +173,9 @@ def test_patience_ends_a_run_that_learns_nothing_also_after_an_interruption(opti
     whole = train(idle)
     assert whole.steps == 6 and "the last 2 evaluations brought nothing beyond the noise of dev" in whole.stopped
 
-    def interrupt(progress):
-        if progress.stage == "training" and progress.done == 5:
-            os.kill(os.getpid(), signal.SIGINT)
-
     cut = replace(idle, out=options.out.parent / "cut")
     with pytest.raises(KeyboardInterrupt):
-        train(cut, interrupt)
+        train(cut, interrupting(5))
     assert train(cut).stopped == whole.stopped and train(cut).steps == 6
 
 

@@ -1,14 +1,12 @@
 """What learns: what is frozen stays, LoRA leaves a plain Whisper, and every way resumes exactly."""
 
-import os
-import signal
 from dataclasses import replace
 from functools import partialmethod
 
 import numpy as np
 import pytest
 import torch
-from conftest import tiny_training
+from conftest import interrupting, tiny_training
 from transformers import WhisperForConditionalGeneration
 
 from lengua.batches import ClipDataset, Collator, Draw
@@ -243,12 +241,8 @@ def test_interrupted_it_goes_on_to_the_same_losses_and_weights(change, options):
     whole = train(options)
     cut = replace(options, out=options.out.parent / "cut")
 
-    def interrupt(progress):
-        if progress.stage == "training" and progress.done == 7 and not progress.note.startswith("dev"):
-            os.kill(os.getpid(), signal.SIGINT)
-
     with pytest.raises(KeyboardInterrupt, match=r"step [78] of 15"):
-        train(cut, interrupt)
+        train(cut, interrupting(7))
     resumed = train(cut)
     before, after = losses(options.out), losses(cut.out)
     assert set(after) == set(before) == {5, 10, 15}

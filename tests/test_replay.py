@@ -2,7 +2,6 @@
 
 import os
 import shutil
-import signal
 import subprocess
 import sys
 from collections import Counter
@@ -12,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import ROOT, tiny_training
+from conftest import ROOT, interrupting, tiny_training
 
 from lengua import features
 from lengua.batches import ClipDataset, Collator, Drawing, PackedClip, Packing, StreamedBatches, sampler_of
@@ -262,13 +261,9 @@ def test_interrupted_it_goes_on_to_the_same_losses(options):
     options = replace(options, steps=15, evaluations=3)
     cut, plain = (replace(options, out=options.out.parent / name) for name in ("cut", "plain"))
 
-    def interrupt(progress):
-        if progress.stage == "training" and progress.done == 7:
-            os.kill(os.getpid(), signal.SIGINT)
-
     train(options)
     with pytest.raises(KeyboardInterrupt):
-        train(cut, interrupt)
+        train(cut, interrupting(7))
     train(cut)
     train(replace(plain, replay=None))
     whole, resumed, other = (losses(one.out) for one in (options, cut, plain))

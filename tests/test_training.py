@@ -1,13 +1,11 @@
 """The training stage, with a Whisper of 45,000 parameters: seconds for what takes a real one an evening."""
 
-import os
-import signal
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
-from conftest import tiny_training
+from conftest import interrupting, tiny_training
 from transformers import WhisperForConditionalGeneration, WhisperProcessor
 
 from lengua.checkpoints import load_tokenizer, read_note
@@ -100,12 +98,8 @@ def test_interrupted_it_saves_and_goes_on_to_the_same_losses(options):
     train(options)
     cut = replace(options, out=options.out.parent / "cut")
 
-    def interrupt(progress):
-        if progress.stage == "training" and progress.done == 7 and not progress.note.startswith("dev"):
-            os.kill(os.getpid(), signal.SIGINT)
-
     with pytest.raises(KeyboardInterrupt, match=r"step [78] of 15"):
-        train(cut, interrupt)
+        train(cut, interrupting(7))
     assert not (cut.out / "model").exists() and list((cut.out / "checkpoints").glob("checkpoint-[78]"))
     train(cut)
     whole, resumed = losses(options.out), losses(cut.out)
@@ -114,12 +108,8 @@ def test_interrupted_it_saves_and_goes_on_to_the_same_losses(options):
 
 
 def test_a_torn_history_does_not_stop_a_resume_and_seconds_run_on(options):
-    def interrupt(progress):
-        if progress.stage == "training" and progress.done == 4 and not progress.note.startswith("dev"):
-            os.kill(os.getpid(), signal.SIGINT)
-
     with pytest.raises(KeyboardInterrupt):
-        train(options, interrupt)
+        train(options, interrupting(4))
     history = options.out / "history.jsonl"
     before = read_jsonl(history)
     with open(history, "a") as file:
