@@ -3,10 +3,10 @@
     python benchmarks/training.py --store runs/demo/store
     python benchmarks/training.py --random-weights base --no-quality      # nothing to download
 
-Speed: steps of both sides alternate, in float32 and in bfloat16. Ours are those of an epoch in its own proportions,
-with its share of batches padded to 30 s; making the batch counts. Quality: both really learn, by the same loop, from
-the same clips, once each, and write down dev at the same steps: the usual recipe padded, ours in its adaptive window
-and padded. Every side has a process of its own. The last line is one JSON object.
+Speed: steps of both sides alternate, in float32 and in bfloat16. Ours are one padded to 30 s, which counts as much as
+such batches do in an epoch, and others from its shortest window to its longest; making the batch counts. Quality: both
+really learn, by the same loop, from the same clips, once each, and write down dev at the same steps: the usual recipe
+padded, ours in its adaptive window and padded. Every side has a process of its own. The last line is one JSON object.
 """
 
 import json
@@ -26,7 +26,6 @@ from training_sides import (
     choose,
     learn,
     mean_seconds,
-    padded_of,
     peak_mb,
     step,
     write_down,
@@ -97,13 +96,13 @@ def measure_speed(setups: dict[str, Setup], precision: str, options: Options) ->
     """Return clips a second and peak memory of both sides, steps in turn."""
     tell(f"speed in {PRECISIONS[precision]}")
     both = {name: Process(replace(setup, precision=precision)) for name, setup in setups.items()}
-    clips = {name: side.call(choose, options.steps) for name, side in both.items()}
+    stood_for = {name: side.call(choose, options.steps) for name, side in both.items()}
     for side in both.values():
         side.call(step, 0)
-    steps = min(map(len, clips.values()))
+    steps = min(map(len, stood_for.values()))
     seconds = alternate({name: partial(side.call, step) for name, side in both.items()}, steps, options.rounds)
     told = {
-        "clips_per_second": {name: sum(clips[name][:steps]) / sum(seconds[name]) for name in both},
+        "clips_per_second": {name: clips_per_second(stood_for[name][:steps], seconds[name]) for name in both},
         "peak_mb": {name: side.call(peak_mb) for name, side in both.items()},
         "mean_seconds": both[USUAL].call(mean_seconds),
         "steps": steps,
@@ -111,6 +110,12 @@ def measure_speed(setups: dict[str, Setup], precision: str, options: Options) ->
     for side in both.values():
         side.pool.shutdown()
     return told
+
+
+def clips_per_second(stood_for: list[tuple[int, float]], seconds: list[float]) -> float:
+    """Return the clips of an epoch over its seconds, from steps that stand for a share of it each."""
+    clips = sum(clips * share for clips, share in stood_for)
+    return clips / sum(taken * share for taken, (_, share) in zip(seconds, stood_for, strict=True))
 
 
 def measure_quality(setups: dict[str, Setup], options: Options) -> dict[str, list[dict]]:
@@ -154,7 +159,7 @@ def show(options: Options, device: str, speeds: dict, learned: dict | None) -> d
         "hardware": hardware(),
         "batch_size": options.batch_size,
         "steps": speeds["fp32"]["steps"],
-        "padded": padded_of(speeds["fp32"]["steps"]),
+        "padded_share": DEFAULTS.padded_share,
         "rounds": options.rounds,
         "clips": options.clips if learned else 0,
         "mean_seconds": round(speeds["fp32"]["mean_seconds"], 2),
@@ -214,8 +219,8 @@ def speed_lines(rates: dict, result: dict) -> list[str]:
         *markdown(head, rows),
         "",
         f"{result['steps']} steps each, in turn, median of {result['rounds']}; clips of mean "
-        f"{result['mean_seconds']:.1f} s; {result['padded']} of our batches padded to 30 s, as 8 % of an epoch are. "
-        f"Memory {where}, a process each.",
+        f"{result['mean_seconds']:.1f} s; one of ours, of fewer clips, is padded to 30 s and counts as "
+        f"{100 * result['padded_share']:g} % of the steps of an epoch. Memory {where}, a process each.",
     ]
 
 

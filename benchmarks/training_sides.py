@@ -6,13 +6,12 @@
 A side is a model, its batches and its optimiser; it takes steps, learns, and writes down dev.
 """
 
-import math
 import random
 import time
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -138,13 +137,17 @@ class Side:
         with suppress(OSError):
             Path("/proc/self/clear_refs").write_text("5")  # forget the peak of loading
 
+    @property
+    def drawing(self) -> Drawing:
+        """How lengua draws batches when nobody says anything."""
+        return Drawing(self.setup.batch_size, DEFAULTS.margin_s, DEFAULTS.padded_share, self.setup.seed, self.longest)
+
     def draw_epoch(self) -> list[list[Draw]]:
         """Return the batches of an epoch as this side draws them."""
         split, setup = self.speech.split, self.setup
         if setup.name == USUAL:
             return shuffled(len(split), setup.batch_size, self.longest, setup.seed)
-        how = (DEFAULTS.margin_s, DEFAULTS.padded_share, setup.seed, self.longest)
-        return list(LengthBuckets(split, Drawing(setup.batch_size, *how)))
+        return list(LengthBuckets(split, self.drawing))
 
     def take(self, draws: list[Draw]) -> float:
         """Make a batch and take a step: forward, backward, clip, update. Returns the loss."""
@@ -207,27 +210,26 @@ def open_side(setup: Setup) -> None:
     SIDE.append(Side(setup))
 
 
-def choose(steps: int) -> list[int]:
-    """Keep so many batches of the epoch, in its proportions; return the clips of each."""
+def choose(steps: int) -> list[tuple[int, float]]:
+    """Keep so many batches that stand for an epoch; return the clips of each, and for which share of its batches."""
     side = SIDE[0]
-    side.batches = side.batches[:steps] if side.setup.name == USUAL else proportional(side, steps)
-    return [len(draws) for draws in side.batches]
+    if side.setup.name == USUAL:
+        side.batches = side.batches[:steps]
+        shares = [1 / len(side.batches)] * len(side.batches)
+    else:
+        side.batches, shares = proportional(side, steps)
+    return [(len(draws), share) for draws, share in zip(side.batches, shares, strict=True)]
 
 
-def proportional(side: Side, steps: int) -> list[list[Draw]]:
-    """Return every so manieth batch of an epoch by window, and as many of them padded as the epoch has."""
-    how = (DEFAULTS.margin_s, 0.0, side.setup.seed, side.longest)
-    batches = sorted(LengthBuckets(side.speech.split, Drawing(side.setup.batch_size, *how)), key=lambda b: b[0].window)
-    count = min(steps, len(batches))
+def proportional(side: Side, steps: int) -> tuple[list[list[Draw]], list[float]]:
+    """Return a padded batch and every so manieth of the others by window, and the share for which each stands."""
+    padded = side.drawing.padded_share
+    adaptive = LengthBuckets(side.speech.split, replace(side.drawing, padded_share=0.0))
+    batches = sorted(adaptive, key=lambda batch: batch[0].window)
+    count = max(1, min(steps - 1, len(batches)))
     kept = [batches[len(batches) * (2 * index + 1) // (2 * count)] for index in range(count)]
-    for index in np.linspace(0, count - 1, padded_of(count) + 2, dtype=int)[1:-1]:
-        kept[index] = [Draw(draw.index, side.longest) for draw in kept[index]]
-    return kept
-
-
-def padded_of(count: int) -> int:
-    """Return how many of so many batches are padded: the epoch's share, rounded up, to our disadvantage."""
-    return math.ceil(DEFAULTS.padded_share * count)
+    few = [Draw(draw.index, side.longest) for draw in kept[count // 2][: side.drawing.padded_size]]
+    return [few, *kept], [padded, *[(1 - padded) / count] * count]
 
 
 def step(index: int) -> float:

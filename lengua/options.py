@@ -176,8 +176,8 @@ class TrainOptions:
     """Share of packed windows whose labels tell when each utterance is said, so that long audio keeps working."""
     margin_s: tuple[float, float] = (0.3, 1.5)
     """Seconds of silence after the speech, drawn anew for every clip and epoch between these two."""
-    padded_share: float = 0.08
-    """Share of batches padded to 30 s all the same, so that the checkpoint stays good in programs that pad."""
+    padded_share: float = 0.05
+    """Share of batches, of fewer clips, padded to 30 s: so the checkpoint stays good in programs that pad."""
     precision: Literal["auto", "bf16", "fp16", "fp32"] = "auto"
     """auto: bfloat16 where the hardware has it, float16 on older GPUs such as T4, float32 else."""
     evaluations: int = 2

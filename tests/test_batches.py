@@ -27,6 +27,7 @@ from lengua.chance import chance
 from lengua.checkpoints import load_tokenizer
 from lengua.labels import IGNORED, decoder_pair, end_token
 from lengua.store import Row, Split, write_shard
+from lengua.streams import Block
 
 ROWS, BATCH = 203, 8
 LOW, HIGH = 0.3, 1.5
@@ -95,9 +96,9 @@ def test_every_row_comes_once_an_epoch_and_no_two_epochs_are_the_same(split):
     seen = []
     for epoch in range(4):
         batches = list(sampler(split, epoch))
-        assert len(batches) == len(sampler(split)) == 26
+        assert len(batches) == len(sampler(split)) == 27
         assert sorted(draw.index for batch in batches for draw in batch) == list(range(ROWS))
-        assert sorted(map(len, batches))[1:] == [BATCH] * 25
+        assert sorted(map(len, batches)) == [2, 2, 7] + [BATCH] * 24
         seen.append(batches)
     assert all(a != b for at, a in enumerate(seen) for b in seen[:at])
     company = [{frozenset(draw.index for draw in batch) for batch in batches} for batches in seen]
@@ -126,11 +127,44 @@ def test_a_clip_has_another_margin_in_every_epoch(split):
 
 
 def test_the_padded_share_is_what_was_asked(split):
-    windows = [batch[0].window for epoch in range(150) for batch in sampler(split, epoch)]
-    assert len(windows) == 150 * 26
-    assert sum(window == 3000 for window in windows) / len(windows) == pytest.approx(0.08, abs=0.012)
-    assert {batch[0].window for batch in sampler(split, share=1.0)} == {3000}
+    for share, padded in ((0.04, 1), (0.08, 2), (0.3, 10), (0.8, 51)):
+        batches = list(sampler(split, share=share))
+        assert [len(batch) for batch in batches if batch[0].window == 3000] == [2] * padded
+        assert padded / len(batches) == pytest.approx(share, abs=0.015)
     assert max(batch[0].window for batch in sampler(split, share=0.0)) < 1000
+    everything = list(sampler(split, share=1.0))
+    assert {batch[0].window for batch in everything} == {3000} and sorted(map(len, everything)) == [3] + [8] * 25
+
+
+def test_every_clip_gets_its_turn_in_a_padded_batch(split):
+    padded = [draw.index for epoch in range(200) for b in sampler(split, epoch) if b[0].window == 3000 for draw in b]
+    assert len(padded) == 200 * 4 and len(set(padded)) > 0.95 * ROWS
+    lengths = split.frames[padded]
+    assert lengths.mean() == pytest.approx(split.frames.mean(), rel=0.05), "of any length"
+
+
+@pytest.mark.parametrize(
+    ("clips", "batch_size", "share", "padded", "batches"),
+    [
+        (1, 8, 0.08, 0, 1),
+        (8, 8, 0.08, 0, 1),
+        (9, 8, 0.08, 0, 2),
+        (850, 8, 0.08, 9, 113),
+        (850, 1, 0.08, 68, 850),
+        (850, 8, 0.0, 0, 107),
+        (3, 8, 0.99, 1, 2),
+        (11, 2, 0.999, 11, 11),
+        (850, 8, 1.0, 107, 107),
+        (0, 8, 0.08, 0, 0),
+    ],
+)
+def test_batches_are_counted_before_they_are_drawn(clips, batch_size, share, padded, batches):
+    drawing = Drawing(batch_size, (LOW, HIGH), share, 17)
+    assert (drawing.padded_batches(clips), drawing.batches(clips)) == (padded, batches)
+    blank = [Row(f"{at}", "hola", "es", "a", 1.0, 100, 1.0, np.zeros((100, 80), np.uint8)) for at in range(clips)]
+    drawn = list(sampler_of(Block(0, 0, blank, []), drawing))
+    assert len(drawn) == batches and sum(batch[0].window == 3000 for batch in drawn) == padded
+    assert sorted(draw.index for batch in drawn for draw in batch) == list(range(clips))
 
 
 def test_no_window_is_longer_than_the_models(split):
@@ -201,7 +235,7 @@ def test_the_data_loader_of_torch_takes_all_this(tiny_store, tiny_model):
 
 @pytest.mark.parametrize("packing", [False, True])
 def test_two_processes_share_all_batches_the_smaller_one_too(packing, split, tiny_model):
-    """As accelerate shares them; 203 clips are 25 batches of 8, and one of 3 anywhere among them."""
+    """As accelerate shares them; 203 clips are batches of 8, a smaller one, and padded ones anywhere among them."""
     from accelerate.data_loader import BatchSamplerShard
 
     packs = Packing(load_tokenizer(tiny_model), 0.2) if packing else None

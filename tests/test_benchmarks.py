@@ -83,11 +83,12 @@ def test_random_weights_need_no_files(sides, tmp_path):
     assert len(shortest) <= 2 and 0 < side.take(shortest) < 100
     sides.SIDE.append(side)
     try:
-        assert sum(sides.choose(25)) == 50
+        clips, shares = zip(*sides.choose(25), strict=True)
+        assert clips == (1, *[2] * 24) and shares[0] == 0.05 and sum(shares) == pytest.approx(1)
         windows = [draws[0].window for draws in side.batches]
     finally:
         sides.SIDE.clear()
-    assert windows.count(3000) == 2 and len(set(windows)) > 10
+    assert windows[0] == 3000 and windows.count(3000) == 1 and len(set(windows)) > 10
 
 
 def test_a_killed_run_learns_the_same(tiny, tmp_path):

@@ -59,7 +59,7 @@ class Clocked:
         self.args = training_arguments(options, clips=None)
         self.schedule, self.recorder = Schedule(5, plan.steps), SimpleNamespace(seconds=lambda: self.now)
         self.now, self.step, self.evaluation, self.evaluated, self.told = 0.0, step, evaluation, [], []
-        self.pace, self.windows = Pace(self, plan, self.told.append), []
+        self.pace, self.frames = Pace(self, plan, self.told.append), []
 
     def run(self) -> TrainerState:
         state, control = TrainerState(max_steps=self.args.max_steps), TrainerControl()
@@ -69,7 +69,7 @@ class Clocked:
             control._new_step()
             state.global_step += 1
             long = state.global_step % 10 == 3
-            self.windows.append(3000 if long else 300)
+            self.frames.append(3000 if long else 300)
             self.now += self.step * (5.5 if long else 0.5)
             flow.on_step_end(self.args, state, control)
             self.pace.on_step_end(self.args, state, control)
@@ -83,7 +83,7 @@ class Clocked:
 
 def cost() -> Cost:
     """Return a machine on which one batch in ten is long, and a step takes a second on average."""
-    return Cost(1.0, 20.0, 10.0, 100, windows=((300, 0.5), (3000, 5.5)))
+    return Cost(1.0, 20.0, 10.0, 100, batches=((300, 0.5), (3000, 5.5)))
 
 
 @pytest.mark.parametrize("evaluation", [5.0, 40.0])

@@ -324,7 +324,9 @@ def test_memory_grows_with_what_learns(tiny_model):
 def test_frames_of_a_clip_are_those_of_the_largest_batch():
     drawing = Drawing(batch_size=4, margin_s=(0.3, 1.5), padded_share=0.08, seed=17)
     frames = np.array([100, 480], np.int32)
-    assert resources.frames_of_a_clip(drawing, frames) == resources.frames_of_a_clip(drawing, None) == 3000
+    assert resources.frames_of_a_clip(drawing, frames) == 750, "one clip in a padded batch, not four"
+    assert resources.frames_of_a_clip(replace(drawing, padded_share=1.0), frames) == 3000
+    assert resources.frames_of_a_clip(drawing, None) == 3000
     assert resources.frames_of_a_clip(replace(drawing, padded_share=0.0), frames) == 632
     assert resources.frames_of_a_clip(replace(drawing, packing=Packing(None, 0.2)), frames) == 290
 

@@ -16,6 +16,8 @@ from lengua.streams import Block
 from lengua.windows import like_lengths, window_of
 
 MASKED = ("masked time", "masked band")
+JITTER_S = 0.2
+"""Lets neighbours change from epoch to epoch, as their margins do, without mixing short clips with long ones."""
 UNSAID = 4
 """Tokens of a label with timestamps that belong to no utterance: three of the prompt, and the end."""
 
@@ -40,8 +42,7 @@ class Sampler:
         self.epoch = epoch
 
     def __len__(self) -> int:
-        clips = self.mixture.clips if self.mixture else len(self.ids)
-        batches = -(-clips // self.drawing.batch_size)
+        batches = self.drawing.batches(self.mixture.clips if self.mixture else len(self.ids))
         return batches - batches % self.ranks
 
     def _clips(self) -> np.ndarray:
@@ -61,28 +62,32 @@ class Sampler:
         margin = low + (high - low) * self._chance(self.ids[index], "margin")
         return window_of(frames, margin, self.drawing.longest)
 
-    def _padded(self, index: int) -> bool:
-        return self._chance(self.ids[index], "padded") < self.drawing.padded_share
+    def _shuffled(self, clips: np.ndarray, what: str) -> np.ndarray:
+        return clips[np.argsort([self._chance(self.ids[index], what) for index in clips], kind="stable")]
 
     def _chance(self, id: str, what: str) -> float:
         return chance(self.drawing.seed, self.epoch, id, what)
 
 
 class LengthBuckets(Sampler):
-    """Clips of like length together, order and margins anew in every epoch."""
+    """Clips of like length together, a few of any length padded; order and margins anew in every epoch."""
 
     def __iter__(self) -> Iterator[list[Draw]]:
-        clips, size = self._clips(), self.drawing.batch_size
+        few, many = self.drawing.padded_size, self.drawing.batch_size
+        clips = self._shuffled(self._clips(), "padded")
+        padded, others = np.split(clips, [self.drawing.padded_batches(len(clips)) * few])
         windows = np.zeros(len(self.ids), np.int64)
-        windows[clips] = [self._window(index, int(self.frames[index])) for index in clips]
-        # One second of jitter lets neighbours change from epoch to epoch without mixing short clips with long ones.
-        jitter = np.array([self._chance(self.ids[index], "bucket") for index in clips]) * FRAMES_PER_SECOND
-        by_length = clips[np.argsort(windows[clips] + jitter, kind="stable")]
-        batches = [by_length[at : at + size] for at in range(0, len(by_length), size)]
+        windows[padded] = self.drawing.longest
+        windows[others] = [self._window(index, int(self.frames[index])) for index in others]
+        batches = [*cut(padded, few), *cut(self._by_length(others, windows[others]), many)]
         batches.sort(key=lambda batch: self._chance(self.ids[batch[0]], "order"))
         for batch in batches[: len(self)]:
-            window = self.drawing.longest if self._padded(batch[0]) else int(windows[batch].max())
+            window = int(windows[batch].max())
             yield [self._draw(index, window) for index in batch]
+
+    def _by_length(self, clips: np.ndarray, windows: np.ndarray) -> np.ndarray:
+        jitter = np.array([self._chance(self.ids[index], "bucket") for index in clips])
+        return clips[np.argsort(windows + jitter * JITTER_S * FRAMES_PER_SECOND, kind="stable")]
 
 
 class PackedWindows(Sampler):
@@ -93,15 +98,15 @@ class PackedWindows(Sampler):
         self.texts, self.languages = split.column("text"), getattr(split, "languages", None)
 
     def __iter__(self) -> Iterator[list[Pack]]:
-        order = sorted(self._clips().tolist(), key=lambda index: self._chance(self.ids[index], "order"))
-        for number in range(len(self)):
-            at = number * self.drawing.batch_size
-            yield self._packed(order[at : at + self.drawing.batch_size])
+        batches = cut(self._shuffled(self._clips(), "order"), self.drawing.batch_size)
+        for batch in batches[: len(self)]:
+            yield self._packed(batch.tolist())
 
     def _packed(self, batch: list[int]) -> list[Pack]:
         shared = [indices for alike in self._by_language(batch) for indices in self._shared(alike)]
         fullest = max(sum(int(self.frames[index]) for index in indices) for indices in shared)
-        window = self.drawing.longest if self._padded(batch[0]) else self._window(batch[0], fullest)
+        padded = self._chance(self.ids[batch[0]], "padded") < self.drawing.padded_share
+        window = self.drawing.longest if padded else self._window(batch[0], fullest)
         return [self._pack(indices, window) for indices in shared]
 
     def _by_language(self, batch: list[int]) -> list[list[int]]:
@@ -121,6 +126,11 @@ class PackedWindows(Sampler):
         timestamps = self._chance(self.ids[indices[0]], "timestamps") < self.drawing.packing.timestamps_share
         draws = tuple(self._draw(index, int(self.frames[index])) for index in indices)
         return Pack(draws, window, timestamps)
+
+
+def cut(clips: np.ndarray, size: int) -> list[np.ndarray]:
+    """Return clips in batches of a size; the last may be smaller."""
+    return [clips[at : at + size] for at in range(0, len(clips), size)]
 
 
 def sampler_of(split: Split | Block | Mixture, drawing: Drawing, epoch: int = 0, ranks: int = 1) -> Sampler:

@@ -1,6 +1,7 @@
 """`sample:es`: two voices of real Spanish speech out of Debian packages, with their texts put right.
 
     for item in open("es").read("train"): ...
+    for item in open("fr").read("test"): ...        # fr, it and ru are probes: one voice each, 11 MB, all of it test
     fetch("estefania")      # 160 MB; may run in a thread beside anything else
 
 The telephone prompts of the first voice were written without accents; a table of words and phrases puts them back.
@@ -26,7 +27,7 @@ from lengua.sources.voices import VOICES, Clip, Voice
 FILTERS = 1
 """Raise this when a rule below changes what `read` yields; it is part of the revision."""
 
-GLOSS = re.compile(r"\s*(?:\[[^]]*\]|\([^)]*\))\s*")
+GLOSS = re.compile(r"\s*(?:\[[^]]*\]|\([^)]*\)|<[^>]*>)\s*")
 DIGITS = re.compile(r"[\d$€£¥]")
 
 
@@ -121,7 +122,8 @@ def judged(voice: Voice) -> Iterator[tuple[str, Utterance | Dropped]]:
     twins = same_audio(clips)
     for clip in clips:
         text = put_right(clip.text or "", voice.language)
-        id_, split = f"{voice.name}/{clip.name}", split_of(normalised(text) or clip.name)
+        id_ = f"{voice.name}/{clip.name}"
+        split = "test" if voice.probe else split_of(normalised(text) or clip.name)
         other_words = "other words said" if id_ in misread(voice.language) else None
         if reason := fault(clip, text) or twins.get(clip.name) or other_words:
             yield split, Dropped(id_, reason)

@@ -37,6 +37,8 @@ class Voice:
     read: Callable[[Path, str], Iterator[Clip]]
     licence: str
     attribution: str
+    probe: bool = False
+    """Whether all of it is for testing: a language to see that a model keeps, not one to learn from."""
 
     def clips(self, folder: Path) -> list[Clip]:
         """Return every recording below the folder that the packages were unpacked into, by name."""
@@ -79,14 +81,20 @@ def stamp_text(path: Path, language: str) -> str | None:
     return next((line.removeprefix(key).strip() for line in lines if line.startswith(key)), None)
 
 
-allison = Voice(
+
+def asterisk_voice(name: str, language: str, licence: str, attribution: str, probe: bool = True) -> Voice:
+    """Return the voice of Asterisk's telephone prompts in one language."""
+    packages = (f"asterisk-core-sounds-{language}-g722", f"asterisk-core-sounds-{language}")
+    wanted = rf"\.g722$|core-sounds-{language}\.txt\.gz$|{COPYRIGHT}"
+    return Voice(name, language, packages, wanted, asterisk_clips, licence, attribution, probe)
+
+
+allison = asterisk_voice(
     name="allison",
     language="es",
-    packages=("asterisk-core-sounds-es-g722", "asterisk-core-sounds-es"),
-    wanted=rf"\.g722$|core-sounds-es\.txt\.gz$|{COPYRIGHT}",
-    read=asterisk_clips,
     licence="CC-BY-SA-3.0",
     attribution="Allison Smith (voice), Asterisk core sounds in Spanish, financed by Digium, Inc.",
+    probe=False,
 )
 estefania = Voice(
     name="estefania",
@@ -97,5 +105,24 @@ estefania = Voice(
     licence="GPL-2.0-or-later",
     attribution="Estefanía Ortiz (voice), the Tux Paint stamps by Bill Kendrick and contributors",
 )
+june = asterisk_voice(
+    name="june",
+    language="fr",
+    licence="CC-BY-SA-3.0",
+    attribution="June Wallack (voice), Clod Patry, Kristopher Lalletti and June Wallack (translation), Asterisk core sounds "
+    "in French, financed by Digium, Inc., Unlimitel and BGM Informatique",
+)
+carlo = asterisk_voice(
+    name="carlo",
+    language="it",
+    licence="CC-BY-3.0",
+    attribution="Carlo Flora (voice), Silvia Petrin (translation), Asterisk core sounds in Italian",
+)
+ivrvoice = asterisk_voice(
+    name="ivrvoice",
+    language="ru",
+    licence="CC-BY-3.0",
+    attribution="Maxim Topal, ivrvoice.ru, Asterisk core sounds in Russian",
+)
 
-VOICES = (allison, estefania)
+VOICES = (allison, estefania, june, carlo, ivrvoice)

@@ -7,6 +7,7 @@ from transformers import Seq2SeqTrainingArguments
 
 from lengua.batches import Drawing, Packing
 from lengua.errors import RequestError
+from lengua.mel import WINDOW_FRAMES
 from lengua.options import TrainOptions
 from lengua.ranks import rank_and_ranks
 from lengua.training.hardware import pick_device, pick_precision
@@ -68,12 +69,12 @@ def total_steps(options: TrainOptions, clips: int | None, ranks: int = 1) -> int
     if clips is None:
         found = f"a stream whose length {options.source} does not tell"
         raise RequestError("the length of the run", found, "say it: --steps 1000")
-    batches = math.ceil(clips / (options.batch_size * ranks))
+    batches = math.ceil(drawing_of(options).batches(clips) / ranks)
     return max(1, math.ceil(options.epochs * math.ceil(batches / options.accumulation)))
 
 
-def drawing_of(options: TrainOptions, longest: int, tokenizer: Tokenizer) -> Drawing:
-    """Return how the batches of a run are drawn.
+def drawing_of(options: TrainOptions, longest: int = WINDOW_FRAMES, tokenizer: Tokenizer | None = None) -> Drawing:
+    """Return how the batches of a run are drawn; to count them, no tokenizer is needed.
 
     Raises:
         RequestError: a share that is none.

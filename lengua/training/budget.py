@@ -3,8 +3,8 @@
     plan = plan_run(seconds=360, cost=measure(trainer))
     plan.steps, plan.evaluations, plan.sentence()
 
-A step costs what its window costs, and windows differ: so a few of an epoch's batches are timed, short and long and
-padded ones, and the mean over the epoch follows. What is measured leaves no trace: a copy of the model takes the steps.
+A step costs what its frames cost, and batches differ: so a few of an epoch are timed, from the smallest to the largest,
+and the mean over the epoch follows. What is measured leaves no trace: a copy of the model takes the steps.
 A minute of measuring cannot know an evening: `lengua.training.pace` corrects the plan while it is carried out.
 """
 
@@ -12,7 +12,7 @@ import copy
 import tempfile
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import partial
 from pathlib import Path
 
@@ -26,7 +26,7 @@ from lengua.replay import clips_of
 from lengua.training.blending import ALPHAS
 
 TIMED_BATCHES = 5
-"""Batches that are timed, from the shortest window to the longest."""
+"""Batches that are timed, from the one of the fewest frames to that of the most."""
 EVALUATION_SHARE = 0.15
 """Most of the time that evaluations may take together, unless not even one would fit."""
 MOST_EVALUATIONS = 8
@@ -46,12 +46,12 @@ class Cost:
     """Blending, if that is asked for, and saving the model."""
     steps_an_epoch: int | None
     """None for a stream whose length nobody tells."""
-    windows: tuple[tuple[int, float], ...] = ()
-    """A batch in each of the windows that were timed: (frames, seconds)."""
+    batches: tuple[tuple[int, float], ...] = ()
+    """Those that were timed: (frames of all their rows, seconds)."""
 
-    def of_batch(self, window: int) -> float:
-        """Return the seconds of a batch in a window, from those that were timed."""
-        return float(np.interp(window, *zip(*self.windows, strict=True))) if self.windows else self.step
+    def of_batch(self, frames: int) -> float:
+        """Return the seconds of a batch of so many frames, from those that were timed."""
+        return float(np.interp(frames, *zip(*self.batches, strict=True))) if self.batches else self.step
 
 
 @dataclass(frozen=True)
@@ -69,6 +69,14 @@ class Plan:
         steps = f"{self.steps} steps of {self.cost.step:.2f} s{epochs}"
         evaluations = f"{self.evaluations} times {self.cost.evaluation:.0f} s for dev and a checkpoint"
         return f"{self.seconds / 60:.1f} min left: {steps}, {evaluations}, {self.cost.ending:.0f} s to save the model"
+
+
+def kept_plan(told: dict) -> Plan:
+    """Return a plan as run.json keeps it; of its cost, what this version knows."""
+    names = {one.name for one in fields(Cost)}
+    cost = {name: value for name, value in told["cost"].items() if name in names}
+    cost["batches"] = tuple(map(tuple, cost.get("batches", ())))
+    return Plan(**told | {"cost": Cost(**cost)})
 
 
 def plan_run(seconds: float, cost: Cost) -> Plan:
@@ -96,11 +104,11 @@ def measure(trainer) -> Cost:
         evaluation = evaluation_seconds(trainer, twin)
     saving = saving_seconds(twin, trainer.options.out)
     clips = trainer.train_split.items if trainer.streamed else clips_of(trainer.train_split)
-    in_a_step = trainer.drawing.batch_size * trainer.args.gradient_accumulation_steps * trainer.args.world_size
+    in_a_step = trainer.args.gradient_accumulation_steps * trainer.args.world_size
     blending = len(ALPHAS) * evaluation if trainer.options.blend else 0.0
     # A checkpoint is the model and two moments of the optimiser; at the end the best one is read and written again.
-    step = interpolated_mean([window for window, *_ in batches], timed) * trainer.args.gradient_accumulation_steps
-    epoch = clips and -(-clips // in_a_step)
+    step = interpolated_mean([frames for frames, *_ in batches], timed) * trainer.args.gradient_accumulation_steps
+    epoch = clips and -(-trainer.drawing.batches(clips) // in_a_step)
     return Cost(step, evaluation + 3 * saving, 3 * saving + blending, epoch, tuple(sorted(timed.items())))
 
 
@@ -108,18 +116,18 @@ def epoch_batches(trainer) -> list:
     """Return the batches of the first epoch as they are drawn; of a stream, those of its first block."""
     split = next(iter(trainer.train_split.blocks())) if trainer.streamed else trainer.train_split
     clips = ClipDataset(split)
-    return [(draws[0].window, clips, draws) for draws in sampler_of(split, trainer.drawing)]
+    return [(draws[0].window * len(draws), clips, draws) for draws in sampler_of(split, trainer.drawing)]
 
 
 def step_seconds(trainer, twin, batches: list) -> dict[int, float]:
-    """Return the seconds of a step in a few windows of an epoch; the shortest is taken twice, to warm up."""
+    """Return the seconds of a step by frames, of a few batches of an epoch; the first is taken twice, to warm up."""
     optimizer = torch.optim.AdamW([one for one in twin.parameters() if one.requires_grad], lr=0.0, fused=True)
     twin.train()
     timed = {}
     chosen = spread(sorted(batches, key=lambda batch: batch[0]), TIMED_BATCHES)
-    for window, clips, draws in chosen[:1] + chosen:
+    for frames, clips, draws in chosen[:1] + chosen:
         inputs = trainer._prepare_inputs(trainer.data_collator([clips[draw] for draw in draws]))
-        timed[window] = seconds_of(partial(take_step, trainer, twin, optimizer, inputs))
+        timed[frames] = seconds_of(partial(take_step, trainer, twin, optimizer, inputs))
     return timed
 
 

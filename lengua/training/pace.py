@@ -56,7 +56,7 @@ class Spent:
 
     stepping: float = 0.0
     expected: float = 0.0
-    """What these very steps, with their windows, should have taken by what was measured before the run."""
+    """What these very steps, with their frames, should have taken by what was measured before the run."""
     evaluations: int = 0
     evaluating: float = 0.0
 
@@ -101,8 +101,8 @@ class Pace(TrainerCallback):
         """Time the step; look at the plan now and then; say when dev is to be measured."""
         now = self.trainer.recorder.seconds()
         self.spent.stepping += now - self.since
-        self.spent.expected += sum(map(self.plan.cost.of_batch, self.trainer.windows))
-        self.trainer.windows.clear()
+        self.spent.expected += sum(map(self.plan.cost.of_batch, self.trainer.frames))
+        self.trainer.frames.clear()
         self.since = now
         looks = self.evaluated or state.global_step % max(1, self.plan.steps // LOOKS) == 0
         self.evaluated = False

@@ -88,7 +88,7 @@ class Recorder(TrainerCallback):
 
     def on_step_end(self, args, state, control, **kwargs):
         """Report one step, and the clips a second of the last ones."""
-        clips = args.per_device_train_batch_size * args.gradient_accumulation_steps * args.world_size
+        clips = self.trainer.drawing.mean_size * args.gradient_accumulation_steps * args.world_size
         now = (time.perf_counter() - self.since) / clips
         self.per_clip = now if self.per_clip is None else self.per_clip + NEWS * (now - self.per_clip)
         self.watch(self._progress(state, ", ".join(filter(None, (self.note, f"{1 / self.per_clip:.1f} clips/s")))))

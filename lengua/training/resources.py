@@ -139,16 +139,17 @@ def memory_per_clip(model: torch.nn.Module, positions: int, half: bool, checkpoi
 
 
 def frames_of_a_clip(drawing: Drawing, frames: Sequence[int] | None) -> int:
-    """Return the frames that each clip takes of the largest batch of a run.
+    """Return the frames of the largest batch of a run, for each clip that a batch may have.
 
     Args:
         frames: of its clips; None where nobody knows.
     """
     if drawing.packing and frames is not None:
         return sum(map(int, frames)) // len(frames)
-    if drawing.padded_share or frames is None:
+    if frames is None:
         return drawing.longest
-    return window_of(int(max(frames)), drawing.margin_s[1], drawing.longest)
+    padded = drawing.longest * drawing.padded_size // drawing.batch_size if drawing.padded_share else 0
+    return max(padded, window_of(int(max(frames)), drawing.margin_s[1], drawing.longest))
 
 
 def free_memory(device: torch.device) -> int | None:

@@ -21,7 +21,7 @@ from lengua.options import TrainOptions
 from lengua.progress import Progress, Watch, unwatched
 from lengua.training import guard, learning, trackers
 from lengua.training.blending import blend
-from lengua.training.budget import Cost, Plan, measure, plan_run
+from lengua.training.budget import Plan, kept_plan, measure, plan_run
 from lengua.training.keeping import require_same, room_for
 from lengua.training.pace import Pace
 from lengua.training.preflight import preflight, require
@@ -140,9 +140,7 @@ def _planned(
     record = asked.out / "run.json"
     kept = read_json(record).get("plan") if asked.resume and record.is_file() else None
     if kept:
-        plan = Plan(
-            **kept | {"cost": Cost(**kept["cost"] | {"windows": tuple(map(tuple, kept["cost"].get("windows", ())))})}
-        )
+        plan = kept_plan(kept)
     else:
         cost = measure(trial)
         [plan] = broadcast_object_list([plan_run(60 * asked.minutes - (time.perf_counter() - started), cost)])

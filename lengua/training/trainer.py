@@ -61,8 +61,8 @@ class AdaptiveTrainer(Seq2SeqTrainer):
         self.train_split, self.dev_split = speech.train, speech.dev
         self.drawing = drawing_of(options, window_frames(model), tokenizer)
         self.schedule = Schedule(args.warmup_steps, total_steps(options, speech.clips, args.world_size))
-        self.windows: list[int] = []
-        """Frames of the batches of a step, until somebody has counted them."""
+        self.frames: list[int] = []
+        """Of the batches of a step, all rows of each together, until somebody has counted them."""
         self.streamed, self.worst = None, []
         self.clips: Clips | None = None
         self.stopped: str | None = None
@@ -80,8 +80,9 @@ class AdaptiveTrainer(Seq2SeqTrainer):
         )
 
     def training_step(self, model, inputs, *more):
-        """Note the window of every batch: what a step costs depends on it."""
-        self.windows.append(inputs["input_features"].shape[-1])
+        """Note the frames of every batch: what a step costs depends on them."""
+        rows, _, window = inputs["input_features"].shape
+        self.frames.append(rows * window)
         return super().training_step(model, inputs, *more)
 
     def create_scheduler(self, num_training_steps, optimizer=None):
