@@ -8,6 +8,11 @@ import numpy as np
 from lengua import checkpoints
 from lengua.errors import RequestError
 
+POSITIONS = 448
+"""Of Whisper's decoder."""
+PROMPT = 4
+"""Tokens of a prompt without timestamps: start, language, task, <|notimestamps|>."""
+
 
 class Engine(Protocol):
     """Greedy decoding of one window a row."""
@@ -15,9 +20,17 @@ class Engine(Protocol):
     name: str
     n_mels: int
     window_frames: int
+    most_tokens: int
+    """That it can write after the prompt, whatever is asked for."""
 
     def generate(self, features: np.ndarray, prompt: list[int], max_tokens: int) -> list[list[int]]:
-        """Return the tokens after the prompt for features of shape (batch, n_mels, frames), frames <= 3000."""
+        """Return the tokens after the prompt for features of shape (batch, n_mels, frames), frames <= 3000.
+
+        A prompt without its last token, <|notimestamps|>, asks for timestamps.
+        """
+
+    def languages(self, features: np.ndarray) -> list[str]:
+        """Return the code of the language heard in each window of 30 s: shape (batch, n_mels, 3000)."""
 
 
 class CTranslate2Engine:
@@ -40,15 +53,21 @@ class CTranslate2Engine:
         self.name = f"ctranslate2 {compute_type}"
         self.n_mels = self._model.n_mels
         self.window_frames = checkpoints.window_frames(folder)
+        self.most_tokens = POSITIONS // 2
 
     def generate(self, features: np.ndarray, prompt: list[int], max_tokens: int) -> list[list[int]]:
         """Return the tokens after the prompt, greedily."""
         storage = self._storage.from_array(np.ascontiguousarray(features))
         # CTranslate2 spends half of max_length on the prompt's side and half on what is generated.
         results = self._model.generate(
-            storage, [prompt] * len(features), beam_size=1, max_length=min(448, 2 * max_tokens)
+            storage, [prompt] * len(features), beam_size=1, max_length=min(POSITIONS, 2 * max_tokens)
         )
         return [result.sequences_ids[0] for result in results]
+
+    def languages(self, features: np.ndarray) -> list[str]:
+        """Return the likeliest language of each window."""
+        heard = self._model.detect_language(self._storage.from_array(np.ascontiguousarray(features)))
+        return [found[0][0].strip("<|>") for found in heard]
 
 
 class TorchEngine:
@@ -68,17 +87,25 @@ class TorchEngine:
         self.name = f"torch {str(self._model.dtype).removeprefix('torch.')}"
         self.n_mels = self._model.config.num_mel_bins
         self.window_frames = window_frames(self._model)
+        self.most_tokens = POSITIONS
 
     def generate(self, features: np.ndarray, prompt: list[int], max_tokens: int) -> list[list[int]]:
         """Return the tokens after the prompt, greedily."""
         tensor = self._torch.from_numpy(features).to(self._model.device, self._model.dtype)
         config = self._model.generation_config
         language = next(name for name, token in config.lang_to_id.items() if token == prompt[1])
+        plain = {"max_new_tokens": max_tokens, "num_beams": 1, "return_timestamps": len(prompt) == PROMPT - 1}
         with self._torch.inference_mode():
-            tokens = self._model.generate(
-                tensor, language=language, task="transcribe", max_new_tokens=max_tokens, num_beams=1
-            )
+            tokens = self._model.generate(tensor, language=language, task="transcribe", **plain)
         return tokens.tolist()
+
+    def languages(self, features: np.ndarray) -> list[str]:
+        """Return the likeliest language of each window."""
+        tensor = self._torch.from_numpy(features).to(self._model.device, self._model.dtype)
+        with self._torch.inference_mode():
+            heard = self._model.detect_language(tensor).tolist()
+        names = {token: name.strip("<|>") for name, token in self._model.generation_config.lang_to_id.items()}
+        return [names[token] for token in heard]
 
 
 ENGINES = {"ctranslate2": CTranslate2Engine, "torch": TorchEngine}

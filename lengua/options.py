@@ -168,6 +168,8 @@ class TrainOptions:
     """A second feature store, of other speech or another language, to be learned along, so that it is not forgotten."""
     replay_share: float = 0.1
     """Share of the training clips that are drawn from --replay."""
+    allow_leaks: bool = False
+    """Learn from a store whose train split holds clips of its dev or test, too; no WER on these is to be believed."""
     blend: bool = False
     """In the end, mix base and fine-tuned weights in the proportion that is best on dev; takes six evaluations."""
     window: Literal["adaptive", "packed", "padded"] = "adaptive"
@@ -200,20 +202,26 @@ class TrainOptions:
 
 @dataclass(frozen=True)
 class EvaluateOptions:
-    """Measure a model by free-running generation: WER with an interval, padded and adaptive, base beside it."""
+    """Measure a model by free-running generation: WER with an interval, what is wrong and why, base beside it.
+
+    Writes results.json, hypotheses.jsonl and report.html, a page that needs no network. A model that learned from a
+    store at hand is also asked whether it knows the test set.
+    """
 
     model: Positional[str]
-    """A run, a model folder or a Hub id."""
+    """A run, a model folder or a Hub id; faster-whisper:NAME or openai-whisper:NAME for another program."""
     source: Positional[str]
     """A feature store, or a source."""
     against: str | None = None
-    """A second model to measure on the same clips, padded: usually the base."""
+    """A second model to measure on the same clips. Default: the base that the first was made from; none: nobody."""
     out: Path = Path("evaluation")
-    """Folder for results.json and hypotheses.jsonl."""
+    """Folder for results.json, hypotheses.jsonl and report.html."""
     split: str = "test"
     """The split to measure on. Choose models on dev; read test once."""
     by: Literal["all", "speaker"] = "all"
     """all: one row for the whole split. speaker: one row for each speaker."""
+    probes: tuple[str, ...] = ()
+    """Sources of other languages, to see what was forgotten: sample:fr sample:it. Silence and noise come with them."""
     language: str | None = None
     """Language to force while decoding. Default: the utterances' own."""
     engine: Literal["auto", "ctranslate2", "torch"] = "auto"

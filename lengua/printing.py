@@ -55,9 +55,10 @@ def train(result) -> None:
 
 
 def evaluate(result) -> None:
-    """Print the table of results."""
+    """Print the table of results, what is wrong, and where there is more."""
     grid(result.rows)
-    print(f"{result.path}/results.json, {result.path}/hypotheses.jsonl")
+    print("\n".join(["", *result.summary, ""]))
+    print(f"{result.path}/report.html, {result.path}/results.json, {result.path}/hypotheses.jsonl")
 
 
 def compare(result) -> None:

@@ -1,11 +1,12 @@
-"""Two views of a sentence: the label a model learns to write, and the plain words that scoring compares.
+"""Views of a sentence: the label a model learns to write, and the plain words that scoring compares.
 
     clean_label("«Mañana,  señor.»") == "Mañana, señor."
     normalise("¿Mañana, señor? [ruido]") == "mañana señor"
     strip_accents("él y la cigüeña") == "el y la cigueña"
+    strip_marks("él y la cigüeña") == "el y la ciguena"
 
-Both keep accents and ñ, for they are what a learner of Spanish writes or gets wrong; the last is for a score that is
-blind to accents, beside the one that counts.
+The first two keep accents and ñ, for they are what a learner of Spanish writes or gets wrong; the others are for scores
+that are blind to them, beside the one that counts.
 """
 
 import re
@@ -23,6 +24,10 @@ BRACKETED = re.compile(r"<[^>]*>|\[[^\]]*\]|\([^)]*\)")
 ACCENTS = "\u0300\u0301\u0302\u0308"  # grave, acute, circumflex, diaeresis; never a tilde, cedilla or ring
 # Letters that carry one of these marks and are letters of their own, not accented ones.
 OWN_LETTERS = {"sv": "äö", "fi": "äö", "de": "äöü", "et": "äöü", "hu": "öü", "tr": "öü", "is": "ö", "uk": "ї"}
+# Letters that Unicode does not take apart, as the Open ASR Leaderboard writes them without their marks.
+PLAIN = {"œ": "oe", "ø": "o", "æ": "ae", "ß": "ss", "đ": "d", "ð": "d", "þ": "th", "ł": "l"}
+PLAIN |= {letter.upper(): plain.upper() for letter, plain in PLAIN.items() if letter != "ß"} | {"ẞ": "SS"}
+MARKS = re.compile("[\u0300-\u036f]")  # those of Latin, Greek and Cyrillic; never a vowel sign of Hindi
 
 
 def clean_label(text: str) -> str:
@@ -48,7 +53,7 @@ def normalise(text: str) -> str:
     return unicodedata.normalize("NFC", " ".join(spoken.split()))
 
 
-def strip_accents(text: str, language: str = "es") -> str:
+def strip_accents(text: str, language: str | None = "es") -> str:
     """Return the text without accents, keeping what the language counts as a letter of its own.
 
     Acute, grave and circumflex accents and the diaeresis go ("él" -> "el", "pingüino" -> "pinguino"); ñ, ç, å and ã
@@ -62,6 +67,16 @@ def strip_accents(text: str, language: str = "es") -> str:
     own = own + own.upper()
     composed = unicodedata.normalize("NFC", text)
     return unicodedata.normalize("NFC", "".join(char if char in own else _bare(char) for char in composed))
+
+
+def strip_marks(text: str) -> str:
+    """Return the text without any mark on a letter: ñ -> n, å -> a, й -> и, ø -> o, ß -> ss.
+
+    This is how the Open ASR Leaderboard compares Latin, Greek and Cyrillic script (`remove_diacritics=True` of
+    Whisper's basic normaliser). The vowel signs of Hindi, Thai and Arabic stay: without them words are other words.
+    """
+    bare = "".join(PLAIN.get(char, char) for char in MARKS.sub("", unicodedata.normalize("NFD", text)))
+    return unicodedata.normalize("NFC", bare)
 
 
 def _is_visible(char: str) -> bool:

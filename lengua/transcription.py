@@ -10,7 +10,7 @@ model's own training, the loop guard with a second try at 30 s, and voice activi
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +20,7 @@ from lengua.checkpoints import default_model, find_model, load_tokenizer, read_n
 from lengua.engines import open_engine
 from lengua.errors import LenguaError, RequestError
 from lengua.files import write_bytes
-from lengua.labels import most_tokens, prompt_tokens, text_tokens, words_of
+from lengua.labels import end_token, most_tokens, prompt_tokens, text_tokens, words_of
 from lengua.languages import language_code
 from lengua.options import TranscribeOptions
 from lengua.scoring import is_looped
@@ -42,6 +42,8 @@ class Decoded:
     """The text still goes in circles after every try."""
     second_try: bool
     """The adaptive window tripped the loop guard, and the text is from 30 s."""
+    at_limit: bool = False
+    """The text did not end by itself, but where no more tokens were allowed."""
 
 
 @dataclass(frozen=True)
@@ -106,7 +108,7 @@ class Transcriber:
         first = self._decode_all(mels, margin)
         again = [index for index, result in enumerate(first) if result.looped] if margin is not None else []
         for index, result in zip(again, self._decode_all([mels[index] for index in again], None), strict=True):
-            first[index] = Decoded(result.text, result.tokens, result.looped, second_try=True)
+            first[index] = replace(result, second_try=True)
         return first
 
     def transcribe(self, source: audio.AudioInput) -> Transcript:
@@ -138,12 +140,13 @@ class Transcriber:
             with self._lock:
                 tokens = self.engine.generate(features, self.prompt, most)
             for index, found in zip(indices, tokens, strict=True):
-                results[index] = self._decoded(found, lengths[index] / mel.FRAMES_PER_SECOND)
+                cut = len(found) >= min(most, self.engine.most_tokens) and end_token(self.tokenizer) not in found
+                results[index] = self._decoded(found, lengths[index] / mel.FRAMES_PER_SECOND, cut)
         return [results[index] for index in range(len(mels))]
 
-    def _decoded(self, tokens: list[int], seconds: float) -> Decoded:
+    def _decoded(self, tokens: list[int], seconds: float, at_limit: bool) -> Decoded:
         text, count = words_of(self.tokenizer, tokens), len(text_tokens(self.tokenizer, tokens))
-        return Decoded(text, count, is_looped(text, count, seconds), second_try=False)
+        return Decoded(text, count, is_looped(text, count, seconds), second_try=False, at_limit=at_limit)
 
 
 def may_hold_speech(samples: np.ndarray) -> bool:

@@ -21,7 +21,7 @@ PACKAGE = ROOT / "lengua"
 ORDER = """
     errors options languages cache files sealing memory recipes progress ranks chance provenance text scoring hub
     audio augmentation mel windows labels layouts base_weights checkpoints sources store replay hub_stores manifest
-    rows workers ray_engine features streams model batches engines transcription evaluation figures report runs
+    rows workers ray_engine features streams model batches engines transcription figures report pages evaluation runs
     comparison training publishing conversation app demo install_torch doctor printing console cli __main__
 """.split()
 # Transcribing, as on the Space, needs no torch; neither does anything down to the checkpoints.

@@ -17,11 +17,13 @@ from lengua.scoring import (
     bootstrap_unit,
     cer,
     compression_ratio,
+    difference,
     expanded_tail,
     is_looped,
     paired_bootstrap,
     rate,
     score,
+    smallest_difference,
     wer,
 )
 from lengua.text import strip_accents
@@ -100,6 +102,17 @@ def test_scores_equal_those_of_jiwer(seed):
     assert found.cer == jiwer.cer(references, [" ".join(text.split()) for text in hypotheses])
     for name in ("substitutions", "deletions", "insertions", "hits"):
         assert getattr(found, name) == getattr(words, name)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_scores_are_those_of_the_usual_metric(seed):
+    """`evaluate`'s wer, which the Hub serves as a script: it adds up what jiwer finds, utterance by utterance."""
+    references, hypotheses = corrupted(seed=seed)
+    each = [jiwer.process_words(*pair) for pair in zip(references, hypotheses, strict=True)]
+    incorrect = sum(one.substitutions + one.deletions + one.insertions for one in each)
+    assert wer(references, hypotheses, str) == incorrect / sum(
+        one.substitutions + one.deletions + one.hits for one in each
+    )
 
 
 def test_raw_scores_equal_those_of_jiwer_on_texts_with_punctuation():
@@ -235,13 +248,65 @@ def test_paired_coverage_of_no_difference():
     assert 0.91 <= np.mean(inside) <= 0.98
 
 
-def test_ten_thousand_resamples_of_fifteen_thousand_utterances_take_under_ten_seconds():
+def two_models(speakers: int, seed: int, better: float = 0.8, clips: int = 12):
+    """Errors of two models on the same clips, words and speakers; the true difference is -0.15 (1 - better)."""
+    rng = np.random.default_rng(seed)
+    words, hard = rng.poisson(9, (speakers, clips)) + 1, rng.gamma(1, 1, (speakers, clips))
+    rates = 0.15 * rng.gamma(5, 1 / 5, (speakers, 1)) * hard * words
+    names = np.repeat([f"speaker{k}" for k in range(speakers)], clips).tolist()
+    return rng.poisson(rates).ravel(), rng.poisson(rates * better).ravel(), words.ravel(), names
+
+
+def test_a_difference_says_what_the_test_set_could_show():
+    a, b, words, speakers = two_models(60, seed=1)
+    found = difference(a, b, words, speakers)
+    assert (found.difference, found.low, found.high) == paired_bootstrap(a, b, words, speakers)
+    assert found.smallest == smallest_difference(a, b, words, speakers)
+    assert (found.unit, found.units) == ("speaker", 60)
+    assert (found.high - found.low) / 2 < found.smallest < found.high - found.low
+    assert difference(b, a, words, speakers).smallest == pytest.approx(found.smallest)
+    assert smallest_difference(*two_models(240, seed=1)) == pytest.approx(found.smallest / 2, rel=0.25)
+
+
+def test_a_difference_is_shown_when_zero_is_outside():
+    many, few = difference(*two_models(200, seed=2)), difference(*two_models(4, seed=2, better=0.95))
+    assert many.shown and many.high < 0
+    assert not few.shown and few.low <= 0 <= few.high and few.unit == "utterance"
+
+
+def test_differences_of_nothing_of_one_and_of_none():
+    nothing, one = difference([], [], []), difference([1], [0], [4])
+    assert (nothing.difference, nothing.smallest, nothing.units, nothing.shown) == (0.0, None, 0, False)
+    assert (one.difference, one.low, one.high, one.smallest) == (-0.25, -0.25, -0.25, None)
+    assert not one.shown
+    assert difference([1, 0, 2], [1, 0, 2], [4, 4, 4]).smallest == 0.0
+    assert not difference([1, 0, 2], [1, 0, 2], [4, 4, 4]).shown
+
+
+def test_the_smallest_difference_is_shown_four_times_in_five():
+    """Where the true difference is the smallest one, the interval leaves out zero in about 80 of 100 test sets."""
+    better = 0.8
+    sets = [two_models(60, seed, better) for seed in range(400)]
+    smallest = np.mean([smallest_difference(*one, resamples=400) for one in sets])
+    better = 1 - smallest / 0.15
+    shown = [difference(*two_models(60, 1000 + seed, better), resamples=400).shown for seed in range(400)]
+    assert 0.72 <= np.mean(shown) <= 0.88
+
+
+@pytest.mark.parametrize("speakers", [None, 300])
+def test_ten_thousand_resamples_of_fifteen_thousand_utterances_take_under_ten_seconds(speakers):
     rng = np.random.default_rng(17)
     words = rng.poisson(9, 15_000) + 1
+    names = speakers and [f"speaker{k % speakers}" for k in range(15_000)]
+    a, b = rng.binomial(words, 0.2), rng.binomial(words, 0.18)
     start = time.perf_counter()
-    low, high = bootstrap_interval(rng.binomial(words, 0.2), words, resamples=10_000)
+    low, high = bootstrap_interval(a, words, names, resamples=10_000)
     assert time.perf_counter() - start < 10
     assert 0.19 < low < high < 0.21
+    start = time.perf_counter()
+    _, low, high = paired_bootstrap(a, b, words, names, resamples=10_000)
+    assert time.perf_counter() - start < 10
+    assert -0.03 < low < high < -0.01
 
 
 @pytest.mark.parametrize(

@@ -9,10 +9,10 @@ import pytest
 
 from lengua.errors import LenguaError, RequestError
 from lengua.sources import SPLITS, Dropped, Utterance, is_source, open_source
-from lengua.sources.sample import fault, fetch, same_audio, voice_folder
+from lengua.sources.sample import MIN_WORDS, fault, fetch, long_words, same_audio, voice_folder, voices_of
 from lengua.sources.spelling import misread, put_right
 from lengua.sources.splitting import normalised
-from lengua.sources.voices import VOICES, Clip
+from lengua.sources.voices import Clip
 
 needs_apt = pytest.mark.skipif(
     not (shutil.which("apt-get") and shutil.which("dpkg-deb")), reason="no apt-get or no dpkg-deb on this machine"
@@ -41,6 +41,7 @@ def reasons(source) -> dict[str, str]:
         ("", "no text"),
         ("[ tono de error ]", "not speech"),
         ("(beep)", "not speech"),
+        ("<beep ascending>", "not speech"),
         ("Sus saludos [temporales] estan en uso", "gloss in text"),
         ("Marque 1 para grabar", "digits in text"),
         ("Vale $ y centavos", "digits in text"),
@@ -119,7 +120,7 @@ def test_sample_says_whose_it_is(sample):
     assert "CC-BY-SA-3.0" in sample.licence and "GPL-2" in sample.licence
     for name in ("Allison Smith", "Digium", "Estefanía Ortiz", "Tux Paint"):
         assert name in sample.attribution
-    for voice in VOICES:
+    for voice in voices_of("es"):
         assert list(voice_folder(voice).rglob("copyright")), "the packages' own licence texts stay beside the audio"
 
 
@@ -230,3 +231,64 @@ def test_what_the_sample_leaves_out(sample):
     counts = Counter(why.values())
     assert counts["duplicate audio"] > 100
     assert sum(counts.values()) + len(kept(sample)) == 1417
+
+
+# The probes: other languages, to see what a model forgets
+
+
+def test_words_of_one_letter_do_not_make_a_sentence():
+    assert long_words("a quitté la conférence.") == ["quitté", "la", "conférence."]
+    assert long_words("M I S D N") == long_words("a 2") == []
+
+
+@pytest.fixture(scope="module", params=["fr", "it", "ru"])
+def probe(request):
+    """A real probe; 11 MB from the package mirror the first time."""
+    try:
+        source = open_source(f"sample:{request.param}")
+        assert source.items
+    except LenguaError as error:
+        pytest.skip(f"the probe cannot be had here: {error}")
+    return source
+
+
+@pytest.mark.real
+def test_a_probe_is_for_testing_only(probe):
+    assert list(probe.read("train")) == list(probe.read("dev")) == []
+    speakers = Counter(item.speaker for item in kept(probe))
+    [(speaker, clips)] = speakers.items()
+    assert {"fr": "june", "it": "carlo", "ru": "ivrvoice"}[probe.language] == speaker
+    assert 190 <= clips <= 210
+    assert {item.language for item in kept(probe)} == {probe.language}
+
+
+@pytest.mark.real
+def test_a_probe_says_whose_it_is(probe):
+    voice, licence = {
+        "fr": ("June Wallack", "CC-BY-SA-3.0"),
+        "it": ("Carlo Flora", "CC-BY-3.0"),
+        "ru": ("Maxim Topal", "CC-BY-3.0"),
+    }[probe.language]
+    assert voice in probe.attribution
+    assert probe.licence.endswith(f": {licence}")
+    [copyright_, *_] = voice_folder(voices_of(probe.language)[0]).rglob("copyright")
+    of_the_language = copyright_.read_text(encoding="utf-8").partition(f"Files: {probe.language}-*")[2]
+    stanza = of_the_language.partition("Files:")[0]
+    assert f"License: {licence}\n" in stanza
+    assert voice.split()[0] in stanza
+
+
+@pytest.mark.real
+def test_texts_of_a_probe_are_sentences_that_are_said(probe):
+    for item in kept(probe):
+        assert len(long_words(item.text)) >= MIN_WORDS
+        assert item.text == item.text.strip() and "  " not in item.text
+        assert not re.search(r"[\d$€£¥\[\]()<>…]|\.\.|\? [a-zà-ù]", item.text), item.text
+
+
+@pytest.mark.real
+def test_what_a_probe_leaves_out(probe):
+    why = reasons(probe)
+    assert {"under 3 words", "digits in text", "not speech", "no text"} <= set(why.values())
+    assert {id_ for id_, reason in why.items() if reason == "other words said"} == misread(probe.language)
+    assert why[f"{voices_of(probe.language)[0].name}/digits/11"] == "under 3 words"

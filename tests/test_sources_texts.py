@@ -9,6 +9,8 @@ from lengua.sources import SPLITS
 from lengua.sources.spelling import misread, put_right, table
 from lengua.sources.splitting import UPPER_ENDS, assign_splits, normalised, split_name, split_of
 
+COMPOSTA = "La chiamata non può essere completata così come composta."
+
 
 def test_normalised_text_is_letters_and_digits_without_accents():
     assert normalised("¿Buzón, por favor? ¡Ya 2!") == "buzonporfavorya2"
@@ -88,20 +90,41 @@ def test_spelling_is_put_right(written, right):
 
 
 def test_a_language_without_a_table_keeps_its_words():
-    assert put_right("Bonjour  a tous...", "fr") == "Bonjour a tous"
+    assert put_right("God  morgon...", "sv") == "God morgon"
+
+
+@pytest.mark.parametrize(
+    ("written", "right", "language"),
+    [
+        ("La conferenza ? piena.", "La conferenza è piena.", "it"),
+        ("La chiamata non pu? essere completata cos? come composta.", COMPOSTA, "it"),
+        ("In quale cartella devo salvare il messaggio?", "In quale cartella devo salvare il messaggio?", "it"),
+        ("E' in uso.", "È in uso.", "it"),
+        ("Cette conférence est verouillée", "Cette conférence est verrouillée", "fr"),
+        ('Entrez votre code, suivi du dièse."', "Entrez votre code, suivi du dièse.", "fr"),
+        ("Vous avez étez expulsé", "Vous avez été expulsé", "fr"),
+        ("Pour (emphase)", "Pour ???", "fr"),
+        ("Что бы выйти из меню...", "Чтобы выйти из меню", "ru"),
+    ],
+)
+def test_spelling_of_the_probes_is_put_right(written, right, language):
+    assert put_right(written, language) == right
+    assert put_right(right, language) == right
 
 
 def test_clips_that_say_other_words_are_named():
     assert len(misread("es")) > 40
     assert {id_.partition("/")[0] for id_ in misread("es")} == {"allison", "estefania"}
-    assert misread("fr") == frozenset()
+    assert {id_.partition("/")[0] for id_ in misread("fr") | misread("it")} == {"june", "carlo"}
+    assert misread("ru") == frozenset()
 
 
-def test_the_table_is_sorted_lowercase_and_never_undoes_itself():
-    corrections, _ = table("es")
-    assert len(corrections) > 100
+@pytest.mark.parametrize(("language", "least"), [("es", 100), ("fr", 50), ("it", 20), ("ru", 12)])
+def test_the_table_is_sorted_lowercase_and_never_undoes_itself(language, least):
+    corrections, _ = table(language)
+    assert len(corrections) > least
     assert list(corrections) == sorted(corrections)
     for written, right in corrections.items():
         assert written == written.lower()
         assert written != right
-        assert put_right(right, "es") == right, f"{written} -> {right} would be replaced again"
+        assert put_right(right, language) == right, f"{written} -> {right} would be replaced again"

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from lengua.text import NORMALISER, clean_label, normalise, strip_accents
+from lengua.text import NORMALISER, clean_label, normalise, strip_accents, strip_marks
 
 SPANISH = [
     "¿Dónde está la estación? —preguntó él.",
@@ -117,7 +117,7 @@ def test_normalise_differs_from_the_normaliser_of_whisper(text, ours, whispers):
     assert whisper_normaliser()(composed).strip() == unicodedata.normalize("NFC", whispers)
 
 
-@pytest.mark.parametrize("rule", [clean_label, normalise, strip_accents])
+@pytest.mark.parametrize("rule", [clean_label, normalise, strip_accents, strip_marks])
 def test_twice_is_once(rule):
     texts = random_texts() + list(every_character())
     assert len(texts) == 3000 + 512
@@ -144,6 +144,13 @@ def test_strip_accents_keeps_the_letters_of_the_language():
     assert strip_accents("n\u0303u") == "ñu"
 
 
+def test_strip_marks_leaves_bare_letters_and_other_scripts():
+    assert strip_marks("Él comió ñoquis, pingüino") == "El comio noquis, pinguino"
+    assert strip_marks("på ÖN, smørrebrød, Łódź, Straße") == "pa ON, smorrebrod, Lodz, Strasse"
+    assert strip_marks("Мой ёж") == "Мои еж"
+    assert strip_marks("हिन्दी ข้อมูล 한국어") == "हिन्दी ข้อมูล 한국어"
+
+
 def test_strip_accents_changes_nothing_but_marks():
     for text in SPANISH + SWEDISH:
         stripped = strip_accents(text)
@@ -155,6 +162,7 @@ def test_the_examples_of_the_module_hold():
     assert clean_label("«Mañana,  señor.»") == "Mañana, señor."
     assert normalise("¿Mañana, señor? [ruido]") == "mañana señor"
     assert strip_accents("él y la cigüeña") == "el y la cigueña"
+    assert strip_marks("él y la cigüeña") == "el y la ciguena"
 
 
 def test_the_normaliser_has_a_name():

@@ -1,172 +1,132 @@
-"""Model + utterances -> results.json and hypotheses.jsonl. WER from free-running generation, an interval on it.
+"""Model + utterances -> results.json, hypotheses.jsonl, report.html: WER by generation, an interval on it, and why.
 
     lengua evaluate runs/spanish stores/sample-es --against openai/whisper-base --out runs/spanish/evaluation
 
 An untouched model is measured padded to 30 s, the only window it knows; a model trained with adaptive context is
 measured in both, side by side. A row that was measured before, with the same weights on the same clips, is not
-measured again.
+measured again. What the rows say is then laid open by `analysis`, and `pages` writes it down for people.
 """
 
 import datetime
 import json
-import time
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
 from functools import lru_cache
 from hashlib import sha256
 from pathlib import Path
 
-from lengua import features
+from lengua import features, pages
 from lengua.checkpoints import find_model, read_note
 from lengua.errors import LenguaError
+from lengua.evaluation.analysis import analyse
+from lengua.evaluation.hearers import Hearer, Lengua, open_hearer, program_and_model, windows_of
+from lengua.evaluation.leaks import Leaks, find_leaks, joined
+from lengua.evaluation.measuring import Measurement, measure
+from lengua.evaluation.probes import probe
 from lengua.files import digest_of, read_json, read_jsonl, write_json, write_jsonl
 from lengua.options import EvaluateOptions, FeatureOptions
 from lengua.progress import Progress, Watch, unwatched
 from lengua.provenance import commit, hardware
-from lengua.scoring import Score, bootstrap_interval, bootstrap_unit, score
 from lengua.sources import is_source
 from lengua.store import Split, Store, open_store
 from lengua.text import NORMALISER
-from lengua.transcription import Decoded, Transcriber
 
 BASE, FINE_TUNED = "base", "fine-tuned"
-RESULTS, HYPOTHESES = "results.json", "hypotheses.jsonl"
-DECODING = "greedy, language forced, without timestamps, loop guard"
+RESULTS, HYPOTHESES, PAGE = "results.json", "hypotheses.jsonl", "report.html"
+NOBODY = "none"
+Kept = dict[str, tuple[dict, list[dict]]]
+"""Row and records by fingerprint."""
 
 
 @dataclass(frozen=True)
 class EvaluationResult:
-    """The rows of results.json, and where it stands."""
+    """The rows of results.json, where it stands, and its lines for a terminal."""
 
     path: Path
     rows: list[dict]
-
-
-@dataclass(frozen=True)
-class Measurement:
-    """One row to be: a model in a window on a set of clips."""
-
-    model: str
-    label: str
-    window: str
-    set: str
-    indices: list[int]
+    summary: list[str]
 
 
 def evaluate(options: EvaluateOptions, watch: Watch = unwatched) -> EvaluationResult:
-    """Measure every model in every window it is due, on every set.
+    """Measure every model in every window it is due, on every set; say what is wrong; write the report.
 
     Raises:
         RequestError: no such model, store or split.
     """
-    store = _store(options, watch)
-    split = store.split(options.split)
-    kept = _kept(options.out)
-    transcribers: dict[str, Transcriber] = {}
-    for measurement in _measurements(options, split):
-        key = _fingerprint(measurement, store, options)
-        if key in kept:
-            continue
-        if measurement.model not in transcribers:
-            transcribers = {measurement.model: _transcriber(measurement.model, store, options)}
-        kept[key] = measure(transcribers[measurement.model], split, measurement, options, watch)
-        _write(options, store, kept, _due(options, split, store))
-    return EvaluationResult(options.out, _write(options, store, kept, _due(options, split, store)))
+    store = open_or_build(options.source, options.out / "store", options, watch)
+    due = {_fingerprint(one, options): one for one in measurements(options, store, watch)}
+    kept, hearers = _kept(options.out), Hearers(options)
+    for key, asked in due.items():
+        if key not in kept:
+            kept[key] = measure(hearers.open(asked.model, asked.store), asked, options, watch)
+            _write(options, store, kept, due)
+    more = _laid_open(options, store, {key: kept[key] for key in due}, hearers, watch)
+    results, records = _write(options, store, kept, due, more)
+    pages.write_page(options.out / PAGE, results, records, store, about=more.get("about", ""))
+    return EvaluationResult(options.out, results["rows"], pages.summary(results, records))
 
 
-def measure(
-    transcriber: Transcriber, split: Split, measurement: Measurement, options: EvaluateOptions, watch: Watch
-) -> tuple[dict, list[dict]]:
-    """Decode one set and return its row of results.json and its records of hypotheses.jsonl."""
-    margin = transcriber.note.decode_margin_s if measurement.window == "adaptive" else None
-    started, decoded = time.perf_counter(), {}
-    by_length = sorted(measurement.indices, key=lambda index: -int(split.frames[index]))
-    stage = f"evaluating {measurement.label}, {measurement.window}, on {measurement.set}"
-    for at in range(0, len(by_length), options.batch_size):
-        batch = by_length[at : at + options.batch_size]
-        results = transcriber.decode([split[index].log_mel() for index in batch], margin)
-        decoded.update(zip(batch, results, strict=True))
-        watch(Progress(stage, len(decoded), len(by_length)))
-    seconds = time.perf_counter() - started
-    return _row(transcriber, split, measurement, decoded, seconds, options)
+def open_or_build(source: str, folder: Path, options: EvaluateOptions, watch: Watch) -> Store:
+    """Open a feature store, or build one of the split to be measured from a source, its sound kept for the report."""
+    if not is_source(source):
+        return open_store(Path(source))
+    language = options.language if folder.parent == options.out else None
+    asked = FeatureOptions(source, folder, splits=(options.split,), language=language, keep_audio=(options.split,))
+    return open_store(features.build(asked, watch).path)
 
 
-def _row(transcriber, split: Split, measurement: Measurement, decoded: dict[int, Decoded], seconds, options):
-    rows = [split[index] for index in measurement.indices]
-    results = [decoded[index] for index in measurement.indices]
-    measured = score([row.text for row in rows], [result.text for result in results])
-    speakers = [row.speaker for row in rows]
-    errors, words = measured.counts["errors"], measured.counts["words"]
-    low, high = bootstrap_interval(errors, words, speakers, options.resamples, options.seed)
-    audio_seconds = sum(row.duration_s for row in rows)
-    name = {"model": measurement.label, "window": measurement.window, "set": measurement.set}
-    row = {
-        **name,
-        "utterances": len(rows),
-        "hours": round(audio_seconds / 3600, 4),
-        "words": measured.words,
-        "wer": measured.wer,
-        "wer_low": low,
-        "wer_high": high,
-        "interval": f"95 % bootstrap over {bootstrap_unit(speakers)}s",
-        "cer": measured.cer,
-        **{key: getattr(measured, key) for key in ("substitutions", "deletions", "insertions")},
-        "looped": sum(result.looped for result in results),
-        "second_tries": sum(result.second_try for result in results),
-        "empty": sum(not result.text for result in results),
-        "wrong_language": None,
-        "seconds": round(seconds, 2),
-        "rtf": round(seconds / audio_seconds, 4),
-        "ms_per_clip": round(1000 * seconds / len(rows), 1),
-        "normaliser": NORMALISER,
-        "decoding": f"{DECODING}, {transcriber.engine.name}, batches of {options.batch_size}",
-    }
-    return row, [{**name, **record} for record in _records(rows, results, measured)]
+class Hearers:
+    """Whoever has been opened last; another language or model is opened in its place, for memory is small."""
+
+    def __init__(self, options: EvaluateOptions):
+        self.options, self.opened = options, {}
+
+    def open(self, model: str, store: Store) -> Hearer:
+        """Return a model in the language of a store.
+
+        Raises:
+            LenguaError: its features are of another size than the model reads.
+        """
+        same = store.path == Path(self.options.source) or not self.options.probes
+        language = self.options.language if same and self.options.language else store.language
+        if (model, language) not in self.opened:
+            how = (language, self.options.engine, self.options.batch_size)
+            self.opened = {(model, language): open_hearer(model, *how)}
+        hearer = self.opened[model, language]
+        mels = hearer.transcriber.n_mels if isinstance(hearer, Lengua) else store.n_mels
+        if mels != store.n_mels:
+            found = f"{store.n_mels} in {store.path}"
+            raise LenguaError(f"features of {mels} mel bins", found, "build a store for this model")
+        return hearer
 
 
-def _records(rows, results: list[Decoded], measured: Score) -> list[dict]:
-    names = measured.counts.dtype.names
+def measurements(options: EvaluateOptions, store: Store, watch: Watch) -> list[Measurement]:
+    """Return the rows that are due: every model, window and set, other languages last."""
+    models = models_of(options)
+    labels = {model: _label(model, models) for model in models}
+    sets = [(name, store, indices) for name, indices in _sets(store.split(options.split), options).items()]
+    for source in options.probes:
+        probed = open_or_build(source, options.out / "probes" / source.replace(":", "-"), options, watch)
+        sets.append((source, probed, range(len(probed.split(options.split)))))
     return [
-        {
-            "id": row.id,
-            "speaker": row.speaker,
-            "duration_s": row.duration_s,
-            "extra": row.extra,
-            "reference": row.text,
-            "hypothesis": result.text,
-            "counts": dict(zip(names, counts.tolist(), strict=True)),
-            "flags": [flag for flag in ("looped", "second_try") if getattr(result, flag)]
-            + ([] if result.text else ["empty"]),
-        }
-        for row, result, counts in zip(rows, results, measured.counts, strict=True)
-    ]
-
-
-def _store(options: EvaluateOptions, watch: Watch) -> Store:
-    if not is_source(options.source):
-        return open_store(Path(options.source))
-    built = features.build(
-        FeatureOptions(options.source, options.out / "store", splits=(options.split,), language=options.language), watch
-    )
-    return open_store(built.path)
-
-
-def _transcriber(model: str, store: Store, options: EvaluateOptions) -> Transcriber:
-    transcriber = Transcriber(model, options.language or store.language, options.engine, options.batch_size)
-    if transcriber.n_mels != store.n_mels:
-        found = f"{store.n_mels} in {store.path}"
-        raise LenguaError(f"features of {transcriber.n_mels} mel bins", found, "build a store for this model")
-    return transcriber
-
-
-def _measurements(options: EvaluateOptions, split: Split) -> list[Measurement]:
-    sets = _sets(split, options)
-    models = [model for model in (options.against, options.model) if model is not None]
-    return [
-        Measurement(model, _label(model, models), window, name, indices)
+        Measurement(model, labels[model], window, name, where, options.split, tuple(indices))
         for model in models
-        for window in _windows(model)
-        for name, indices in sets.items()
+        for window in windows_of(model)
+        for name, where, indices in sets
     ]
+
+
+def models_of(options: EvaluateOptions) -> list[str]:
+    """Return who is measured: the opponent first, if there is one."""
+    opponent = options.against or _base_of(options.model)
+    return [options.model] if opponent in (None, NOBODY, options.model) else [opponent, options.model]
+
+
+def _base_of(model: str) -> str | None:
+    """Return what a model was made from; None of an untouched one."""
+    program, name = program_and_model(model)
+    folder = find_model(name)[0]
+    return read_note(folder).base if not program and (folder / "lengua.json").is_file() else None
 
 
 def _sets(split: Split, options: EvaluateOptions) -> dict[str, list[int]]:
@@ -176,27 +136,72 @@ def _sets(split: Split, options: EvaluateOptions) -> dict[str, list[int]]:
     return {name: [i for i, speaker in enumerate(speakers) if speaker == name] for name in sorted(set(speakers))}
 
 
-def _windows(model: str) -> list[str]:
-    """Return the windows that a model is due: an untouched one knows 30 s only."""
-    note = read_note(find_model(model)[0])
-    return ["padded", "adaptive"] if note.window == "adaptive" else ["padded"]
-
-
 def _label(model: str, models: list[str]) -> str:
-    """Return base or fine-tuned; the model's own name where two would be called the same."""
-    kinds = {name: FINE_TUNED if (find_model(name)[0] / "lengua.json").is_file() else BASE for name in models}
-    return model if len(set(kinds.values())) < len(kinds) else kinds[model]
+    """Return base or fine-tuned; the model's own name where two would be called the same, or of another program."""
+    kinds = {name: FINE_TUNED if _base_of(name) else BASE for name in models}
+    return model if program_and_model(model)[0] or len(set(kinds.values())) < len(kinds) else kinds[model]
 
 
-def _fingerprint(measurement: Measurement, store: Store, options: EvaluateOptions) -> str:
+def _laid_open(options: EvaluateOptions, store: Store, done: Kept, hearers: Hearers, watch: Watch) -> dict:
+    """Return what results.json says beside its rows."""
+    sets = set(_sets(store.split(options.split), options))
+    records = [record for _, mine in done.values() for record in mine if record["set"] in sets]
+    models = models_of(options)
+    notes = {_label(model, models): _note(model) for model in models}
+    leaks, ids = _leaks(options, store), store.split(options.split).column("id")
+    leaked = {id for id, kind in zip(ids, leaks.kinds, strict=True) if kind} if leaks else set()
+    language = options.language or store.language
+    base = _label(models[0], models) if len(models) > 1 else None
+    more = analyse(records, language, notes, base, leaks, leaked, options.resamples)
+    return more | ({"probes": dict(_probed(options, store, hearers, watch))} if options.probes else {})
+
+
+def _note(model: str) -> dict:
+    program, name = program_and_model(model)
+    folder = find_model(name)[0]
+    return asdict(read_note(folder)) if not program and (folder / "lengua.json").is_file() else {}
+
+
+def _leaks(options: EvaluateOptions, store: Store) -> Leaks | None:
+    """Look for the clips in what the model learned from: its run's, else the train split beside them."""
+    learned = [one for one in _learned_from(options, store) if "train" in one.manifest["splits"]]
+    if not learned or options.split == "train":
+        return None
+    return find_leaks(store.split(options.split), joined(one.split("train") for one in learned))
+
+
+def _learned_from(options: EvaluateOptions, store: Store) -> list[Store]:
+    """Return the stores of a run that are at hand, replay among them; of any other model the one measured on."""
+    run = Path(options.model) / "run.json"
+    if not run.is_file():
+        return [store]
+    told = read_json(run)["options"]
+    source = options.model + "/store" if is_source(told["source"]) else told["source"]
+    folders = [Path(folder) for folder in (source, told.get("replay")) if folder]
+    return [open_store(folder) for folder in folders if (folder / "manifest.json").is_file()]
+
+
+def _probed(options: EvaluateOptions, store: Store, hearers: Hearers, watch: Watch) -> Iterator[tuple[str, dict]]:
+    """Yield what every model of ours has kept of Whisper's other abilities, by label."""
+    models, split = models_of(options), store.split(options.split)
+    for number, model in enumerate(models):
+        if not program_and_model(model)[0]:
+            watch(Progress("probing language, timestamps, silence and noise", number, len(models)))
+            hearer = hearers.open(model, store)
+            yield _label(model, models), probe(hearer.transcriber, split, options.language or store.language)
+
+
+def _fingerprint(asked: Measurement, options: EvaluateOptions) -> str:
     """Return what must be the same for a row to be taken over: weights, clips, decoding, scoring."""
-    folder = find_model(measurement.model)[0]
+    program, name = program_and_model(asked.model)
+    folder = find_model(name)[0]
     weights = next(folder / name for name in ("model.safetensors", "model.bin") if (folder / name).is_file())
     what = [
+        program,
         _digest(weights, weights.stat().st_mtime_ns),
-        digest_of(store.path / "manifest.json"),
+        digest_of(asked.store.path / "manifest.json"),
         read_note(folder).decode_margin_s,
-        [measurement.label, measurement.window, measurement.set, options.split],
+        [asked.label, asked.window, asked.set, asked.split],
         [options.language, options.engine, options.batch_size, options.resamples, options.seed, NORMALISER],
     ]
     return sha256(json.dumps(what).encode()).hexdigest()[:16]
@@ -208,11 +213,7 @@ def _digest(weights: Path, changed: int) -> str:
     return digest_of(weights)
 
 
-def _due(options: EvaluateOptions, split: Split, store: Store) -> list[str]:
-    return [_fingerprint(measurement, store, options) for measurement in _measurements(options, split)]
-
-
-def _kept(out: Path) -> dict[str, tuple[dict, list[dict]]]:
+def _kept(out: Path) -> Kept:
     """Return what an earlier call measured, by fingerprint."""
     if not (out / RESULTS).is_file():
         return {}
@@ -225,26 +226,26 @@ def _kept(out: Path) -> dict[str, tuple[dict, list[dict]]]:
     }
 
 
-def _write(options: EvaluateOptions, store: Store, kept: dict, due: list[str]) -> list[dict]:
+def _write(options: EvaluateOptions, store: Store, kept: Kept, due: dict, more: dict | None = None):
     """Write both files from the rows that are due and measured; hypotheses first, so that results never lack them."""
     measured = [key for key in due if key in kept]
-    rows = [kept[key][0] for key in measured]
-    write_jsonl(options.out / HYPOTHESES, [record for key in measured for record in kept[key][1]])
-    write_json(
-        options.out / RESULTS,
-        {
-            "rows": rows,
-            "fingerprints": measured,
-            "complete": len(measured) == len(due),
-            "model": options.model,
-            "against": options.against,
-            "source": store.manifest["source"],
-            "source_revision": store.manifest["revision"],
-            "attribution": store.manifest["attribution"],
-            "split": options.split,
-            "date": datetime.date.today().isoformat(),
-            "commit": commit(),
-            "hardware": hardware(),
-        },
-    )
-    return rows
+    records = [record for key in measured for record in kept[key][1]]
+    write_jsonl(options.out / HYPOTHESES, records)
+    results = {
+        "rows": [kept[key][0] for key in measured],
+        "fingerprints": measured,
+        "complete": len(measured) == len(due),
+        "model": options.model,
+        "against": next((model for model in models_of(options) if model != options.model), None),
+        "language": options.language or store.language,
+        "source": store.manifest["source"],
+        "source_revision": store.manifest["revision"],
+        "attribution": store.manifest["attribution"],
+        "split": options.split,
+        "date": datetime.date.today().isoformat(),
+        "commit": commit(),
+        "hardware": hardware(),
+        **(more or {}),
+    }
+    write_json(options.out / RESULTS, results)
+    return results, records

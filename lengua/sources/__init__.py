@@ -62,7 +62,7 @@ class Source(Protocol):
 
 
 SCHEMES = {
-    "sample": "sample:es, real Spanish speech from Debian packages",
+    "sample": "sample:es, real Spanish speech from Debian packages (fr, it, ru: test clips only)",
     "folder": "folder:PATH, your own recordings with a metadata.csv or metadata.jsonl",
     "common_voice": "common_voice:PATH, an unpacked Common Voice folder or its .tar.gz as it is",
     "collective": "collective:DATASET_ID, Mozilla Data Collective (needs MDC_API_KEY)",

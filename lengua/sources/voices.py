@@ -81,7 +81,6 @@ def stamp_text(path: Path, language: str) -> str | None:
     return next((line.removeprefix(key).strip() for line in lines if line.startswith(key)), None)
 
 
-
 def asterisk_voice(name: str, language: str, licence: str, attribution: str, probe: bool = True) -> Voice:
     """Return the voice of Asterisk's telephone prompts in one language."""
     packages = (f"asterisk-core-sounds-{language}-g722", f"asterisk-core-sounds-{language}")
@@ -109,8 +108,8 @@ june = asterisk_voice(
     name="june",
     language="fr",
     licence="CC-BY-SA-3.0",
-    attribution="June Wallack (voice), Clod Patry, Kristopher Lalletti and June Wallack (translation), Asterisk core sounds "
-    "in French, financed by Digium, Inc., Unlimitel and BGM Informatique",
+    attribution="June Wallack (voice), Clod Patry, Kristopher Lalletti and June Wallack (translation), Asterisk core "
+    "sounds in French, financed by Digium, Inc., Unlimitel and BGM Informatique",
 )
 carlo = asterisk_voice(
     name="carlo",

@@ -11,6 +11,7 @@ from lengua import features
 from lengua.augmentation import is_on
 from lengua.checkpoints import load_tokenizer
 from lengua.errors import RequestError
+from lengua.evaluation.leaks import refuse_leaks
 from lengua.labels import token_id
 from lengua.languages import NAMES, language_code
 from lengua.model import whisper_config
@@ -59,8 +60,8 @@ def open_speech(options: TrainOptions, model: Path, watch: Watch) -> tuple[Train
 
     Raises:
         RequestError: no such source or store, features of another mel size, a store to be streamed, another language
-            than that of the speech, nothing to measure on, a learning rate that is none, sound to augment that is not
-            at hand, or speech to replay that is not there or does not fit.
+            than that of the speech, nothing to measure on, or clips for it among those to learn from, a learning rate
+            that is none, sound to augment that is not at hand, or speech to replay that is not there or does not fit.
     """
     if is_on(options.augment) and not options.stream:
         found = "features, which hold none" if not is_source(options.source) else "a source that is made a store of"
@@ -74,6 +75,8 @@ def open_speech(options: TrainOptions, model: Path, watch: Watch) -> tuple[Train
     else:
         store = open_store(_built(_features(options, n_mels), watch), n_mels)
     whole = None if options.stream else store.split("train")
+    if whole is not None and not options.allow_leaks:
+        refuse_leaks(whole.column("id"), _held_out(store))
     options = replace(options, language=_language(options, store), learning_rate=rate)
     if options.stream:
         replay = _replay(options, model, n_mels, store.split("dev"), watch)
@@ -149,6 +152,12 @@ def _beside(speech: Speech, options: TrainOptions, model: Path, n_mels: int, wat
     """Return the speech with what is replayed beside it."""
     replay = _replay(options, model, n_mels, speech.dev, watch)
     return replace(speech, train=Mixture(speech.train, replay)) if replay else speech
+
+
+def _held_out(store: Store) -> dict[str, list[str]]:
+    """Return the ids that a store keeps for measuring, by split."""
+    splits = store.manifest["splits"]
+    return {name: store.split(name).column("id") for name in ("dev", "test") if splits.get(name, {}).get("utterances")}
 
 
 def _replay(options: TrainOptions, model: Path, n_mels: int, dev: Split, watch: Watch) -> Replay | None:

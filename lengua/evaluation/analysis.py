@@ -1,0 +1,98 @@
+"""What a table of WERs does not say: which errors, of whom, for which reason, and how far the figures can be believed.
+
+    analysis = analyse(rows, records, "es", notes={"fine-tuned": {"window": "adaptive", ...}}, leaks=leaks)
+    analysis["findings"], analysis["groups"], analysis["confusions"], analysis["notes"]
+
+Every model in every window is looked at over all its sets together; what a reader sees first is of the model that was
+asked for, in the window that it was trained for.
+"""
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import asdict
+
+from lengua.evaluation.autopsy import Autopsy, autopsy
+from lengua.evaluation.confusions import confusions
+from lengua.evaluation.diagnosis import diagnose
+from lengua.evaluation.groups import groups
+from lengua.evaluation.leaks import Leaks
+from lengua.scoring import orthography, rate, views
+
+Key = tuple[str, str]
+"""Model and window."""
+
+
+def analyse(
+    records: Sequence[dict],
+    language: str,
+    notes: Mapping[str, dict],
+    base: str | None = None,
+    leaks: Leaks | None = None,
+    leaked: Collection[str] = (),
+    resamples: int = 2000,
+) -> dict:
+    """Return what results.json says beside its rows.
+
+    Args:
+        records: of hypotheses.jsonl; models in the order in which they were measured, the one that was asked for last.
+        language: of the references.
+        notes: lengua.json of each model, by its label; {} of an untouched one.
+        base: the label of the model that the others are held against.
+        leaks: of the test set; None where it is not known what the model learned from.
+        leaked: ids of the clips that are not clean.
+    """
+    by_key = _by_key(records)
+    if not by_key:
+        return {}
+    bodies = {key: autopsy(mine, language) for key, mine in by_key.items()}
+    parts = {key: _part(key, mine, bodies, language, notes, base, leaked) for key, mine in by_key.items()}
+    main = list(by_key)[-1]
+    return {
+        "about": f"{main[0]}, {main[1]}",
+        "findings": parts[main]["findings"],
+        "groups": [asdict(group) for group in groups(by_key[main], resamples=resamples)],
+        "confusions": parts[main]["confusions"],
+        "leaks": leaks and leaks.counts(),
+        "notes": [leaks.sentence()] if leaks else [],
+        "models": list(parts.values()),
+    }
+
+
+def _by_key(records: Sequence[dict]) -> dict[Key, list[dict]]:
+    by_key: dict[Key, list[dict]] = {}
+    for record in records:
+        by_key.setdefault((record["model"], record["window"]), []).append(record)
+    return by_key
+
+
+def _part(key: Key, mine: list[dict], bodies: dict[Key, Autopsy], language, notes, base, leaked) -> dict:
+    """Return all about one model in one window."""
+    model, window = key
+    texts = [record["reference"] for record in mine], [record["hypothesis"] for record in mine]
+    against = bodies.get((base, "padded")) if base not in (None, model) else None
+    padded = bodies.get((model, "padded")) if window != "padded" else None
+    found = diagnose(bodies[key], against, notes.get(model, {}), window, padded)
+    spelled = orthography(*texts, language)
+    return {
+        "model": model,
+        "window": window,
+        "autopsy": asdict(bodies[key]),
+        "findings": [asdict(finding) for finding in found],
+        "confusions": {title: some for title, some in asdict(confusions(mine)).items() if _listed(some)},
+        "views": {name: {"wer": one.wer, "cer": one.cer} for name, one in views(*texts, language).items()},
+        "orthography": spelled.counts | {"words": spelled.words},
+        "without_leaks": _without(mine, leaked) if leaked else None,
+    }
+
+
+def _listed(value: object) -> bool:
+    return isinstance(value, list | tuple) and bool(value)
+
+
+def _without(mine: list[dict], leaked: Collection[str]) -> dict:
+    """Return the WER with and without the utterances that leaked."""
+    clean = [record for record in mine if record["id"] not in leaked]
+    told = {"clips": len(clean)}
+    for name, some in (("wer_with", mine), ("wer_without", clean)):
+        errors, words = (sum(record["counts"][key] for record in some) for key in ("errors", "words"))
+        told[name] = float(rate(errors, words)) if some else None
+    return told

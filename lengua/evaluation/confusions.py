@@ -1,0 +1,108 @@
+"""Which words, and which letters in them, a model takes for which others.
+
+    found = confusions(records)
+    found.substitutions[0]     Confusion("el", "él", 12, "common_voice_es_18951460")
+    found.letters[0]           Confusion("b", "v", 7, ...)        of "bino" for "vino"
+
+Words are compared as scoring compares them: lower case, no punctuation. A loop is one fault and not a hundred, so clips
+that loop are left out, and counted.
+"""
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import jiwer
+
+from lengua.scoring import is_looped
+from lengua.scoring.counts import aligned_words
+from lengua.text import strip_marks
+
+MOST = 20
+ALIKE = 0.6
+"""Share of the letters that agree, accents aside, in one word misheard; those of unlike words say nothing."""
+
+
+@dataclass(frozen=True)
+class Confusion:
+    """One thing that was written for another."""
+
+    said: str
+    """Empty where something was added."""
+    heard: str
+    """Empty where something was left out."""
+    count: int
+    example: str
+    """The id of the first utterance that has it."""
+
+
+@dataclass(frozen=True)
+class Confusions:
+    """The most frequent ones of each kind, most frequent first, equal ones by the alphabet."""
+
+    substitutions: tuple[Confusion, ...]
+    deletions: tuple[Confusion, ...]
+    insertions: tuple[Confusion, ...]
+    letters: tuple[Confusion, ...]
+    """Within words that are alike: one or more letters in a row for others, added (said is empty) or left out."""
+    left_out: int
+    """Clips that loop."""
+
+
+def confusions(records: Sequence[dict], most: int = MOST) -> Confusions:
+    """Count what was taken for what, over records of one model, window and set."""
+    kept = [record for record in records if not _loops(record)]
+    kinds: dict[str, tuple[Counter, dict]] = {}
+    for kind, said, heard, where in _word_errors(kept):
+        _count(kinds, kind, (said, heard), where)
+        for pair in _letter_errors(said, heard) if kind == "substitute" else ():
+            _count(kinds, "letters", pair, where)
+    substitutions, deletions, insertions, letters = (
+        _most(*kinds.get(kind, (Counter(), {})), most) for kind in ("substitute", "delete", "insert", "letters")
+    )
+    return Confusions(substitutions, deletions, insertions, letters, len(records) - len(kept))
+
+
+def _loops(record: dict) -> bool:
+    looped = is_looped(record["hypothesis"], record.get("tokens"), record.get("duration_s"))
+    return looped or "looped" in (record.get("flags") or ())
+
+
+def _word_errors(records: Sequence[dict]) -> Iterator[tuple[str, str, str, str]]:
+    """Yield (kind, said, heard, id) of every word that is wrong."""
+    if not records:
+        return
+    aligned = aligned_words([record["reference"] for record in records], [record["hypothesis"] for record in records])
+    rows = zip(records, aligned.references, aligned.hypotheses, aligned.alignments, strict=True)
+    for record, said, heard, chunks in rows:
+        for chunk in chunks:
+            if chunk.type != "equal":
+                words = said[chunk.ref_start_idx : chunk.ref_end_idx], heard[chunk.hyp_start_idx : chunk.hyp_end_idx]
+                yield from ((chunk.type, *pair, record["id"]) for pair in _side_by_side(*words))
+
+
+def _side_by_side(said: list[str], heard: list[str]) -> list[tuple[str, str]]:
+    if said and heard:
+        return list(zip(said, heard, strict=True))
+    return [(word, "") for word in said] + [("", word) for word in heard]
+
+
+def _letter_errors(said: str, heard: str) -> Iterator[tuple[str, str]]:
+    """Yield (letters said, letters heard) of two words that are alike."""
+    alike = jiwer.process_characters(strip_marks(said), strip_marks(heard)).hits
+    if alike < ALIKE * max(len(said), len(heard)):
+        return
+    for chunk in jiwer.process_characters(said, heard).alignments[0]:
+        if chunk.type != "equal":
+            yield said[chunk.ref_start_idx : chunk.ref_end_idx], heard[chunk.hyp_start_idx : chunk.hyp_end_idx]
+
+
+def _count(kinds: dict, kind: str, pair: tuple[str, str], where: str) -> None:
+    counter, first = kinds.setdefault(kind, (Counter(), {}))
+    counter[pair] += 1
+    first.setdefault(pair, where)
+
+
+def _most(counter: Counter, first: dict, most: int) -> tuple[Confusion, ...]:
+    ranked = sorted(counter, key=lambda pair: (-counter[pair], pair))[:most]
+    return tuple(Confusion(*pair, counter[pair], first[pair]) for pair in ranked)

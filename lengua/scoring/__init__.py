@@ -1,0 +1,51 @@
+"""Word error rate and what stands behind it, as pure functions over references and hypotheses.
+
+    score(["hola mundo"], ["ola mundo"]).wer == 0.5
+    views(["¿Él vino?"], ["el vino"])["basic"].wer == 0.5                  raw 1.0, basic 0.5, accent_blind 0.0
+    orthography(["año dos mil"], ["año 2000"]).counts["numbers"] == 2      spelled otherwise, not heard otherwise
+    bootstrap_interval(counts["errors"], counts["words"], speakers)        how far 0.5 can be trusted
+    difference(before["errors"], after["errors"], before["words"])         whether two models differ
+    is_looped("gracias gracias gracias ...")                               whether a transcript went in circles
+
+The edge cases are defined, and none divides by zero:
+
+    wer("", "") == 0.0              silence heard as silence is no error
+    wer("", "dos palabras") == 2.0  over no words, errors are counted as over one, as jiwer does
+    wer("hola", "") == 1.0
+    wer([], []) == 0.0              no utterances: look at `Score.utterances` before believing it
+"""
+
+from lengua.scoring.counts import COUNTS, Score, cer, rate, score, wer
+from lengua.scoring.intervals import (
+    Difference,
+    bootstrap_interval,
+    bootstrap_unit,
+    difference,
+    expanded_tail,
+    paired_bootstrap,
+    smallest_difference,
+)
+from lengua.scoring.loops import compression_ratio, is_looped
+from lengua.scoring.views import VIEWS, Orthography, orthography, views
+
+__all__ = [
+    "COUNTS",
+    "VIEWS",
+    "Difference",
+    "Orthography",
+    "Score",
+    "bootstrap_interval",
+    "bootstrap_unit",
+    "cer",
+    "compression_ratio",
+    "difference",
+    "expanded_tail",
+    "is_looped",
+    "orthography",
+    "paired_bootstrap",
+    "rate",
+    "score",
+    "smallest_difference",
+    "views",
+    "wer",
+]
