@@ -11,79 +11,26 @@ alone, what is wrong. The last line is one JSON object.
 """
 
 import json
-import random
 import sys
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-import torch
 from recording import markdown, record, run
 from three_hundred_figure import draw
-from transformers import get_linear_schedule_with_warmup
+from three_hundred_modes import DEFAULTS, DETECTED, FORCED, MODES, Bench, Mode, learned, measured, placed
 
 from lengua import mel
-from lengua.batches import ClipDataset, Drawing, LengthBuckets
-from lengua.checkpoints import find_model, load_tokenizer
 from lengua.evaluation.autopsy import autopsy
+from lengua.evaluation.causes import Facts
 from lengua.evaluation.diagnosis import diagnose
-from lengua.labels import IGNORED, decoder_pair, end_token, prompt_tokens, text_tokens, word_tokens, words_of
-from lengua.model import AdaptiveWhisper, load_model, window_frames
-from lengua.options import BASE_MODEL, TrainOptions
+from lengua.files import write_json
+from lengua.labels import decoder_pair, end_token, token_id
+from lengua.options import BASE_MODEL
 from lengua.report import with_interval
-from lengua.scoring import bootstrap_interval, is_looped, score
-from lengua.store import Split, open_store
-from lengua.training.hardware import pick_device
-from lengua.training.trainer import token_loss
 from lengua.windows import like_lengths
 
-DEFAULTS = TrainOptions("")
-MARGIN_S = round(sum(DEFAULTS.margin_s) / 2, 2)
-SILENCE, ZEROS = "silence", "zeros"
-FORCED, DETECTED = "forced", "detected"
-
-Pair = Callable[..., tuple[list[int], list[int]]]
-
-
-def doubled_start(tokenizer, text: str, language: str) -> tuple[list[int], list[int]]:
-    """Return (inputs, labels) as a collator makes them that looks for the wrong start token and so keeps it."""
-    prompt, words = prompt_tokens(tokenizer, language), word_tokens(tokenizer, text)
-    return [prompt[0], *prompt, *words], [*prompt, *words, end_token(tokenizer)]
-
-
-def masked_end(tokenizer, text: str, language: str) -> tuple[list[int], list[int]]:
-    """Return (inputs, labels) whose end token is masked together with the padding, which has the same number."""
-    inputs, labels = decoder_pair(tokenizer, text, language)
-    return inputs, [*labels[:-1], IGNORED]
-
-
-@dataclass(frozen=True)
-class Mode:
-    """One way to fail, or not to."""
-
-    title: str
-    learns: Pair | None = None
-    """How labels are made; None: the model is left untouched."""
-    rate: float = 1e-5
-    margin_s: float | None = None
-    """Silence behind each clip when it is heard; None: up to 30 s."""
-    behind: str = SILENCE
-    language: str = FORCED
-    """forced, detected by the model, or another language's code."""
-
-
-MODES = {
-    "base": Mode("untouched, padded, Spanish forced"),
-    "short_window": Mode("untouched, in a short window", margin_s=MARGIN_S),
-    "zero_padding": Mode("untouched, zeros behind the log-mel", behind=ZEROS),
-    "language": Mode("untouched, language left to the model", language=DETECTED),
-    "wrong_language": Mode("untouched, English forced", language="en"),
-    "double_start": Mode("trained with two start tokens", doubled_start, margin_s=MARGIN_S),
-    "end_masked": Mode("trained with the end token masked", masked_end, margin_s=MARGIN_S),
-    "rate": Mode("trained at a rate of 1e-3", decoder_pair, rate=1e-3, margin_s=MARGIN_S),
-    "healthy": Mode("trained as lengua does", decoder_pair, margin_s=MARGIN_S),
-}
+OUT = Path("runs/three_hundred")
+"""Where the transcripts of every mode are kept, to be read."""
 
 
 @dataclass(frozen=True)
@@ -112,37 +59,6 @@ class Options:
     """Print one JSON object, last."""
 
 
-class Bench:
-    """The clips, and a model for every mode."""
-
-    def __init__(self, options: Options):
-        self.options, (self.folder, _) = options, find_model(options.base)
-        self.store, self.tokenizer = open_store(options.store), load_tokenizer(self.folder)
-        self.train, test = self.store.split("train"), self.store.split("test")
-        drawn = random.Random(options.seed).sample(range(len(test)), min(options.clips, len(test)))
-        self.rows = [test[index] for index in sorted(drawn)]
-        self.device, self.language = pick_device("auto"), self.store.language
-
-    def model(self) -> AdaptiveWhisper:
-        """Return the base, its language forced."""
-        return load_model(self.folder, self.language).to(self.device)
-
-    def autocast(self):
-        """Return bfloat16 where the steps are taken."""
-        return torch.autocast(self.device, torch.bfloat16)
-
-    def batch(self, features: list[np.ndarray], texts: list[str], pair: Pair) -> dict[str, torch.Tensor]:
-        """Return features (batch, n_mels, window), decoder_input_ids and labels (batch, tokens)."""
-        pairs = [pair(self.tokenizer, text, self.language) for text in texts]
-        inputs, labels = (
-            torch.nn.utils.rnn.pad_sequence([torch.tensor(one) for one in side], batch_first=True, padding_value=value)
-            for side, value in zip(zip(*pairs, strict=True), (end_token(self.tokenizer), IGNORED), strict=True)
-        )
-        stacked = torch.from_numpy(np.stack(features))
-        made = {"input_features": stacked, "decoder_input_ids": inputs, "labels": labels}
-        return {name: value.to(self.device) for name, value in made.items()}
-
-
 def main(options: Options) -> dict:
     """Let every mode happen, measure it, have it explained, print."""
     bench, found = Bench(options), {}
@@ -156,169 +72,65 @@ def main(options: Options) -> dict:
     return show(options, bench, found)
 
 
-def learned(bench: Bench, mode: Mode) -> AdaptiveWhisper:
-    """Return the base after the steps of a mode."""
-    options, model = bench.options, bench.model().train()
-    model.config.use_cache = False
-    optimizer = torch.optim.AdamW([one for one in model.parameters() if one.requires_grad], lr=mode.rate, fused=True)
-    schedule = get_linear_schedule_with_warmup(optimizer, options.steps // 10, options.steps)
-    for clips in batches(bench.train, options, window_frames(model)):
-        batch = bench.batch([clip.features for clip in clips], [clip.row.text for clip in clips], mode.learns)
-        labels = batch.pop("labels")
-        with bench.autocast():
-            loss = token_loss(model(**batch), labels)
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimizer.step()
-        schedule.step()
-        optimizer.zero_grad()
-    model.config.use_cache = True
-    return model.eval()
-
-
-def batches(train: Split, options: Options, longest: int):
-    """Yield the clips of each step, the same for every mode."""
-    dataset = ClipDataset(train)
-    sampler = LengthBuckets(
-        train, Drawing(options.batch_size, DEFAULTS.margin_s, DEFAULTS.padded_share, options.seed, longest)
+def facts_of(bench: Bench, mode: Mode) -> Facts:
+    """Return what a batch and the settings of a mode tell, as somebody who looks at them would find it."""
+    row = min(bench.rows, key=lambda row: row.frames)
+    window = like_lengths([row.frames], 1, mode.margin_s, 3000)[0][1]
+    batch = bench.batch([placed(row, window, mode.behind)], [row.text], mode.learns or decoder_pair)
+    start, end = token_id(bench.tokenizer, "<|startoftranscript|>"), end_token(bench.tokenizer)
+    return Facts(
+        learning_rate=mode.rate if mode.learns else None,
+        starts=int(batch["decoder_input_ids"].eq(start).sum()),
+        ends=int(batch["labels"].eq(end).sum()),
+        filler=float(batch["input_features"][0, :, -1].mean()),
+        floor=mel.floor_of(row.peak),
+        forced=mode.language == FORCED,
     )
-    taken = 0
-    while True:
-        for draws in sampler:
-            if taken == options.steps:
-                return
-            yield [dataset[draw] for draw in draws]
-            taken += 1
-        sampler.set_epoch(sampler.epoch + 1)
-
-
-def measured(bench: Bench, model: AdaptiveWhisper, mode: Mode) -> dict:
-    """Return the row of a mode and its records: what was said to each clip, and the loss."""
-    heard, losses, tokens = {}, 0.0, 0
-    for indices, window in like_lengths([row.frames for row in bench.rows], 8, mode.margin_s, window_frames(model)):
-        rows = [bench.rows[index] for index in indices]
-        batch = bench.batch(
-            [placed(row, window, mode.behind) for row in rows], [row.text for row in rows], mode.learns or decoder_pair
-        )
-        labels = batch.pop("labels")
-        counted = int(labels.ne(IGNORED).sum())
-        with torch.no_grad(), bench.autocast():
-            losses += float(token_loss(model(**batch), labels)) * counted
-            said = model.generate(
-                batch["input_features"],
-                max_new_tokens=bench.options.max_tokens,
-                num_beams=1,
-                **language_of(mode, bench.language),
-            )
-        tokens += counted
-        heard |= dict(zip(indices, said.tolist(), strict=True))
-    return row_of(bench, mode, [heard[index] for index in range(len(bench.rows))]) | {"loss": losses / tokens}
-
-
-def placed(row, window: int, behind: str) -> np.ndarray:
-    """Return a clip's features in a window, with its own silence behind the speech or with zeros."""
-    features = mel.fill(row.log_mel(), window, row.peak)
-    if behind == ZEROS:
-        features[:, row.frames :] = 0.0
-    return features
-
-
-def language_of(mode: Mode, language: str) -> dict[str, str]:
-    """Return what generate is told about language and task."""
-    told = {FORCED: {"language": language}, DETECTED: {}}.get(mode.language, {"language": mode.language})
-    return told | {"task": "transcribe"}
-
-
-def row_of(bench: Bench, mode: Mode, said: list[list[int]]) -> dict:
-    """Score the transcripts of a mode and look for loops and for those that were cut off."""
-    texts = [words_of(bench.tokenizer, tokens) for tokens in said]
-    counts = [len(text_tokens(bench.tokenizer, tokens)) for tokens in said]
-    references, speakers = [row.text for row in bench.rows], [row.speaker for row in bench.rows]
-    scored = score(references, texts)
-    low, high = bootstrap_interval(scored.counts["errors"], scored.counts["words"], speakers)
-    limit = [count >= bench.options.max_tokens - 8 for count in counts]
-    looped = [
-        is_looped(text, count, row.duration_s) for text, count, row in zip(texts, counts, bench.rows, strict=True)
-    ]
-    flags = [
-        [name for name, true in (("looped", loop), ("length_limit", cut)) if true]
-        for loop, cut in zip(looped, limit, strict=True)
-    ]
-    names = scored.counts.dtype.names
-    records = [
-        {
-            "model": mode.title,
-            "window": "padded" if mode.margin_s is None else "adaptive",
-            "set": "test",
-            "id": row.id,
-            "speaker": row.speaker,
-            "duration_s": row.duration_s,
-            "extra": row.extra,
-            "reference": row.text,
-            "hypothesis": text,
-            "counts": dict(zip(names, one.tolist(), strict=True)),
-            "flags": flag,
-        }
-        for row, text, one, flag in zip(bench.rows, texts, scored.counts, flags, strict=True)
-    ]
-    told = {key: getattr(scored, key) for key in ("wer", "words", "substitutions", "deletions", "insertions")}
-    return told | {
-        "wer_low": low,
-        "wer_high": high,
-        "looped": sum(looped),
-        "length_limit": sum(limit),
-        "records": records,
-    }
 
 
 def explained(bench: Bench, found: dict[str, dict]) -> None:
-    """Have every mode looked into as an evaluation does, against the untouched base."""
+    """Have every mode looked into as an evaluation does: by its texts alone, and with what a batch tells."""
     bodies = {name: autopsy(row["records"], bench.language) for name, row in found.items()}
     for name, mode in MODES.items():
         note = {} if mode.learns is None else {"window": "adaptive", "margin_s": list(DEFAULTS.margin_s)}
         window = "padded" if mode.margin_s is None else "adaptive"
-        findings = diagnose(bodies[name], bodies["base"] if name != "base" else None, note, window)
-        found[name] |= {"findings": findings, "named": [finding.name for finding in findings]}
+        same_padded = bodies["base"] if mode.learns is None and window == "adaptive" else None
+        how = (bodies[name], bodies["base"] if name != "base" else None, note, window, same_padded)
+        found[name]["by_text"] = [finding.name for finding in diagnose(*how)]
+        found[name]["named"] = [finding.name for finding in diagnose(*how, facts_of(bench, mode))]
+
+
+def table_of(options: Options, found: dict[str, dict]) -> list[str]:
+    """Return the table and what one must know to read it."""
+    head = ["one thing broken", "WER (95 % interval)", "S / D / I", "loops", "at the limit", "loss"]
+    rows = []
+    for name, row in found.items():
+        operations = " / ".join(str(row[kind]) for kind in ("substitutions", "deletions", "insertions"))
+        figures = [with_interval(row), operations, str(row["looped"]), str(row["length_limit"]), f"{row['loss']:.2f}"]
+        rows.append([MODES[name].title, *figures, ", ".join(row["by_text"][:2]), row["named"][0]])
+    base = found["base"]
+    return [
+        *markdown([*head, "named by the texts", "with a batch"], rows),
+        "",
+        f"{Path(options.base).name}, {len(base['records'])} test clips of {base['words']} words, at most "
+        f"{options.max_tokens} tokens each; those that learn take {options.steps} steps of {options.batch_size} clips. "
+        "Loss: by teacher forcing, with the mode's own labels. With a batch: one row of inputs, labels and features is "
+        "looked at, too.",
+    ]
 
 
 def show(options: Options, bench: Bench, found: dict[str, dict]) -> dict:
     """Print and return the figures."""
     explained(bench, found)
-    head = [
-        "one thing broken",
-        "WER (95 % interval)",
-        "S / D / I",
-        "loops",
-        "at the limit",
-        "loss",
-        "named, likeliest first",
-    ]
-    rows = [
-        [
-            MODES[name].title,
-            with_interval(row),
-            f"{row['substitutions']} / {row['deletions']} / {row['insertions']}",
-            str(row["looped"]),
-            str(row["length_limit"]),
-            f"{row['loss']:.2f}",
-            ", ".join(row["named"]),
-        ]
-        for name, row in found.items()
-    ]
-    words, learners = found["base"]["words"], f"{options.steps} steps of {options.batch_size} clips"
-    lines = [
-        *markdown(head, rows),
-        "",
-        f"{Path(options.base).name}, {len(bench.rows)} test clips of {words} words, at most {options.max_tokens} "
-        f"tokens each; those that learn take {learners}. Loss: by teacher forcing, with the mode's own labels.",
-    ]
+    lines = table_of(options, found)
     print("\n".join(lines))
+    write_json(OUT / "modes.json", found)
     drawn = {name: row | {"title": MODES[name].title} for name, row in found.items()}
-    draw(drawn, options.figure if options.record else Path("runs/three_hundred.png"))
+    draw(drawn, options.figure if options.record else OUT / "wer.png")
     if options.record:
         record("How 300 % comes about", f"python benchmarks/three_hundred.py --store {options.store}", lines)
     result = {
-        "modes": {name: {key: row[key] for key in TOLD} for name, row in found.items()},
+        "modes": {name: {key: value for key, value in row.items() if key != "records"} for name, row in found.items()},
         "max_wer": max(row["wer"] for row in found.values()),
         "healthy_wer": found["healthy"]["wer"],
         "base_wer": found["base"]["wer"],
@@ -327,21 +139,6 @@ def show(options: Options, bench: Bench, found: dict[str, dict]) -> dict:
     if options.json:
         print(json.dumps(result))
     return result
-
-
-TOLD = (
-    "wer",
-    "wer_low",
-    "wer_high",
-    "words",
-    "substitutions",
-    "deletions",
-    "insertions",
-    "looped",
-    "length_limit",
-    "loss",
-    "named",
-)
 
 
 def tell(text: str) -> None:

@@ -14,6 +14,7 @@ import numpy as np
 from lengua.errors import RequestError
 from lengua.figures import curves
 from lengua.options import CompareOptions
+from lengua.pages import write_comparison
 from lengua.report import UNKNOWN, with_interval
 from lengua.runs import Run, read_run
 
@@ -54,12 +55,14 @@ class CompareResult:
     rows: list[Compared]
     figure: Path | None
     """None where no run has anything to draw yet."""
+    page: Path
+    """The same for a browser."""
     notes: list[str]
     """What one must know to read the table."""
 
 
 def compare(options: CompareOptions) -> CompareResult:
-    """Read the runs, draw their curves, and return both.
+    """Read the runs, draw their curves, write the page of both, and return them.
 
     Raises:
         RequestError: no runs are named, one is not there, or none of them is a run.
@@ -68,8 +71,10 @@ def compare(options: CompareOptions) -> CompareResult:
     names = names_of(runs)
     rows = [_compared(*one) for one in zip(runs, names, differences(runs), strict=True)]
     figure = options.out or runs[0].path.parent / "compare.png"
-    drawn = curves.draw({name: run.history for name, run in zip(names, runs, strict=True)}, figure)
-    return CompareResult(rows, figure if drawn else None, notes + _cautions(runs, names))
+    histories = {name: run.history for name, run in zip(names, runs, strict=True)}
+    drawn, notes = curves.draw(histories, figure), notes + _cautions(runs, names)
+    page = write_comparison(figure.with_suffix(".html"), table(rows), rows, histories, notes)
+    return CompareResult(rows, figure if drawn else None, page, notes)
 
 
 def table(rows: list[Compared]) -> list[list[str]]:

@@ -241,7 +241,7 @@ class CompareOptions:
     runs: Positional[tuple[Path, ...]]
     """Folders of runs: runs/baseline runs/lora, or runs/*."""
     out: Path | None = None
-    """The PNG to draw. Default: compare.png beside the first run."""
+    """The PNG to draw; the page beside it is of the same name. Default: compare.png beside the first run."""
 
 
 @dataclass(frozen=True)

@@ -33,7 +33,10 @@ def features(result) -> None:
     for reason, found in result.dropped.items():
         print(f"  left out: {reason:<26} {found['count']:>6}  e.g. {', '.join(found['examples'][:2])}")
     print(f"  figures: {_drawn(result.path)}")
-    print(f"next: lengua train {result.path} --out runs/NAME")
+    if result.splits.get("train", {}).get("utterances"):
+        print(f"next: lengua train {result.path} --out runs/NAME")
+    else:
+        print(f"next: lengua evaluate MODEL {result.path} --split {next(iter(result.splits))}")
 
 
 def _drawn(store: Path) -> str:
@@ -51,7 +54,7 @@ def train(result) -> None:
     print(f"{result.model}: {result.steps} steps in {result.seconds / 60:.1f} min, dev WER {result.dev_wer:.1%}")
     if result.stopped:
         print(f"stopped early: {result.stopped}")
-    print(f"next: lengua evaluate {result.path} STORE --against openai/whisper-base")
+    print(f"next: lengua evaluate {result.path} STORE")
 
 
 def evaluate(result) -> None:
@@ -70,7 +73,7 @@ def compare(result) -> None:
     _show(header, lines, left=("run", "what differs", "state"), folded="what differs")
     for note in result.notes:
         print(f"note: {note}")
-    print(result.figure or "nothing to draw yet")
+    print(f"{result.figure or 'nothing to draw yet'}, {result.page}")
 
 
 def transcribe(results: Iterator[FileText]) -> int:

@@ -1,14 +1,17 @@
 """The evaluation stage: rows and records by contract, measured once, joined by id."""
 
+import shutil
 from dataclasses import replace
+from itertools import islice
 
 import pytest
 
 from lengua.errors import LenguaError, RequestError
 from lengua.evaluation import evaluate
-from lengua.files import read_json, read_jsonl
+from lengua.files import read_json, read_jsonl, write_json
 from lengua.options import EvaluateOptions, TrainOptions
 from lengua.scoring import score
+from lengua.store import open_store, write_shard
 from lengua.transcription import Transcriber
 
 ROW_KEYS = """model window set utterances hours words wer wer_low wer_high cer substitutions deletions insertions looped
@@ -122,3 +125,57 @@ def test_wrong_requests_are_explained(options):
         evaluate(replace(options, split="validation"))
     with pytest.raises(LenguaError, match="languages"):
         evaluate(replace(options, language="klingon"))
+
+
+def test_the_base_that_a_model_was_made_from_is_its_opponent(options, tiny_model):
+    results = told(replace(options, against=None, by="all"))
+    assert results["against"] == str(tiny_model) and {row["model"] for row in results["rows"]} == {"base", "fine-tuned"}
+    alone = told(replace(options, against="none", by="all"))
+    assert alone["against"] is None and {row["model"] for row in alone["rows"]} == {"fine-tuned"}
+    assert {row["model"] for row in told(replace(options, model=str(tiny_model), against=None))["rows"]} == {"base"}
+
+
+def test_what_is_wrong_and_whether_it_was_learned_stands_beside_the_rows(options, tiny_store):
+    results = told(replace(options, by="all"))
+    assert results["about"] == "fine-tuned, adaptive" and results["findings"][0]["cause"]
+    assert results["leaks"]["utterances"] == 5 == results["leaks"]["clean"] + results["leaks"]["near"]
+    assert len(results["models"]) == 3 and {group["key"] for group in results["groups"]} >= {"speaker", "duration"}
+    page = (options.out / "report.html").read_text(encoding="utf-8")
+    assert results["findings"][0]["cause"] in page and tiny_store.split("test")[0].text in page
+    assert page.count("<audio") == len({one["id"] for one in read_jsonl(options.out / "hypotheses.jsonl")})
+
+
+def test_a_leaked_clip_is_counted_and_left_out_beside(options, tiny_store, tmp_path):
+    """The same split, measured by a model whose run learned from it."""
+    leaky = copy_with_test_in_train(tiny_store.path, tmp_path / "leaky")
+    results = told(replace(options, model=options.against, against=None, source=str(leaky), by="all"))
+    assert results["leaks"]["id"] == 2 and "2 stand in training themselves" in results["notes"][0]
+    [part] = results["models"]
+    assert part["without_leaks"]["clips"] == 3
+    assert results["notes"][0] in (options.out / "report.html").read_text(encoding="utf-8")
+
+
+def test_other_languages_are_sets_of_their_own(options, tiny_store):
+    results = told(replace(options, by="all", probes=(str(tiny_store.path),)))
+    assert [row["set"] for row in results["rows"]] == ["test", str(tiny_store.path)] * 3
+    assert set(results["probes"]) == {"base", "fine-tuned"}
+    assert set(results["probes"]["base"]) == {"language", "timestamps", "silence", "noise"}
+    assert results["models"][0]["autopsy"]["utterances"] == 5, "what is laid open is the test set alone"
+
+
+def told(options: EvaluateOptions) -> dict:
+    """Return results.json of an evaluation."""
+    evaluate(options)
+    return read_json(options.out / "results.json")
+
+
+def copy_with_test_in_train(store, out):
+    """Return a copy of a store whose train split has two clips of test as well."""
+    shutil.copytree(store, out)
+    manifest = read_json(out / "manifest.json")
+    opened = open_store(store)
+    rows = [*opened.split("train"), *islice(opened.split("test"), 2)]
+    write_shard(out / "train/shard-00000.parquet", rows)
+    manifest["splits"]["train"]["utterances"] = len(rows)
+    write_json(out / "manifest.json", manifest)
+    return out

@@ -97,6 +97,29 @@ CAUSES = {
 
 
 @dataclass(frozen=True)
+class Facts:
+    """What is known beside the texts; None where it is not."""
+
+    dev_loss: float | None = None
+    """By teacher forcing."""
+    learning_rate: float | None = None
+    """Peak of the schedule, of full training."""
+    starts: int | None = None
+    """How often <|startoftranscript|> stands in one row of the decoder's inputs."""
+    says_start: bool | None = None
+    """Whether the model, given the start token alone, mostly says it again instead of a language. After 30 steps with
+    two start tokens whisper-base does so on 12 of 20 clips, and writes as well as ever if the language is forced."""
+    ends: int | None = None
+    """How many end tokens one row of the labels keeps in the loss."""
+    filler: float | None = None
+    """The value behind the speech in the features that were fed to the encoder."""
+    floor: float | None = None
+    """The value of silence there: the clip's largest value - 2."""
+    forced: bool | None = None
+    """Whether language and task were forced in decoding."""
+
+
+@dataclass(frozen=True)
 class Finding:
     """One thing that is the matter, or may be."""
 
