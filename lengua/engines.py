@@ -22,6 +22,8 @@ class Engine(Protocol):
     window_frames: int
     most_tokens: int
     """That it can write after the prompt, whatever is asked for."""
+    multilingual: bool
+    """Whether it can tell languages apart."""
 
     def generate(self, features: np.ndarray, prompt: list[int], max_tokens: int) -> list[list[int]]:
         """Return the tokens after the prompt for features of shape (batch, n_mels, frames), frames <= 3000.
@@ -53,7 +55,7 @@ class CTranslate2Engine:
         self.name = f"ctranslate2 {compute_type}"
         self.n_mels = self._model.n_mels
         self.window_frames = checkpoints.window_frames(folder)
-        self.most_tokens = POSITIONS // 2
+        self.most_tokens, self.multilingual = POSITIONS // 2, self._model.is_multilingual
 
     def generate(self, features: np.ndarray, prompt: list[int], max_tokens: int) -> list[list[int]]:
         """Return the tokens after the prompt, greedily."""
@@ -88,6 +90,7 @@ class TorchEngine:
         self.n_mels = self._model.config.num_mel_bins
         self.window_frames = window_frames(self._model)
         self.most_tokens = POSITIONS
+        self.multilingual = bool(getattr(self._model.generation_config, "lang_to_id", None))
 
     def generate(self, features: np.ndarray, prompt: list[int], max_tokens: int) -> list[list[int]]:
         """Return the tokens after the prompt, greedily."""

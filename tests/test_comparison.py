@@ -168,7 +168,9 @@ def test_the_command_prints_a_table_and_json(pair, capsys):
     told = capsys.readouterr().out
     words = " ".join(told.split())
     assert all(name in words for name in HEADER) and "learning_rate 1e-4" in words and "learning_rate 2e-3" in words
-    assert told.splitlines()[-1] == str(pair[0].parent / "compare.png") and told.startswith("all from ")
+    drawn, page = pair[0].parent / "compare.png", pair[0].parent / "compare.html"
+    assert told.splitlines()[-1] == f"{drawn}, {page}" and told.startswith("all from ")
+    assert "slow" in page.read_text(encoding="utf-8")
     assert main(["compare", *map(str, pair), "--json"]) == 0
     result = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert [row["run"] for row in result["rows"]] == ["slow", "fast"] and result["figure"].endswith("compare.png")

@@ -15,8 +15,11 @@ from lengua.evaluation.confusions import confusions
 from lengua.evaluation.diagnosis import diagnose
 from lengua.evaluation.groups import groups
 from lengua.evaluation.leaks import Leaks
+from lengua.figures.canvas import percent
 from lengua.scoring import orthography, rate, views
 
+SPELLED = ("accents", "letters", "numbers", "spacing")
+"""Errors that the WER counts although they are heard right."""
 Key = tuple[str, str]
 """Model and window."""
 
@@ -52,7 +55,7 @@ def analyse(
         "groups": [asdict(group) for group in groups(by_key[main], resamples=resamples)],
         "confusions": parts[main]["confusions"],
         "leaks": leaks and leaks.counts(),
-        "notes": [leaks.sentence()] if leaks else [],
+        "notes": [*([leaks.sentence()] if leaks else []), *_remarks(parts[main])],
         "models": list(parts.values()),
     }
 
@@ -82,6 +85,23 @@ def _part(key: Key, mine: list[dict], bodies: dict[Key, Autopsy], language, note
         "orthography": spelled.counts | {"words": spelled.words},
         "without_leaks": _without(mine, leaked) if leaked else None,
     }
+
+
+def _remarks(part: dict) -> list[str]:
+    """Say what stands beside the WER of the model that was asked for: without leaks, by other views, of spelling."""
+    remarks, without, seen = [], part["without_leaks"], part["views"]
+    if without and without["wer_without"] is not None:
+        with_them, clean = percent(without["wer_with"]), percent(without["wer_without"])
+        remarks.append(f"WER without what was found in training: {clean}; with it: {with_them}.")
+    raw, blind = percent(seen["raw"]["wer"]), percent(seen["accent_blind"]["wer"])
+    remarks.append(
+        f"The WER counts words and their accents; with every letter and mark it is {raw}, accents aside {blind}."
+    )
+    spelled = {name: count for name, count in part["orthography"].items() if count and name in SPELLED}
+    if spelled:
+        kinds = ", ".join(f"{name} {count}" for name, count in spelled.items())
+        remarks.append(f"Errors of spelling alone: {kinds}; words really wrong: {part['orthography']['words']}.")
+    return remarks
 
 
 def _listed(value: object) -> bool:

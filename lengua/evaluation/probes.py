@@ -29,7 +29,7 @@ LATE_S = 0.5
 
 
 def probe(transcriber: Transcriber, rows: Sequence[Row], language: str) -> dict[str, dict]:
-    """Return what is left of what every untouched Whisper can do.
+    """Return what is left of what every untouched Whisper can do; no language of one that speaks English only.
 
     Args:
         rows: clips whose language is known.
@@ -37,7 +37,7 @@ def probe(transcriber: Transcriber, rows: Sequence[Row], language: str) -> dict[
     """
     chosen = spread(rows, CLIPS)
     return {
-        "language": heard_language(transcriber, chosen, language),
+        "language": heard_language(transcriber, chosen, language) if transcriber.engine.multilingual else None,
         "timestamps": timestamps(transcriber, chosen),
         "silence": spoken_into(transcriber, [np.zeros(seconds * SAMPLE_RATE, np.float32) for seconds in WINDOWS_S]),
         "noise": spoken_into(transcriber, noises()),

@@ -13,7 +13,7 @@ WORST_GROUPS = 3
 def summary(
     results: dict, records: Sequence[dict], findings: Sequence | None = None, groups: Sequence | None = None
 ) -> list[str]:
-    """Return lines of text: the headline, a sentence a verdict, findings with cause and cure, the worst groups."""
+    """Return lines of text: headline, a sentence a verdict, findings with cause and cure, leaks, the worst groups."""
     findings = results.get("findings") if findings is None else findings
     groups = results.get("groups") if groups is None else groups
     judged = verdicts(results["rows"], list(records), results.get("against"))
@@ -22,7 +22,7 @@ def summary(
         lines.append(sign["what"])
         for place, one in enumerate(sign["causes"]):
             lines += [f"  {'or else' if place else 'cause'}: {one['cause']}", f"  cure: {one['cure']}"]
-    return lines + _group_lines([plain(group) for group in groups or []])
+    return lines + list(results.get("notes") or []) + _group_lines([plain(group) for group in groups or []])
 
 
 def _group_lines(groups: list[dict]) -> list[str]:
