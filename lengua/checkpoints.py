@@ -107,6 +107,22 @@ def load_tokenizer(folder: Path):
     return tokenizer
 
 
+def require_tokenizer(folder: Path, start: int) -> None:
+    """Refuse a model folder with a tokenizer of another model: its tokens would mean something else.
+
+    Args:
+        start: the tokenizer's number of <|startoftranscript|>.
+
+    Raises:
+        RequestError: the model begins with another token.
+    """
+    path = folder / "config.json"
+    expected = read_json(path).get("decoder_start_token_id", start) if path.is_file() else start
+    if expected != start:
+        wanted = f"a tokenizer whose <|startoftranscript|> is decoder_start_token_id, {expected}"
+        raise RequestError(wanted, f"{start} in {folder}", "copy tokenizer.json from the base model")
+
+
 def save_model(model, processor_folder: Path, out: Path, note: ModelNote) -> None:
     """Write the full model folder at once: weights, configurations, tokenizer, both processor files, the note.
 

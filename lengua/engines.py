@@ -91,6 +91,9 @@ class TorchEngine:
         self.window_frames = window_frames(self._model)
         self.most_tokens = POSITIONS
         self.multilingual = bool(getattr(self._model.generation_config, "lang_to_id", None))
+        if not self.multilingual:
+            found = f"none in {folder}"
+            raise RequestError("a generation_config.json with languages", found, "copy it from the base model")
 
     def generate(self, features: np.ndarray, prompt: list[int], max_tokens: int) -> list[list[int]]:
         """Return the tokens after the prompt, greedily."""

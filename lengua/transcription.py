@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from lengua import audio, mel
-from lengua.checkpoints import default_model, find_model, load_tokenizer, read_note
+from lengua.checkpoints import default_model, find_model, load_tokenizer, read_note, require_tokenizer
 from lengua.engines import open_engine
 from lengua.errors import LenguaError, RequestError
 from lengua.files import write_bytes
@@ -77,6 +77,9 @@ class Transcriber:
         model: a run, a model folder or a Hub id; None for $LENGUA_MODEL, the newest run, or the base model.
         language: a code, a name or a Common Voice locale.
         engine: ctranslate2, torch or auto.
+
+    Raises:
+        RequestError: no such model, or one whose tokenizer is another model's.
     """
 
     def __init__(self, model: str | None = None, language: str = "es", engine: str = "auto", batch_size: int = 8):
@@ -85,6 +88,7 @@ class Transcriber:
         self.note, self.tokenizer = read_note(self.folder), load_tokenizer(self.folder)
         self.language = language_code(language)
         self.prompt = prompt_tokens(self.tokenizer, self.language)
+        require_tokenizer(self.folder, self.prompt[0])
         self.engine = open_engine(engine, self.folder)
         self.batch_size = batch_size
         self._lock = threading.Lock()

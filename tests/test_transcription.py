@@ -26,6 +26,7 @@ class Counting:
     def __init__(self, engine):
         self.engine, self.shapes = engine, []
         self.name, self.n_mels, self.window_frames = engine.name, engine.n_mels, engine.window_frames
+        self.most_tokens = engine.most_tokens
 
     def generate(self, features, prompt, max_tokens):
         self.shapes.append(features.shape)

@@ -23,6 +23,8 @@ class Measurement:
     set: str
     store: Store
     split: str
+    language: str
+    """That is asked for in decoding."""
     indices: tuple[int, ...]
 
     @property
@@ -51,7 +53,7 @@ def measure(hearer: Hearer, asked: Measurement, options: EvaluateOptions, watch:
     rows, results = asked.rows(), [heard[index] for index in asked.indices]
     scored = score([row.text for row in rows], [result.text for result in results])
     records = [{**asked.name, **record} for record in _records(rows, results, scored)]
-    told = _scores(rows, scored, options) | _counts(records, asked.store.language) | _speed(rows, seconds)
+    told = _scores(rows, scored, options) | _counts(records, asked.language) | _speed(rows, seconds)
     return {**asked.name, **told, "normaliser": NORMALISER, "decoding": hearer.decoding}, records
 
 

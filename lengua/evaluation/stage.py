@@ -58,7 +58,7 @@ def evaluate(options: EvaluateOptions, watch: Watch = unwatched) -> EvaluationRe
     kept, hearers = _kept(options.out), Hearers(options)
     for key, asked in due.items():
         if key not in kept:
-            kept[key] = measure(hearers.open(asked.model, asked.store), asked, options, watch)
+            kept[key] = measure(hearers.open(asked.model, asked.store, asked.language), asked, options, watch)
             _write(options, store, kept, due)
     more = _laid_open(options, store, {key: kept[key] for key in due}, hearers, watch)
     results, records = _write(options, store, kept, due, more)
@@ -79,19 +79,16 @@ class Hearers:
     """Whoever has been opened last; another language or model is opened in its place, for memory is small."""
 
     def __init__(self, options: EvaluateOptions):
-        self.options, self.opened = options, {}
+        self.how, self.opened = (options.engine, options.batch_size), {}
 
-    def open(self, model: str, store: Store) -> Hearer:
-        """Return a model in the language of a store.
+    def open(self, model: str, store: Store, language: str) -> Hearer:
+        """Return a model that hears a language.
 
         Raises:
-            LenguaError: its features are of another size than the model reads.
+            LenguaError: the features of the store are of another size than the model reads.
         """
-        same = store.path == Path(self.options.source) or not self.options.probes
-        language = self.options.language if same and self.options.language else store.language
         if (model, language) not in self.opened:
-            how = (language, self.options.engine, self.options.batch_size)
-            self.opened = {(model, language): open_hearer(model, *how)}
+            self.opened = {(model, language): open_hearer(model, language, *self.how)}
         hearer = self.opened[model, language]
         mels = hearer.transcriber.n_mels if isinstance(hearer, Lengua) else store.n_mels
         if mels != store.n_mels:
@@ -104,15 +101,16 @@ def measurements(options: EvaluateOptions, store: Store, watch: Watch) -> list[M
     """Return the rows that are due: every model, window and set, other languages last."""
     models = models_of(options)
     labels = {model: _label(model, models) for model in models}
-    sets = [(name, store, indices) for name, indices in _sets(store.split(options.split), options).items()]
+    language = options.language or store.language
+    sets = [(name, store, language, found) for name, found in _sets(store.split(options.split), options).items()]
     for source in options.probes:
         probed = open_or_build(source, options.out / "probes" / source.replace(":", "-"), options, watch)
-        sets.append((source, probed, range(len(probed.split(options.split)))))
+        sets.append((source, probed, probed.language, range(len(probed.split(options.split)))))
     return [
-        Measurement(model, labels[model], window, name, where, options.split, tuple(indices))
+        Measurement(model, labels[model], window, name, where, options.split, spoken, tuple(indices))
         for model in models
         for window in windows_of(model)
-        for name, where, indices in sets
+        for name, where, spoken, indices in sets
     ]
 
 
@@ -153,6 +151,8 @@ def _laid_open(options: EvaluateOptions, store: Store, done: Kept, hearers: Hear
     language = options.language or store.language
     base = _label(models[0], models) if len(models) > 1 else None
     more = analyse(records, language, notes, base, leaks, leaked, options.resamples)
+    if language != store.language:
+        more["notes"].append(f"The references are in {store.language}, and the models were asked for {language}.")
     return more | ({"probes": dict(_probed(options, store, hearers, watch))} if options.probes else {})
 
 
@@ -187,8 +187,9 @@ def _probed(options: EvaluateOptions, store: Store, hearers: Hearers, watch: Wat
     for number, model in enumerate(models):
         if not program_and_model(model)[0]:
             watch(Progress("probing language, timestamps, silence and noise", number, len(models)))
-            hearer = hearers.open(model, store)
-            yield _label(model, models), probe(hearer.transcriber, split, options.language or store.language)
+            language = options.language or store.language
+            hearer = hearers.open(model, store, language)
+            yield _label(model, models), probe(hearer.transcriber, split, language)
 
 
 def _fingerprint(asked: Measurement, options: EvaluateOptions) -> str:
@@ -202,7 +203,7 @@ def _fingerprint(asked: Measurement, options: EvaluateOptions) -> str:
         digest_of(asked.store.path / "manifest.json"),
         read_note(folder).decode_margin_s,
         [asked.label, asked.window, asked.set, asked.split],
-        [options.language, options.engine, options.batch_size, options.resamples, options.seed, NORMALISER],
+        [asked.language, options.engine, options.batch_size, options.resamples, options.seed, NORMALISER],
     ]
     return sha256(json.dumps(what).encode()).hexdigest()[:16]
 
