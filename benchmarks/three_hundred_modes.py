@@ -10,12 +10,12 @@ from transformers import get_linear_schedule_with_warmup
 
 from lengua import mel
 from lengua.batches import ClipDataset, Drawing, LengthBuckets
-from lengua.checkpoints import find_model, load_tokenizer
+from lengua.checkpoints import find_model, load_tokenizer, window_frames
 from lengua.labels import IGNORED, decoder_pair, end_token, prompt_tokens, text_tokens, word_tokens, words_of
-from lengua.model import AdaptiveWhisper, load_model, window_frames
+from lengua.model import AdaptiveWhisper, load_model
 from lengua.options import TrainOptions
 from lengua.scoring import bootstrap_interval, is_looped, score
-from lengua.store import Split, open_store
+from lengua.store import open_store
 from lengua.training.hardware import pick_device
 from lengua.training.trainer import token_loss
 from lengua.windows import like_lengths
@@ -78,6 +78,7 @@ class Bench:
         drawn = random.Random(options.seed).sample(range(len(test)), min(options.clips, len(test)))
         self.rows = [test[index] for index in sorted(drawn)]
         self.device, self.language = pick_device("auto"), self.store.language
+        self.longest = window_frames(self.folder)
 
     def model(self) -> AdaptiveWhisper:
         """Return the base, its language forced."""
@@ -105,7 +106,7 @@ def learned(bench: Bench, mode: Mode) -> AdaptiveWhisper:
     model.config.use_cache = False
     optimizer = torch.optim.AdamW([one for one in model.parameters() if one.requires_grad], lr=mode.rate, fused=True)
     schedule = get_linear_schedule_with_warmup(optimizer, options.steps // 10, options.steps)
-    for clips in batches(bench.train, options, window_frames(model)):
+    for clips in batches(bench):
         batch = bench.batch([clip.features for clip in clips], [clip.row.text for clip in clips], mode.learns)
         labels = batch.pop("labels")
         with bench.autocast():
@@ -119,12 +120,11 @@ def learned(bench: Bench, mode: Mode) -> AdaptiveWhisper:
     return model.eval()
 
 
-def batches(train: Split, options, longest: int):
+def batches(bench: Bench):
     """Yield the clips of each step, the same for every mode."""
-    dataset = ClipDataset(train)
-    sampler = LengthBuckets(
-        train, Drawing(options.batch_size, DEFAULTS.margin_s, DEFAULTS.padded_share, options.seed, longest)
-    )
+    options, dataset = bench.options, ClipDataset(bench.train)
+    how = (DEFAULTS.margin_s, DEFAULTS.padded_share, options.seed, bench.longest)
+    sampler = LengthBuckets(bench.train, Drawing(options.batch_size, *how))
     taken = 0
     while True:
         for draws in sampler:
@@ -138,7 +138,7 @@ def batches(train: Split, options, longest: int):
 def measured(bench: Bench, model: AdaptiveWhisper, mode: Mode) -> dict:
     """Return the row of a mode and its records: what was said to each clip, and the loss."""
     heard, losses, tokens = {}, 0.0, 0
-    for indices, window in like_lengths([row.frames for row in bench.rows], 8, mode.margin_s, window_frames(model)):
+    for indices, window in like_lengths([row.frames for row in bench.rows], 8, mode.margin_s, bench.longest):
         rows = [bench.rows[index] for index in indices]
         batch = bench.batch(
             [placed(row, window, mode.behind) for row in rows], [row.text for row in rows], mode.learns or decoder_pair

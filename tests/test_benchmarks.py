@@ -117,3 +117,16 @@ def test_the_study_trains_compares_and_reads_test(tiny, tmp_path):
     before = model.stat().st_mtime_ns
     again = ran("recipes", tmp_path, "baseline", "packed", *tiny, f"--train={more}", "--resamples", 100)
     assert again == told and model.stat().st_mtime_ns == before
+
+
+def test_every_failure_happens_and_is_named(tiny, tmp_path):
+    told = ran("three_hundred", tmp_path, *tiny, "--steps", 2, "--clips", 4, "--batch-size", 4, "--max-tokens", 12)
+    modes = told["modes"]
+    assert set(told["named"]) == set(modes) and len(modes) == 9
+    for row in modes.values():
+        errors = row["substitutions"] + row["deletions"] + row["insertions"]
+        assert row["wer"] == pytest.approx(errors / row["words"]) and 0 < row["loss"] < 100
+    for name in ("double_start", "end_masked", "zero_padding"):
+        assert told["named"][name] == name, "a batch shows it, whatever the texts are"
+    assert told["max_wer"] == max(row["wer"] for row in modes.values())
+    assert (tmp_path / "runs/three_hundred/wer.png").stat().st_size > 10_000

@@ -53,7 +53,7 @@ def evaluate(options: EvaluateOptions, watch: Watch = unwatched) -> EvaluationRe
     Raises:
         RequestError: no such model, store or split.
     """
-    store = open_or_build(options.source, options.out / "store", options, watch)
+    store = open_or_build(options.source, options.out / "store", options.split, watch, options.language)
     due = {_fingerprint(one, options): one for one in measurements(options, store, watch)}
     kept, hearers = _kept(options.out), Hearers(options)
     for key, asked in due.items():
@@ -66,12 +66,11 @@ def evaluate(options: EvaluateOptions, watch: Watch = unwatched) -> EvaluationRe
     return EvaluationResult(options.out, results["rows"], pages.summary(results, records))
 
 
-def open_or_build(source: str, folder: Path, options: EvaluateOptions, watch: Watch) -> Store:
+def open_or_build(source: str, folder: Path, split: str, watch: Watch, language: str | None = None) -> Store:
     """Open a feature store, or build one of the split to be measured from a source, its sound kept for the report."""
     if not is_source(source):
         return open_store(Path(source))
-    language = options.language if folder.parent == options.out else None
-    asked = FeatureOptions(source, folder, splits=(options.split,), language=language, keep_audio=(options.split,))
+    asked = FeatureOptions(source, folder, splits=(split,), language=language, keep_audio=(split,))
     return open_store(features.build(asked, watch).path)
 
 
@@ -104,7 +103,7 @@ def measurements(options: EvaluateOptions, store: Store, watch: Watch) -> list[M
     language = options.language or store.language
     sets = [(name, store, language, found) for name, found in _sets(store.split(options.split), options).items()]
     for source in options.probes:
-        probed = open_or_build(source, options.out / "probes" / source.replace(":", "-"), options, watch)
+        probed = open_or_build(source, options.out / "probes" / source.replace(":", "-"), options.split, watch)
         sets.append((source, probed, probed.language, range(len(probed.split(options.split)))))
     return [
         Measurement(model, labels[model], window, name, where, options.split, spoken, tuple(indices))
