@@ -52,6 +52,8 @@ class Options:
     """More options of `lengua train` for every run: --train="--steps 100 --device cpu"."""
     figure: Path = Path("images/wer.png")
     """Where --record draws the curves; without it they are drawn into --out."""
+    test: bool = True
+    """Measure every model on test, too; without it, dev alone, and test may follow another time."""
     resamples: int = 10_000
     """Bootstrap resamples behind each interval on test."""
     record: bool = False
@@ -75,7 +77,7 @@ def main(options: Options) -> dict:
     figure = options.figure if options.record else options.out / "wer.png"
     runs = tuple(options.out / name for name in recipes)
     compared = compare(CompareOptions(runs, out=figure))
-    return show(options, compared, on_test(base, recipes, options))
+    return show(options, compared, on_test(base, recipes, options) if options.test else [])
 
 
 def train(name: str, recipe: dict, options: Options) -> None:
@@ -113,16 +115,19 @@ def show(options: Options, compared, rows: list[dict]) -> dict:
     header, *cells = table(compared.rows)
     rule = ["---", "---", *["---:"] * (len(header) - 3), "---"]
     lines = [f"| {' | '.join(line)} |" for line in [header, rule, *cells]]
-    lines += ["", *(f"{note}." for note in compared.notes), "", *markdown_table(rows).splitlines()]
+    lines += ["", *(f"{note}." for note in compared.notes)]
+    lines += ["", *markdown_table(rows).splitlines()] if rows else []
     stored = read_json(options.store / "manifest.json")["splits"]
     sizes = ", ".join(f"{name} {split['utterances']:,}" for name, split in stored.items())
     seconds = sum(one.seconds for one in compared.rows)
-    lines += ["", f"Clips: {sizes}. {rows[0]['interval']}. All runs together trained {seconds / 60:.0f} minutes."]
+    interval = f" On test {rows[0]['interval']}." if rows else " Test was not measured."
+    lines += ["", f"Clips: {sizes}.{interval} All runs together trained {seconds / 60:.0f} minutes."]
     print("\n".join(lines))
     if options.record:
         named = "" if options.recipes == STUDY else f" {' '.join(options.recipes)}"
         chosen = f" --train='{options.train}'" if options.train else ""
         scaled = "" if options.scale == 1 else f" --scale {options.scale:g}"
+        scaled += "" if options.test else " --no-test"
         record("Recipes", f"python benchmarks/recipes.py{named} --store {options.store}{scaled}{chosen}", lines)
     runs = [{**asdict(one), "path": str(one.path)} for one in compared.rows]
     result = {"runs": runs, "test": rows, "figure": compared.figure and str(compared.figure)}
