@@ -24,7 +24,7 @@ from lengua.comparison import compare, table
 from lengua.console import Console
 from lengua.errors import LenguaError, RequestError
 from lengua.evaluation import evaluate
-from lengua.files import read_json
+from lengua.files import read_json, write_bytes
 from lengua.options import CompareOptions, EvaluateOptions
 from lengua.recipes import load_recipe
 from lengua.report import markdown_table
@@ -74,7 +74,7 @@ def main(options: Options) -> dict:
     for number, (name, recipe) in enumerate(recipes.items(), start=1):
         print(f"{name}, {number} of {len(recipes)}", file=sys.stderr, flush=True)
         train(name, recipe, options)
-    figure = options.figure if options.record else options.out / "wer.png"
+    figure = options.out / "wer.png"
     runs = tuple(options.out / name for name in recipes)
     compared = compare(CompareOptions(runs, out=figure))
     return show(options, compared, on_test(base, recipes, options) if options.test else [])
@@ -128,6 +128,7 @@ def show(options: Options, compared, rows: list[dict]) -> dict:
         chosen = f" --train='{options.train}'" if options.train else ""
         scaled = "" if options.scale == 1 else f" --scale {options.scale:g}"
         scaled += "" if options.test else " --no-test"
+        write_bytes(options.figure, Path(compared.figure).read_bytes())
         record("Recipes", f"python benchmarks/recipes.py{named} --store {options.store}{scaled}{chosen}", lines)
     runs = [{**asdict(one), "path": str(one.path)} for one in compared.rows]
     result = {"runs": runs, "test": rows, "figure": compared.figure and str(compared.figure)}
