@@ -105,7 +105,7 @@ def on_test(base: str, recipes: dict, options: Options) -> list[dict]:
     with Console() as watch:
         for name, model in {"base": base, **{name: str(options.out / name) for name in recipes}}.items():
             out = options.out / "evaluation" if name == "base" else options.out / name / "evaluation"
-            asked = EvaluateOptions(model, str(options.store), out=out, resamples=options.resamples)
+            asked = EvaluateOptions(model, str(options.store), against="none", out=out, resamples=options.resamples)
             rows += [{**row, "model": name} for row in evaluate(asked, watch).rows]
     return rows
 

@@ -75,7 +75,7 @@ def main(options: Options) -> dict:
 def facts_of(bench: Bench, mode: Mode) -> Facts:
     """Return what a batch and the settings of a mode tell, as somebody who looks at them would find it."""
     row = min(bench.rows, key=lambda row: row.frames)
-    window = like_lengths([row.frames], 1, mode.margin_s, bench.longest)[0][1]
+    [(_, window)] = like_lengths([row.frames], 1, mode.margin_s, bench.longest)
     batch = bench.batch([placed(row, window, mode.behind)], [row.text], mode.learns or decoder_pair)
     start, end = token_id(bench.tokenizer, "<|startoftranscript|>"), end_token(bench.tokenizer)
     return Facts(

@@ -69,7 +69,9 @@ def test_other_programs_hear_nearly_the_same_with_the_same_weights(program, base
     other = hearers.open_hearer(f"{program}:{base_model}", "es")
     assert program in other.decoding
     theirs = other.hear(rows, "padded")
-    assert score([one.text for one in ours], [one.text for one in theirs]).cer < 0.25
+    said = [row.text for row in rows]
+    far, farther = (score(said, [one.text for one in heard]).cer for heard in (ours, theirs))
+    assert abs(far - farther) < 0.15 and max(far, farther) < 0.5
     assert not any(one.looped for one in theirs)
 
 
