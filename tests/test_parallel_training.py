@@ -100,8 +100,8 @@ def assert_same(one, other, tolerance: float = 1e-4) -> None:
 
 @pytest.fixture
 def options(tiny_store, tiny_model, tmp_path) -> TrainOptions:
-    """Eight steps of four clips and process: two epochs and more, of batches that two processes can share."""
-    more = {"steps": 8, "evaluations": 1, "learning_rate": 1e-3, "padded_share": 0.3, "language": "es"}
+    """Nine steps of four clips and process: three epochs of six batches, which two processes can share."""
+    more = {"steps": 9, "evaluations": 1, "learning_rate": 1e-3, "padded_share": 0.5, "language": "es"}
     return tiny_training(str(tiny_store.path), tiny_model, tmp_path / "run", **more)
 
 
@@ -119,7 +119,7 @@ def test_two_processes_learn_what_one_learns_from_the_same_batches(options, dev,
     alone = replace(options, out=tmp_path / "alone", accumulation=2)
     together = replace(options, out=tmp_path / "together")
     assert_same(learned(alone), learned(together, 2))
-    batches, shares = seen(alone.out, dev, 16), [seen(together.out, dev, 8, rank) for rank in range(2)]
+    batches, shares = seen(alone.out, dev, 18), [seen(together.out, dev, 9, rank) for rank in range(2)]
     assert batches == [batch for pair in zip(*shares, strict=True) for batch in pair]
 
 
