@@ -171,6 +171,7 @@ def show(options: Options, device: str, speeds: dict, learned: dict | None) -> d
             f" --random-weights {options.random_weights}" if options.random_weights else f" --store {options.store}"
         )
         chosen += f" --clips {options.clips}" if learned else " --no-quality"
+        chosen += "" if options.rounds == Options.rounds else f" --rounds {options.rounds}"
         title = f"Training, {result['model'].rpartition('/')[2]}, {device}"
         record(title, f"python benchmarks/training.py{chosen}", lines)
     if options.json:
