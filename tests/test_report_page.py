@@ -13,60 +13,19 @@ from itertools import product
 from types import SimpleNamespace
 
 import pytest
+from report_data import evaluation, record, row
 
-from lengua.audio import as_flac
-from lengua.pages import headline, players, summary, verdicts, write_comparison, write_page
+from lengua.pages import summary, write_comparison, write_page
 from lengua.pages.drawing import bar, curves, longest, strokes
 from lengua.pages.rendering import TEMPLATES
-from lengua.pages.verdicts import opponent
-from lengua.pages.words import SHOWN, compared
-from lengua.scoring import score
+from lengua.pages.words import SHOWN
 
 ATTACK = "<script>alert(1)</script><img src=http://evil.example/x onerror=alert(2)>\"'&"
 VOID = {"meta", "link", "img", "br", "rect", "line", "path", "audio"}
 
 
-def record(model: str, id: str, reference: str, hypothesis: str, window: str = "padded", **more) -> dict:
-    """A record as hypotheses.jsonl holds it."""
-    counts = score(reference, hypothesis).counts[0]
-    return {
-        "model": model,
-        "window": window,
-        "set": "test",
-        "id": id,
-        "speaker": "a",
-        "duration_s": 1.25,
-        "extra": {},
-        "reference": reference,
-        "hypothesis": hypothesis,
-        "counts": {name: int(counts[name]) for name in counts.dtype.names},
-        "flags": [],
-    } | more
-
-
-def row(model: str, wer: float, window: str = "padded", name: str = "test", **more) -> dict:
-    """A row as results.json holds it."""
-    interval = {"wer_low": wer * 0.8, "wer_high": wer * 1.2, "interval": "95 % bootstrap over utterances"}
-    return {"model": model, "window": window, "set": name, "wer": wer, "words": 20, "utterances": 10} | interval | more
-
-
-def evaluation(before: str, after: str, reference: str = "uno dos", clips: int = 10, **more) -> tuple[dict, list]:
-    """Results and records of a base and a fine-tuned model that say one thing each of every clip."""
-    rows, records = [], []
-    for model, text in (("base", before), ("fine-tuned", after)):
-        rows.append(row(model, score(reference, text).wer, **more))
-        records += [record(model, f"clip {number}", reference, text, **more) for number in range(clips)]
-    return {"rows": rows, "split": "test"}, records
-
-
 def page_of(tmp_path, results, records, store=None, **more) -> str:
     return write_page(tmp_path / "report.html", results, records, store, **more).read_text(encoding="utf-8")
-
-
-def shown_words(reference: str, hypothesis: str) -> str:
-    """Write words with a sign before each that is wrong."""
-    signs = {"equal": "", "substituted": "~", "deleted": "-", "inserted": "+"}
-    return " ".join(signs[word.kind] + word.text for word in compared(reference, hypothesis))
 
 
 class Outline(HTMLParser):
@@ -97,88 +56,6 @@ class Outline(HTMLParser):
     @property
     def text(self) -> str:
         return " ".join(" ".join(self.texts).split())
-
-
-@pytest.mark.parametrize(
-    ("reference", "hypothesis", "expected"),
-    [
-        ("Clave incorrecta.", "clave correcta y", "clave +correcta ~y"),
-        ("uno dos tres", "uno tres", "uno -dos tres"),
-        ("uno", "uno dos", "uno +dos"),
-        ("¿Sí, señor?", "si señor", "~si señor"),
-        ("uno — dos", "uno dos", "uno dos"),
-        ("uno dos", "uno — dos —", "uno — dos —"),
-        ("por qué", "por-qué", "por-qué"),
-        ("porque", "por-que", "~por-que"),
-        ("sí [risas y ruido] no", "sí no", "sí no"),
-        ("", "", ""),
-        ("", "hola tú", "+hola +tú"),
-        ("hola tú", "", "-hola -tú"),
-        ("por-qué no", "no", "-por-qué no"),
-    ],
-)
-def test_a_hypothesis_is_shown_as_it_is_written_and_marked_as_it_is_counted(reference, hypothesis, expected):
-    assert shown_words(reference, hypothesis) == expected
-
-
-def test_a_substituted_word_tells_what_was_said():
-    assert [word.said for word in compared("El perro.", "el gato.")] == ["", "perro."]
-
-
-def test_marks_are_as_many_as_errors_are_counted():
-    texts = ["", "uno", "uno dos", "dos uno dos", "¡Uno, dos, tres!", "cuatro tres dos uno"]
-    for reference, hypothesis in product(texts, texts):
-        wrong = sum(word.kind != "equal" for word in compared(reference, hypothesis))
-        assert wrong == score(reference, hypothesis).counts["errors"][0], (reference, hypothesis)
-
-
-def test_better_worse_and_undecided_are_told_apart_and_the_worse_comes_first():
-    better, worse = evaluation("uno x", "uno dos", set="A"), evaluation("uno dos", "x y", set="B")
-    mixed = [
-        record(model, f"m{number}", "uno dos", "uno dos" if number % 2 == place else "uno x", set="C")
-        for place, model in enumerate(("base", "fine-tuned"))
-        for number in range(10)
-    ]
-    rows = [row(model, 0.25, name=name) for name in "ABC" for model in ("base", "fine-tuned")]
-    found = verdicts(rows, better[1] + worse[1] + mixed)
-    assert [(verdict.set, verdict.kind) for verdict in found] == [("B", "worse"), ("C", "undecided"), ("A", "better")]
-    assert headline(rows, found) == "Worse on B; undecided on C; better on A"
-    assert found[0].sentence.startswith("Worse on B (fine-tuned, padded): 0.0 % → 100.0 %, 100.0 points more (95 %")
-    assert found[1].sentence.startswith("Undecided on C (fine-tuned, padded): 25.0 % → 25.0 %. It may be chance")
-    assert "50.0 points fewer" in found[2].sentence
-
-
-def test_one_clip_decides_nothing():
-    (verdict,) = verdicts(*(evaluation("uno x", "uno dos", clips=1)[k] if k else ROWS for k in (0, 1)))
-    assert (verdict.kind, verdict.difference) == ("undecided", -0.5)
-
-
-ROWS = [row("base", 0.5), row("fine-tuned", 0.0)]
-
-
-def test_a_set_is_called_what_its_worst_window_is():
-    results, records = evaluation("uno x", "uno dos")
-    records += [record("fine-tuned", f"clip {number}", "uno dos", "x y z", "adaptive") for number in range(10)]
-    rows = [*results["rows"], row("fine-tuned", 1.5, "adaptive")]
-    found = verdicts(rows, records)
-    assert [verdict.window for verdict in found] == ["adaptive", "padded"]
-    assert headline(rows, found) == "Worse on test"
-
-
-def test_the_opponent_is_the_base_or_the_one_that_was_named():
-    assert opponent(ROWS) == "base"
-    assert opponent([row("mine", 0.1), row("theirs", 0.2)], "theirs") == "theirs"
-    assert opponent([row("mine", 0.1)], "mine") is None
-    assert opponent([]) is None
-    records = [record("mine", "1", "uno", "uno"), record("theirs", "1", "uno", "dos")]
-    (verdict,) = verdicts([row("mine", 0.1), row("theirs", 0.2)], records, "theirs")
-    assert (verdict.model, verdict.before, verdict.after) == ("mine", 1.0, 0.0)
-
-
-def test_without_an_opponent_or_rows_the_headline_is_still_one():
-    assert headline([row("base", 0.5)], []) == "Word error rate 50.0 % (40.0 to 60.0) on test"
-    assert headline([row("base", 0.5, name=str(number)) for number in range(9)], []) == "Word error rates of 9 sets"
-    assert headline([], []) == "Nothing was measured"
 
 
 def test_a_page_holds_every_section_it_has_data_for(tmp_path):
@@ -320,56 +197,6 @@ def test_the_worst_clips_can_be_heard(tmp_path, tiny_store):
     assert all(one["src"].startswith("data:audio/wav;") and one["preload"] == "none" for one in heard)
     assert "no sound" not in page.text
     assert dict(page.tags)["dd"].get("lang", "es") == "es"
-
-
-def test_sound_is_bounded_and_what_is_left_out_says_so(tiny_store):
-    split = tiny_store.split("test")
-    ids = split.column("id")
-    whole = players.players(split, ids)
-    sizes = [len(whole[id].uri) for id in ids]
-    some = players.players(split, ids, most=sum(sizes) - 1)
-    assert sum(len(one.uri or "") for one in some.values()) < sum(sizes)
-    assert [one.note for one in some.values()].count(players.PAGE_FULL) == 1
-    assert {one.note for one in players.players(split, ids, each=100).values()} == {players.TOO_LARGE}
-    assert players.players(split, ["nobody"])["nobody"] == players.Player(None, players.NOT_KEPT)
-    assert players.players(None, ids)[ids[0]] == players.Player(None, players.NOT_KEPT)
-    train = tiny_store.split("train")  # of which no audio is kept
-    assert players.players(train, [train[0].id])[train[0].id].note == players.NOT_KEPT
-
-
-def test_the_type_of_sound_is_told_by_its_bytes(tiny_store):
-    samples = tiny_store.split("test")[0].log_mel()[:, 0]
-    assert players.media_type(as_flac(samples.clip(-1, 1))) == "audio/flac"
-    begins = {b"OggS": "audio/ogg", b"ID3\x04": "audio/mpeg", b"\xff\xfb\x90": "audio/mpeg", b"": None, b"text": None}
-    begins |= {b"RIFF....WAVE": "audio/wav", b"....ftypM4A ": "audio/mp4", b"\x1a\x45\xdf\xa3": "audio/webm"}
-    assert {begin: players.media_type(begin) for begin in begins} == begins
-
-
-def test_what_no_browser_plays_is_written_anew_or_left_out():
-    import io
-
-    import numpy
-    import soundfile
-
-    aiff = io.BytesIO()
-    soundfile.write(aiff, numpy.sin(numpy.arange(8000) / 9).astype("float32"), 16_000, format="AIFF")
-    split = FakeSplit({"old": aiff.getvalue(), "broken": b"no sound at all"})
-    found = players.players(split, ["old", "broken"])
-    assert found["old"].uri.startswith("data:audio/flac;base64,ZkxhQ")
-    assert found["broken"] == players.Player(None, players.UNREADABLE)
-
-
-class FakeSplit:
-    """Audio by id, in the form of a split of a store."""
-
-    def __init__(self, clips: dict[str, bytes]):
-        self.clips = clips
-
-    def column(self, name: str) -> list[str]:
-        return list(self.clips)
-
-    def __getitem__(self, place: int):
-        return SimpleNamespace(audio=list(self.clips.values())[place])
 
 
 def test_the_worst_come_first_and_a_loop_is_cut(tmp_path):
