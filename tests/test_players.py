@@ -1,5 +1,7 @@
 """Sound inside a page: bounded, of a type that browsers play, or a word on why not."""
 
+from types import SimpleNamespace
+
 from lengua.audio import as_flac
 from lengua.pages import players
 
