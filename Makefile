@@ -27,11 +27,13 @@ lint: $(VENV)/.lint ## check style and formatting with ruff
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 
-bench: $(VENV)/.dev ## measure a finished demo against the usual ways: speed, training, Common Voice, transformers
+bench: $(VENV)/.bench ## measure a finished demo against the usual ways: speed, training, Common Voice, every program
 	$(BIN)/python benchmarks/inference.py
 	$(BIN)/python benchmarks/training.py
 	$(BIN)/python benchmarks/common_voice.py
 	$(BIN)/python benchmarks/parity.py
+	$(BIN)/python benchmarks/hour.py
+	$(BIN)/python benchmarks/silence.py
 
 doctor: $(VENV)/.core ## tell what this machine has, what is missing, and what to do about it
 	$(BIN)/lengua doctor
@@ -52,6 +54,11 @@ $(VENV)/.use: $(VENV)/.torch $(PINNED)
 $(VENV)/.dev: $(VENV)/.use $(PINNED)
 	@echo "tools for tests and notebooks into $(VENV) (a minute the first time)"
 	@$(PIP) install --constraint $(VENV)/constraints.txt --editable '.[dev]'
+	@touch $@
+
+$(VENV)/.bench: $(VENV)/.dev $(PINNED)
+	@echo "other programs to measure against into $(VENV)"
+	@$(PIP) install --constraint $(VENV)/constraints.txt --editable '.[bench]'
 	@touch $@
 
 $(VENV)/.core: $(VENV)/.python $(PINNED)

@@ -19,6 +19,7 @@ from recording import record, run
 from lengua import features
 from lengua.console import Console
 from lengua.evaluation import evaluate
+from lengua.files import read_json
 from lengua.options import BASE_MODEL, EvaluateOptions, FeatureOptions
 from lengua.report import markdown_table
 
@@ -52,11 +53,13 @@ def main(options: Options) -> None:
         measured = EvaluateOptions(
             options.model, str(store.path), against=BASE_MODEL, out=Path(scratch) / "evaluation", resamples=10_000
         )
-        rows = [{**row, "set": f"Common Voice {options.language}"} for row in evaluate(measured, watch).rows]
-    lines = markdown_table(rows).splitlines()
+        evaluate(measured, watch)
+        results = read_json(measured.out / "results.json")
+    rows = [{**row, "set": f"Common Voice {options.language}"} for row in results["rows"]]
+    lines = [*(verdict["sentence"] for verdict in results["verdicts"]), "", *markdown_table(rows, []).splitlines()]
     lines += ["", f"{rows[0]['utterances']} validated clips of {options.clips.parent.name}; {rows[0]['interval']}."]
     print("\n".join(lines))
-    print(json.dumps({"rows": rows}))
+    print(json.dumps({"rows": rows, "verdicts": results["verdicts"]}))
     if options.record:
         title, command = (
             f"Common Voice {options.language}",

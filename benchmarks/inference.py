@@ -1,130 +1,241 @@
-"""One fine-tuned model, the same clips: faster-whisper with its own 30 s of padding against Transcriber.
+"""Six programs and Transcriber with the same weights on the same clips: speed, words, memory, cold start.
 
     python benchmarks/inference.py --model runs/demo
+    python benchmarks/inference.py --quick                         # a first look: 6 clips, one long minute
 
-Both run CTranslate2 int8 on the same weights, greedily, one clip at a time from samples in memory, in turn. The last
-line is one JSON object.
+openai-whisper, transformers, faster-whisper (float32, int8, batched pipeline), whisper.cpp (plain, and with its own
+short `audio_ctx`): each in a process of its own, one clip at a time, in turn, on two cores. Then untouched weights,
+then one long recording. Programs that are not installed are named and left out. The last line is one JSON object.
 """
 
 import json
-from collections.abc import Callable
-from dataclasses import dataclass
+import os
+import shlex
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-import numpy as np
-from recording import alternate, markdown, record, run
+from inference_clips import Clip, clips_of, joined, spread
+from inference_figures import NOT_WORSE, WORST, by_set, clip_lines, long_lines, long_verdict, set_lines, verdict
+from inference_peers import LONG, OURS, PEERS, SLOW, Weights
+from inference_sides import Cold, Side, cold_start, open_sides, told
+from inference_weights import weights_of
+from recording import alternate, record, run
 
-from lengua import audio, mel
-from lengua.checkpoints import ctranslate2_folder, find_model
-from lengua.scoring import score
-from lengua.sources import is_source, open_source
-from lengua.store import open_store
-from lengua.transcription import Transcriber
+from lengua.errors import RequestError
+from lengua.options import BASE_MODEL
+from lengua.provenance import hardware
 
 
 @dataclass(frozen=True)
 class Options:
-    """Compare the speed and the words of faster-whisper and Transcriber."""
+    """Compare speed, words, memory and cold start of Transcriber with those of other programs."""
 
     model: str = "runs/demo"
-    """A fine-tuned run."""
-    clips: str = ""
-    """A store that keeps its audio, or a source URI. Default: the model's own store (RUN/store)."""
+    """A fine-tuned run: its weights are what every program gets."""
+    untouched: str = BASE_MODEL
+    """Weights that nobody trained, for the second table; "" leaves it out."""
+    store: Path | None = None
+    """The store of the second set of clips, its sound kept. Default: RUN/store."""
     split: str = "test"
-    """The split to read."""
-    limit: int = 200
-    """At most this many clips, spread over the split."""
+    """The split of it."""
+    common_voice: Path | None = None
+    """A language's folder of Common Voice, for the first set. Default: shared/data beside the repository."""
+    language: str = "es"
+    """What is spoken."""
+    clips: int = 48
+    """Clips of each set at most, evenly spread over it."""
+    untouched_clips: int = 8
+    """Of these, so many of each set for the untouched weights."""
     rounds: int = 1
-    """Times that each clip is timed on each side; the median counts."""
+    """Times that each clip is timed; the median counts."""
+    starts: int = 3
+    """Cold starts of each program; 0 leaves them out, and the memory with them."""
+    long_minutes: float = 20.0
+    """Length of the long recording; 0 leaves it out."""
+    all_long: bool = False
+    """Give it to the slow programs, too."""
+    peers: tuple[str, ...] = tuple(PEERS)
+    """Which programs; ours always."""
+    threads: int = 2
+    """Cores, and threads of each program."""
+    quick: bool = False
+    """A first look: 3 clips of each set, one long minute, one cold start."""
     record: bool = False
     """Write the result into benchmarks/RESULTS.md."""
     json: bool = True
     """Print one JSON object, last."""
 
+    def __post_init__(self):
+        if unknown := [name for name in self.peers if name not in PEERS]:
+            raise RequestError(f"peers of {', '.join(PEERS)}", unknown[0], "name some of these")
+
+    @property
+    def programs(self) -> list[str]:
+        """Ours and the chosen others, in the order of the tables."""
+        return [name for name in PEERS if name in (*self.peers, OURS)]
+
 
 def main(options: Options) -> dict:
     """Measure and print."""
-    references, clips, language = spread(options)
-    folder, _ = find_model(options.model)
-    transcriber = Transcriber(options.model, language)
-    peer = faster_whisper(folder)
-    sides = {
-        "faster-whisper": Heard(lambda samples: peer(samples, language), clips),
-        "Transcriber, padded": Heard(lambda samples: transcriber.decode([mel.log_mel(samples)], None)[0].text, clips),
-        "Transcriber, adaptive": Heard(lambda samples: transcriber.decode([mel.log_mel(samples)])[0].text, clips),
-    }
-    for side in sides.values():
-        side(0)
-    seconds = alternate(sides, len(clips), options.rounds)
-    rates = {name: score(references, [side.texts[i] for i in range(len(clips))]).wer for name, side in sides.items()}
-    return show(options, clips, seconds, rates)
+    begun = time.perf_counter()
+    options = quick(options) if options.quick else options
+    on_cores(options.threads)
+    store = options.store or Path(options.model) / "store"
+    clips = clips_of(store, options.split, options.common_voice, options.language, options.clips)
+    with tempfile.TemporaryDirectory() as scratch:
+        (tuned := Path(scratch) / "tuned").mkdir()
+        measured = of_tuned(clips, weights_of(options.model, options.language, options.threads, tuned), options)
+        measured["untouched"] = of_untouched(clips, Path(scratch), options) if options.untouched else None
+    measured["minutes"] = round((time.perf_counter() - begun) / 60, 1)
+    return show(options, measured)
 
 
-class Heard:
-    """A way to transcribe, and what it said to each clip."""
-
-    def __init__(self, transcribe: Callable[[np.ndarray], str], clips: list[np.ndarray]):
-        self.transcribe, self.clips, self.texts = transcribe, clips, {}
-
-    def __call__(self, item: int) -> None:
-        """Transcribe one clip."""
-        self.texts[item] = self.transcribe(self.clips[item])
+def quick(options: Options) -> Options:
+    """Return the options of a first look."""
+    less = {"clips": min(options.clips, 3), "untouched_clips": min(options.untouched_clips, 1)}
+    return replace(options, **less, starts=min(options.starts, 1), long_minutes=min(options.long_minutes, 1.0))
 
 
-def spread(options: Options) -> tuple[list[str], list[np.ndarray], str]:
-    """Return (texts, samples, language) of clips spread over the split."""
-    name = options.clips or f"{options.model}/store"
-    if is_source(name):
-        items = [item for item in open_source(name, "es").read(options.split) if hasattr(item, "audio")]
-        language = items[0].language
-    else:
-        store = open_store(Path(name))
-        items, language = store.split(options.split), store.language
-    count = min(options.limit, len(items))
-    chosen = [items[len(items) * index // count] for index in range(count)]
-    return [item.text for item in chosen], [audio.load(item.audio) for item in chosen], language
+def on_cores(count: int) -> None:
+    """Keep this process, and all that it starts, to so many cores and threads."""
+    os.environ["OMP_NUM_THREADS"] = str(count)
+    if hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:count])
 
 
-def faster_whisper(folder: Path):
-    """Return a function (samples, language) -> text of faster-whisper as its users call it, timestamps off."""
-    from faster_whisper import WhisperModel
+def of_tuned(clips: Sequence[Clip], weights: Weights, options: Options) -> dict:
+    """Return all that is measured of the fine-tuned weights."""
+    samples = [clip.samples for clip in clips]
+    sides, left_out = open_sides(options.programs, weights, samples)
+    try:
+        seconds, texts = clip_by_clip(sides, len(clips), options.rounds)
+        long = long_recording(sides, clips, options) if options.long_minutes else None
+    finally:
+        close(sides)
+    cold = cold_starts([name for name in seconds if options.starts], weights, samples, options.starts)
+    sets = by_set(clips, seconds, texts)
+    return {"all": verdict(clips, seconds, texts), "sets": sets, "long": long, "cold": cold, "left_out": left_out}
 
-    model = WhisperModel(str(ctranslate2_folder(folder)), device="cpu", compute_type="int8")
 
-    def transcribe(samples: np.ndarray, language: str) -> str:
-        segments, _ = model.transcribe(
-            samples, language=language, beam_size=1, without_timestamps=True, condition_on_previous_text=False
-        )
-        return " ".join(segment.text.strip() for segment in segments)
-
-    return transcribe
-
-
-def show(options: Options, clips, seconds: dict, rates: dict) -> dict:
-    """Print and return the figures."""
-    mean = {name: 1000 * float(np.mean(times)) for name, times in seconds.items()}
-    ours, theirs = "Transcriber, adaptive", "faster-whisper"
-    result = {
-        "clips": len(clips),
-        "mean_seconds": round(float(np.mean([audio.duration_s(clip) for clip in clips])), 2),
-        "ms_per_clip": {name: round(value, 1) for name, value in mean.items()},
-        "wer": {name: round(rate, 4) for name, rate in rates.items()},
-        "speedup": round(mean[theirs] / mean[ours], 2),
-        "wer_difference": round(rates[ours] - rates[theirs], 4),
-    }
-    rows = [[name, f"{mean[name]:.0f}", f"{rates[name]:.1%}", f"{mean[theirs] / mean[name]:.1f}"] for name in seconds]
-    lines = markdown(["int8, greedy, one clip at a time", "ms a clip", "WER", "times faster-whisper"], rows)
-    lines += [
-        "",
-        f"{len(clips)} clips of {options.clips or 'the model’s own test set'}, mean {result['mean_seconds']} s.",
+def of_untouched(clips: Sequence[Clip], scratch: Path, options: Options) -> dict:
+    """Return the verdict on weights that nobody trained; fewer clips, for ours is padded there, too."""
+    titles = dict.fromkeys(clip.set for clip in clips)
+    fewer = [
+        clip for title in titles for clip in spread([one for one in clips if one.set == title], options.untouched_clips)
     ]
+    weights = weights_of(options.untouched, options.language, options.threads, scratch)
+    sides, _ = open_sides(options.programs, weights, [clip.samples for clip in fewer])
+    try:
+        return verdict(fewer, *clip_by_clip(sides, len(fewer), options.rounds))
+    finally:
+        close(sides)
+
+
+def clip_by_clip(sides: dict[str, Side], count: int, rounds: int) -> tuple[dict, dict]:
+    """Return the seconds and the words of each program for each clip."""
+    say(f"{count} clips, {len(sides)} programs in turn")
+    seconds = alternate(sides, count, rounds)
+    return seconds, {name: [side.texts[item] for item in range(count)] for name, side in sides.items()}
+
+
+def long_recording(sides: dict[str, Side], clips: Sequence[Clip], options: Options) -> dict:
+    """Return the verdict on one long recording of the same clips."""
+    samples, text = joined(clips, options.long_minutes)
+    heard = {}
+    for title, (name, how) in (LONG | (SLOW if options.all_long else {})).items():
+        if name in sides:
+            say(f"{options.long_minutes:g} minutes: {title}")
+            heard[title] = sides[name].long(samples, how)
+    return long_verdict(heard, text, len(samples) / 16_000)
+
+
+def cold_starts(names: Sequence[str], weights: Weights, samples: Sequence, starts: int) -> dict[str, Cold]:
+    """Return what a cold start of each program costs; one that fails there is told on standard error."""
+    found = {}
+    for name in names:
+        say(f"cold start: {name}")
+        try:
+            found[name] = cold_start(name, weights, samples, starts)
+        except RuntimeError as error:
+            say(f"{name} failed: {told(error)}")
+    return found
+
+
+def close(sides: dict[str, Side]) -> None:
+    """End all processes."""
+    for side in sides.values():
+        side.close()
+
+
+def say(text: str) -> None:
+    """Say on standard error how far it is."""
+    print(text, file=sys.stderr, flush=True)
+
+
+def show(options: Options, measured: dict) -> dict:
+    """Print and return the figures."""
+    everything, long, untouched = measured["all"], measured["long"], measured["untouched"]
+    result = {
+        **everything,
+        "speedup_untouched": untouched and untouched["speedup"],
+        "speedup_long": long and long["speedup"],
+        "sets": measured["sets"],
+        "untouched": untouched,
+        "long": long,
+        "cold": {name: vars(one) for name, one in measured["cold"].items()},
+        "left_out": measured["left_out"],
+        "hardware": hardware(),
+        "threads": options.threads,
+        "minutes": measured["minutes"],
+    }
+    lines = tables(options, measured)
     print("\n".join(lines))
     if options.record:
-        title = f"Inference: {options.clips or 'the demo’s test set'}"
-        record(title, f"python benchmarks/inference.py --model {options.model}", lines)
+        record("Inference", f"python benchmarks/inference.py{given(options)}", lines)
     if options.json:
-        print(json.dumps(result))
+        print(json.dumps(result, ensure_ascii=False))
     return result
+
+
+def tables(options: Options, measured: dict) -> list[str]:
+    """Return all tables and what is to know about them."""
+    everything, long, untouched = measured["all"], measured["long"], measured["untouched"]
+    lines = [*clip_lines(everything, measured["cold"]), "", *set_lines(measured["sets"]), ""]
+    sets = ", ".join(f"{told['clips']} of {title}" for title, told in measured["sets"].items())
+    lines += [
+        f"The weights of {options.model} in every program, {options.threads} threads each, in turn; "
+        f"{everything['clips']} clips ({sets}), mean {everything['mean_seconds']} s.",
+        f"The fastest peer takes {everything['speedup']} times as long: {everything['fastest_peer']}; of those "
+        f"that pad to 30 s {everything['speedup_padding']} times: {everything['fastest_padding_peer']}.",
+        f"A program whose WER is more than {100 * WORST:g} points above ours is shown, but is no peer. Ours is not "
+        "worse if the interval of our WER minus the peer's (paired bootstrap by "
+        f"{everything['resampled']}) ends below {100 * NOT_WORSE:g} points: {everything['not_worse']}.",
+    ]
+    if measured["left_out"]:
+        lines += ["", "Left out: " + "; ".join(f"{name} ({why})" for name, why in measured["left_out"].items()) + "."]
+    if untouched:
+        lines += ["", f"Weights that nobody trained ({options.untouched}), ours padded to 30 s, too:", ""]
+        lines += clip_lines(untouched, {})
+    if long:
+        lines += ["", "The same fine-tuned weights, clips joined with pauses to one recording:", "", *long_lines(long)]
+        if not options.all_long:
+            lines += ["", f"Left out, for they take long (--all-long): {', '.join(SLOW)}."]
+    return lines
+
+
+def given(options: Options) -> str:
+    """Return the options that are not the default ones, as they are typed."""
+    typed = ""
+    for name in ("model", "untouched", "clips", "rounds", "starts", "long_minutes", "threads", "all_long"):
+        value, usual = getattr(options, name), getattr(Options, name)
+        if value != usual or name == "model":
+            flag = f"--{name.replace('_', '-')}"
+            typed += f" {flag}" if value is True else f" {flag} {shlex.quote(str(value))}"
+    return typed
 
 
 if __name__ == "__main__":

@@ -1,67 +1,93 @@
-"""Do the figures hold where people will use the checkpoint? Plain transformers on the test clips, padded as it pads.
+"""Do the words hold where people will use the checkpoint? All formats, in every program that opens them.
 
     python benchmarks/parity.py --run runs/demo
 
-WER through `transformers.pipeline` beside the padded WER that was reported. The last line is one JSON object.
+The same clips in transformers 5 and 4, faster-whisper, whisper.cpp and lengua, held against transformers 5. The last
+line is one JSON object: rows, and whether all are within the bounds of `lengua publish`.
 """
 
 import json
-from collections import defaultdict
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
+import transformers_4
 from recording import markdown, record, run
-from transformers import WhisperForConditionalGeneration, WhisperProcessor, pipeline
 
-from lengua import audio
-from lengua.checkpoints import find_model
-from lengua.files import read_json
-from lengua.scoring import score
-from lengua.store import open_store
+from lengua.checkpoints import find_model, read_note
+from lengua.console import Console
+from lengua.options import PublishOptions
+from lengua.progress import Progress, Watch
+from lengua.publishing import parity
+from lengua.publishing.formats import FORMATS
+from lengua.publishing.runtimes import FLOATS, Heard
 
 
 @dataclass(frozen=True)
 class Options:
-    """Hold a run's padded WER against plain transformers."""
+    """Hold every program that opens an export of a run against the others."""
 
     run: Path = Path("runs/demo")
-    """A finished run with its store and evaluation by speaker."""
+    """A finished run."""
+    source: str = ""
+    """A store or a source of clips. Default: the test split that the run brings with it."""
+    clips: int = 20
+    """How many clips, spread over the split."""
+    language: str = ""
+    """Of the clips. Default: the one that the run learned."""
     record: bool = False
     """Write the result into benchmarks/RESULTS.md."""
+    json: bool = True
+    """Print one JSON object, last."""
 
 
-def main(options: Options) -> None:
+def main(options: Options) -> dict:
     """Measure and print."""
-    texts = transcribed(options.run)
-    reported = {
-        row["set"]: row["wer"]
-        for row in read_json(options.run / "evaluation/results.json")["rows"]
-        if (row["model"], row["window"]) == ("fine-tuned", "padded")
-    }
-    rates = {name: score(*zip(*pairs, strict=True)).wer for name, pairs in texts.items()}
-    rows = [[name, f"{reported[name]:.1%}", f"{rates[name]:.1%}"] for name in reported]
-    lines = markdown(["set, padded to 30 s", "reported (CTranslate2 int8)", "transformers.pipeline (float32)"], rows)
+    folder, _ = find_model(str(options.run))
+    language = options.language or read_note(folder).language or "es"
+    asked = PublishOptions(str(options.run), clips=options.source or None, parity_clips=options.clips)
+    clips = parity.clips_for(options.run, asked, language)
+    with tempfile.TemporaryDirectory() as scratch, Console() as watch:
+        export(folder, Path(scratch), watch)
+        found = parity.compare(Path(scratch), tuple(FORMATS), clips, language, watch=watch)
+        sides = [found.sides[0], older(Path(scratch), found), *found.sides[1:]]
+    return show(options, found, sides)
+
+
+def export(folder: Path, out: Path, watch: Watch) -> None:
+    """Write every format."""
+    for done, (name, write) in enumerate(FORMATS.items()):
+        watch(Progress("exporting", done, len(FORMATS), "formats", name))
+        write(folder, out)
+    watch(Progress("exporting", len(FORMATS), len(FORMATS), "formats"))
+
+
+def older(folder: Path, found: parity.Parity) -> parity.Side:
+    """Return what transformers 4 says, held against transformers 5."""
+    first = found.sides[0]
+    newer = Heard(list(first.texts), 0.0, first.program)
+    heard = transformers_4.hear(folder, [clip.samples for clip in found.clips])
+    return parity.held_against(newer, heard, "hf", FLOATS, [clip.reference for clip in found.clips])
+
+
+def show(options: Options, found: parity.Parity, sides: list[parity.Side]) -> dict:
+    """Print and return the figures."""
+    rows = [parity.row(side) | {"seconds_per_clip": round(side.seconds_per_clip, 3)} for side in sides]
+    agreed = all(side.agrees for side in sides)
+    header, *cells = parity.table(rows)
+    timed = [[*cell, f"{row['seconds_per_clip']:.2f}"] for cell, row in zip(cells, rows, strict=True)]
+    where = options.source or f"the test split of {options.run}"
+    bounds = "within their bounds" if agreed else "NOT within their bounds"
+    lines = markdown([*header, "s a clip"], timed)
+    lines += ["", f"{len(found.clips)} clips, {found.words} words, of {where}, greedily; all {bounds}."]
     print("\n".join(lines))
-    print(json.dumps({"reported": reported, "pipeline": rates}))
     if options.record:
-        record("The same words in transformers", f"python benchmarks/parity.py --run {options.run}", lines)
-
-
-def transcribed(run: Path) -> dict[str, list[tuple[str, str]]]:
-    """Return {speaker: [(reference, hypothesis)]} of the test clips through the pipeline."""
-    test, (folder, _) = open_store(run / "store").split("test"), find_model(str(run))
-    model, processor = WhisperForConditionalGeneration.from_pretrained(folder), WhisperProcessor.from_pretrained(folder)
-    recognise = pipeline(
-        "automatic-speech-recognition",
-        model=model,
-        tokenizer=processor.tokenizer,
-        feature_extractor=processor.feature_extractor,
-    )
-    pairs = defaultdict(list)
-    for row in test:
-        text = recognise({"raw": audio.load(row.audio), "sampling_rate": audio.SAMPLE_RATE})["text"]
-        pairs[row.speaker].append((row.text, text))
-    return dict(pairs)
+        source = f" --source {options.source}" if options.source else ""
+        record(f"The same words: {where}", f"python benchmarks/parity.py --run {options.run}{source}", lines)
+    result = {"clips": len(found.clips), "words": found.words, "rows": rows, "agreed": agreed}
+    if options.json:
+        print(json.dumps(result))
+    return result
 
 
 if __name__ == "__main__":

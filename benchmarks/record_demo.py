@@ -52,7 +52,7 @@ def results_part(results: dict) -> str:
     row, minutes = results["rows"][0], sum(results["seconds"].values()) / 60
     training = results["seconds"]["training"] / 60
     return (
-        f"{markdown_table(results['rows'])}\n"
+        f"{markdown_table(results['rows'], results.get('verdicts'))}\n"
         f"{row['interval']}; {row['decoding']}. {results['hardware']}; {results['date']}, commit {results['commit']}. "
         f"The demo took {minutes:.0f} minutes, {training:.0f} of them training."
     )

@@ -23,14 +23,15 @@ from lengua import mel
 from lengua.evaluation.autopsy import autopsy
 from lengua.evaluation.causes import Facts
 from lengua.evaluation.diagnosis import diagnose
-from lengua.files import write_json
+from lengua.files import read_json, write_json
 from lengua.labels import decoder_pair, end_token, token_id
 from lengua.options import BASE_MODEL
 from lengua.report import with_interval
 from lengua.windows import like_lengths
 
 OUT = Path("runs/three_hundred")
-"""Where the transcripts of every mode are kept, to be read."""
+"""Where the transcripts of every mode are kept, to be read; broken off, the same call goes on after the last one."""
+HOW_IT_IS_SHOWN = ("record", "json", "figure")
 
 
 @dataclass(frozen=True)
@@ -61,15 +62,29 @@ class Options:
 
 def main(options: Options) -> dict:
     """Let every mode happen, measure it, have it explained, print."""
-    bench, found = Bench(options), {}
+    bench, found = Bench(options), kept(options)
     untouched = bench.model()
     for name, mode in MODES.items():
+        if name in found:
+            continue
         tell(f"{name}: {mode.title}")
         model = untouched if mode.learns is None else learned(bench, mode)
         model.generation_config.language = None if mode.language == DETECTED else bench.language
         found[name] = measured(bench, model, mode)
+        write_json(OUT / "modes.json", {"options": asked(options), "modes": found})
         tell(f"  WER {found[name]['wer']:.1%}, loss {found[name]['loss']:.2f}")
     return show(options, bench, found)
+
+
+def asked(options: Options) -> dict[str, str]:
+    """Return the options that a result hangs on."""
+    return {name: str(value) for name, value in vars(options).items() if name not in HOW_IT_IS_SHOWN}
+
+
+def kept(options: Options) -> dict[str, dict]:
+    """Return the modes that an earlier call with these options measured."""
+    before = read_json(OUT / "modes.json") if (OUT / "modes.json").is_file() else {}
+    return before["modes"] if before.get("options") == asked(options) else {}
 
 
 def facts_of(bench: Bench, mode: Mode) -> Facts:
@@ -124,7 +139,6 @@ def show(options: Options, bench: Bench, found: dict[str, dict]) -> dict:
     explained(bench, found)
     lines = table_of(options, found)
     print("\n".join(lines))
-    write_json(OUT / "modes.json", found)
     drawn = {name: row | {"title": MODES[name].title} for name, row in found.items()}
     draw(drawn, options.figure if options.record else OUT / "wer.png")
     if options.record:

@@ -38,7 +38,10 @@ def _draw_mode(axes, place: int, mode: dict) -> None:
         share = mode[kind] / max(1, mode["words"])
         axes.barh(place, share, left=start, height=0.56, color=colour)
         start += share
-    axes.annotate(percent(mode["wer"]), (start, place), (5, 0), textcoords="offset points", va="center", size=TEXT)
+    clear = {"boxstyle": "square,pad=0.1", "facecolor": "white", "edgecolor": "none"}  # of the line at 100 %
+    axes.annotate(
+        percent(mode["wer"]), (start, place), (5, 0), textcoords="offset points", va="center", size=TEXT, bbox=clear
+    )
     at = {"xycoords": axes.get_yaxis_transform(), "textcoords": "offset points", "va": "center", "size": TEXT}
     axes.annotate(mode["title"], (0, place), (-8, 0), ha="right", color=INK, **at)
     axes.annotate(f"{mode['loss']:.2f}", (1.28, place), (0, 0), ha="right", color=INK, **at)

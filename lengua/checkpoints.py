@@ -6,6 +6,7 @@ trained (window, margin, language); programs that do not know it lose nothing.
 
 import os
 import shutil
+import tempfile
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from lengua import base_weights
 from lengua.cache import cache_dir
 from lengua.errors import LenguaError, RequestError
 from lengua.files import digest_of, read_json, replacing, write_json
-from lengua.layouts import write_vocabulary
+from lengua.layouts import for_transformers_4, write_vocabulary
 from lengua.options import BASE_MODEL
 
 NOTE = "lengua.json"
@@ -145,13 +146,15 @@ def copy_processor(source: Path, out: Path) -> None:
     """Copy the tokenizer and feature extractor; write whatever of their files is missing, from the others.
 
     transformers 5 writes neither preprocessor_config.json nor vocab.json, and a tokenizer_config.json that
-    transformers 4 cannot read; so what is there is copied as it is and never saved anew.
+    transformers 4 cannot read; so what is there is copied and never saved anew, and that one file is put right.
     """
     for name in PROCESSOR_FILES:
         if (source / name).is_file():
             shutil.copyfile(source / name, out / name)
     if not (out / "tokenizer.json").is_file():
         load_processor(source).tokenizer.save_pretrained(out)
+    if (settings := out / "tokenizer_config.json").is_file():
+        write_json(settings, for_transformers_4(read_json(settings)))
     tokenizer = read_json(out / "tokenizer.json")
     if not all((out / name).is_file() for name in ("vocab.json", "merges.txt")):
         write_vocabulary(tokenizer, out)
@@ -176,8 +179,9 @@ def ctranslate2_folder(folder: Path) -> Path:
     inside = folder / "ctranslate2"
     weights = folder / "model.safetensors"
     if not weights.is_file():
-        if (inside / "model.bin").is_file():
-            return inside
+        for converted in (inside, folder / "ctranslate2-int8"):
+            if (converted / "model.bin").is_file():
+                return converted
         raise RequestError("model.safetensors or ctranslate2/model.bin", f"neither in {folder}", "name a model folder")
     digest = digest_of(weights)
     kept = inside if os.access(folder, os.W_OK) else cache_dir() / "ctranslate2" / digest[:16]
@@ -196,9 +200,11 @@ def convert_to_ctranslate2(folder: Path, out: Path, quantization: str = "float16
     try:
         from ctranslate2.converters import TransformersConverter
 
-        converter = TransformersConverter(str(folder), copy_files=["tokenizer.json", "preprocessor_config.json"])
-        with replacing(out) as fresh:
-            converter.convert(str(fresh), quantization=quantization, force=True)
+        with replacing(out) as fresh, tempfile.TemporaryDirectory() as scratch:
+            TransformersConverter(str(folder)).convert(str(fresh), quantization=quantization, force=True)
+            copy_processor(folder, Path(scratch))
+            for name in ("tokenizer.json", "preprocessor_config.json"):
+                shutil.copyfile(Path(scratch) / name, fresh / name)
     except (ImportError, NameError) as error:  # the converter imports torch where it can and goes on where it cannot
         raise LenguaError(
             "a model in CTranslate2 form, or torch and transformers to make one",

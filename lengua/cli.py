@@ -10,6 +10,7 @@ import os
 import sys
 import traceback
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass, is_dataclass
 from inspect import cleandoc
 from pathlib import Path
@@ -25,6 +26,8 @@ DESCRIPTION = (
     "Teach Whisper your mother tongue on the machine you have, then talk to it. "
     "Begin with: lengua demo. Every command also takes --json (the result as one JSON object, last) and --debug."
 )
+STOPPED = ("stopped", "the same command goes on from here")
+"""What is said of Ctrl-C where the stage says nothing else: what happened, and what is left of it."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +49,7 @@ COMMANDS = {
     "train": Command(opt.TrainOptions, "lengua.training:train", "train"),
     "evaluate": Command(opt.EvaluateOptions, "lengua.evaluation:evaluate", "evaluate"),
     "compare": Command(opt.CompareOptions, "lengua.comparison:compare", "compare", watched=False),
-    "transcribe": Command(opt.TranscribeOptions, "lengua.transcription:transcribe_files", "transcribe", watched=False),
+    "transcribe": Command(opt.TranscribeOptions, "lengua.transcription:transcribe_files", "transcribe"),
     "publish": Command(opt.PublishOptions, "lengua.publishing:publish", "publish"),
     "app": Command(opt.AppOptions, "lengua.app:launch", "nothing", watched=False),
     "doctor": Command(opt.DoctorOptions, "lengua.doctor:diagnose", "doctor", watched=False),
@@ -65,7 +68,7 @@ def main(arguments: list[str] | None = None) -> int:
         _complain(error, flags["--debug"])
         return error.exit_code
     except KeyboardInterrupt as stop:
-        _complain(f"{str(stop) or 'stopped'}; the same command goes on from here", flags["--debug"])
+        _complain("; ".join([*stop.args, *STOPPED[len(stop.args) :]]), flags["--debug"])
         return 130
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -107,24 +110,30 @@ def _defaults_of_train(arguments: list[str]):
 
 def execute(options, as_json: bool = False) -> int:
     """Call the stage of these options under a progress display, then show its result. Returns the exit code."""
-    from lengua import printing
     from lengua.console import Console
 
     command = next(command for command in COMMANDS.values() if command.options is type(options))
     stage = _imported(command.stage)
-    if command.watched and leads():
-        with Console() as watch:
-            result = stage(options, watch)
-    else:
-        result = stage(options)
     if not leads():
+        stage(options)
         return 0
-    if as_json:
-        result = list(result) if isinstance(result, Iterator) else result
-        print(json.dumps(plain(result), ensure_ascii=False))
-        failures = [item.error for item in result if item.error] if isinstance(result, list) else []
-        return max((error.exit_code for error in failures), default=0)
-    return getattr(printing, command.shown_by)(result) or 0
+    with Console() if command.watched else nullcontext() as watch:
+        result = stage(options, watch) if watch else stage(options)
+        if isinstance(result, Iterator):  # it comes while it is worked on
+            return _show(result, command, as_json)
+    return _show(result, command, as_json)
+
+
+def _show(result, command: Command, as_json: bool) -> int:
+    from lengua import printing
+
+    if not as_json:
+        return getattr(printing, command.shown_by)(result) or 0
+    if isinstance(result, Iterator):
+        result = [item for item in result if isinstance(item, printing.FileText)]
+    print(json.dumps(plain(result), ensure_ascii=False))
+    failures = [item.error for item in result if item.error] if isinstance(result, list) else []
+    return max((error.exit_code for error in failures), default=0)
 
 
 def plain(value):

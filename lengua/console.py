@@ -89,4 +89,5 @@ def _bar(stream):
         TimeRemainingColumn(elapsed_when_finished=True),
         TextColumn("{task.fields[note]}", style="dim"),
         console=RichConsole(file=stream),
+        redirect_stdout=sys.stdout.isatty(),  # else text on its way into a file would go to the terminal
     )

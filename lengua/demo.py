@@ -21,6 +21,8 @@ from lengua.transcription import Transcriber
 
 SOURCE = "sample:es"
 HEARD = 3
+COMPARED = 8
+"""Clips that every program of the export transcribes; `lengua publish` takes more."""
 EVALUATIONS = 3
 LEARNING_RATE = 1e-5
 """Of the figures in README.md and LOG.md; the rule by size (lengua.training.rates) would say 2.5e-5."""
@@ -66,7 +68,8 @@ def run(options: DemoOptions, watch: Watch = unwatched) -> DemoResult:
     with clock.time("evaluation"):
         rows = evaluate(replace(evaluation, model=str(options.out), against=BASE_MODEL), watch).rows
     with clock.time("export"):
-        exported = publishing.publish(PublishOptions(str(options.out), options.out / "export"), watch).path
+        export = PublishOptions(str(options.out), options.out / "export", parity_clips=COMPARED)
+        exported = publishing.publish(export, watch).path
     with clock.time("transcription"):
         heard = hear(exported, store, HEARD)
     figure = _draw(rows, options)

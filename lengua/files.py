@@ -1,9 +1,11 @@
 """Writing files so that nothing half-written looks whole, and telling files apart by their digest."""
 
+import errno
 import json
 import os
 import shutil
 import tempfile
+from contextlib import suppress
 from hashlib import file_digest
 from pathlib import Path
 from typing import Any
@@ -26,14 +28,31 @@ class replacing:
         return self.fresh
 
     def __exit__(self, kind, error, trace) -> None:
-        if kind is None:
-            for path in (self.fresh, *self.fresh.rglob("*")):
-                path.chmod(0o755 if path.is_dir() else 0o644)
-            if self.out.exists():
-                shutil.rmtree(self.out)
-            os.replace(self.fresh, self.out)
-        else:
+        try:
+            if kind is None:
+                for path in (self.fresh, *self.fresh.rglob("*")):
+                    path.chmod(0o755 if path.is_dir() else 0o644)
+                self._take_the_place()
+        finally:
             shutil.rmtree(self.fresh, ignore_errors=True)
+
+    def _take_the_place(self) -> None:
+        """Put away what stands there, and move in; where another process was faster, put away its folder, too."""
+        old = self.fresh.with_name(f"{self.fresh.name}-old")
+        while True:
+            with suppress(FileNotFoundError):
+                if self.out.is_dir():
+                    os.replace(self.out, old)
+            try:
+                os.replace(self.fresh, self.out)
+                return
+            except OSError as clash:
+                if clash.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+                    with suppress(OSError):
+                        os.replace(old, self.out)
+                    raise
+            finally:
+                shutil.rmtree(old, ignore_errors=True)
 
 
 def write_bytes(path: Path, data: bytes | memoryview) -> None:

@@ -1,10 +1,15 @@
 """Memory of this machine: how much there is and how much is free, a container's limit included."""
 
+import ctypes
 import os
 from pathlib import Path
 
 CGROUP = Path("/sys/fs/cgroup")
 MEMINFO = Path("/proc/meminfo")
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
+"""Of glibc's malloc.h."""
+LARGE = 1 << 20
+"""Bytes from which a block is a mapping of its own, and from which free memory at the heap's end is given back."""
 
 
 def all_bytes() -> int | None:
@@ -26,6 +31,26 @@ def free_bytes() -> int | None:
         return available or None
     told = _sizes(stat)
     return min(available, limit - told.get("anon", 0) - told.get("shmem", 0))
+
+
+def map_large_blocks() -> None:
+    """Have large blocks of memory go back to the system when they are freed; where the C library is not glibc, nothing.
+
+    Else what batches of changing shapes leave behind stays resident, and grows (benchmarks/hour.py).
+    """
+    if hasattr(library := _library(), "mallopt"):
+        library.mallopt(M_MMAP_THRESHOLD, LARGE)
+        library.mallopt(M_TRIM_THRESHOLD, LARGE)
+
+
+def give_back() -> None:
+    """Give freed memory back to the system; where the C library is not glibc, nothing."""
+    if hasattr(library := _library(), "malloc_trim"):
+        library.malloc_trim(0)
+
+
+def _library():
+    return ctypes.CDLL(None) if os.name == "posix" else None
 
 
 def _limit() -> int | None:

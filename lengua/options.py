@@ -178,7 +178,7 @@ class TrainOptions:
     """Share of packed windows whose labels tell when each utterance is said, so that long audio keeps working."""
     margin_s: tuple[float, float] = (0.3, 1.5)
     """Seconds of silence after the speech, drawn anew for every clip and epoch between these two."""
-    padded_share: float = 0.05
+    padded_share: float = 0.1
     """Share of batches, of fewer clips, padded to 30 s: so the checkpoint stays good in programs that pad."""
     precision: Literal["auto", "bf16", "fp16", "fp32"] = "auto"
     """auto: bfloat16 where the hardware has it, float16 on older GPUs such as T4, float32 else."""
@@ -246,30 +246,61 @@ class CompareOptions:
 
 @dataclass(frozen=True)
 class TranscribeOptions:
-    """Turn speech into text, one file after another; a bad file does not stop the others."""
+    """Turn speech into text, one file after another; a bad file does not stop the others.
+
+    Audio of any length and of videos. A long file is cut at its pauses and written down as it is heard.
+    """
 
     files: Positional[tuple[Path, ...]]
-    """Audio files of any usual format."""
+    """Audio or video files of any usual format."""
     model: str | None = None
     """A run, a model folder or a Hub id. Default: $LENGUA_MODEL, else the newest run, else whisper-base."""
     language: str = "es"
-    """Language spoken: es, sv, swedish, ..."""
+    """Language spoken: es, sv, swedish, ... auto: heard from the speech, which costs a little time."""
+    task: Literal["transcribe", "translate"] = "transcribe"
+    """translate: into English, with a model that has not forgotten how."""
+    format: Literal["text", "srt", "vtt", "json"] = "text"
+    """What is written: text, subtitles (srt, vtt), or json with times and words."""
     out: Path | None = None
-    """Folder for one text file each; without it, text goes to standard output."""
+    """Folder for one file each, named after it; without it, all goes to standard output."""
+    words: bool = False
+    """Tell when each word was said, too (json; in vtt as times within a cue)."""
+    beam: int = 1
+    """Width of the search. 1 is greedy; 5 is slower and now and then a little better."""
+    prompt: str = ""
+    """Words that are likely to come, such as names: they are shown to the model before each stretch."""
     engine: Literal["auto", "ctranslate2", "torch"] = "auto"
-    """What decodes. auto: ctranslate2."""
+    """What decodes. auto: ctranslate2, or torch where that alone can use the GPU."""
+    batch_size: int = 8
+    """Stretches of speech that are decoded together."""
 
 
 @dataclass(frozen=True)
 class PublishOptions:
-    """Export a run as a folder that transformers, faster-whisper and people can read."""
+    """Export a run as a folder that transformers, faster-whisper, whisper.cpp and people can read; put it on the Hub.
+
+    Before anything leaves the machine the same clips are transcribed in every program that the formats are for. Where
+    one of them says other words than the others, publishing stops and shows the clips.
+    """
 
     run: Positional[str]
     """The run, or a model folder."""
     out: Path = Path("export")
     """The folder to write."""
-    formats: tuple[Literal["hf", "ct2"], ...] = ("hf", "ct2")
-    """hf: safetensors for transformers. ct2: CTranslate2 float16 for faster-whisper and the Space, in ct2/."""
+    formats: tuple[Literal["hf", "ct2", "ct2-int8", "ggml"], ...] = ("hf", "ct2")
+    """hf: transformers. ct2: faster-whisper and the Space (float16). ct2-int8: a quarter of hf. ggml: whisper.cpp."""
+    clips: str | None = None
+    """Clips for the comparison of programs: a store or a source. Default: the store that the run learned from."""
+    parity_clips: int = 20
+    """How many of them; 0 leaves the comparison out, and the card says so."""
+    to: str | None = None
+    """owner/name on the Hub: upload the folder there, as one commit with a tag."""
+    private: bool = True
+    """--no-private makes a repository that everybody can read."""
+    tag: str | None = None
+    """Name of the tag. Default: v1, v2, ... the next that is free."""
+    space: str | None = None
+    """owner/name of a Space: stage the app beside the model (OUT-space), and upload it."""
 
 
 @dataclass(frozen=True)

@@ -8,11 +8,13 @@ from lengua import comparison, report
 from lengua.doctor import describe
 from lengua.figures.store import draw as draw_store
 from lengua.store import open_store
-from lengua.transcription import FileText
+from lengua.transcription import FileText, Heard
 
 SHOWN = ("set", "model", "window", "WER (95 % interval)", "change", "S / D / I", "ms a clip")
 """Columns of the table that fit a terminal; results.json has them all."""
 WIDTH = 100
+FEW = (0, 1, 2, -1)
+"""Columns of the comparison of programs that fit a terminal: program, format, WER, clips with other words."""
 FOLDED = 22
 """Letters that a column of several lines has at least."""
 
@@ -76,21 +78,45 @@ def compare(result) -> None:
     print(f"{result.figure or 'nothing to draw yet'}, {result.page}")
 
 
-def transcribe(results: Iterator[FileText]) -> int:
-    """Print each text as it comes, under its file's name where there are several; return the exit code."""
+def transcribe(results: Iterator[Heard | FileText]) -> int:
+    """Print what is heard as it comes, or where it was written; what failed or was left out on standard error."""
     code = 0
     for result in results:
+        if isinstance(result, Heard):
+            print(result.text, end="", flush=True)
+            continue
         if result.error:
-            code = result.error.exit_code
+            code = max(code, result.error.exit_code)
             print(f"lengua: {result.error}", file=sys.stderr)
-        else:
-            print(f"{result.file}: {result.text}", flush=True)
+        if result.out:
+            minutes = f"{result.duration_s / 60:.1f} min in {result.seconds / 60:.1f} min"
+            print(f"{result.file}: {result.out}, {result.segments} segments, {minutes}", flush=True)
+        if result.suppressed:
+            counts = ", ".join(f"{reason} {count}" for reason, count in sorted(result.suppressed.items()))
+            print(f"{result.file}: no text where there is no speech ({counts})", file=sys.stderr)
     return code
 
 
 def publish(result) -> None:
-    """Print what was written."""
+    """Print what was written, what each program made of the same clips, and where it went."""
+    from lengua.publishing.parity import table
+
     print(f"{result.path}: {', '.join(result.formats)}, {result.bytes / 1e6:.0f} MB")
+    if result.parity is None:
+        print("the programs that open it were not compared")
+    else:
+        header, *lines = ([line[column] for column in FEW] for line in table(result.parity))
+        _show(header, lines, left=header[:2])
+    if result.repo:
+        print(f"{result.repo}: revision {result.revision}, tag {result.tag}, {_seen_by(result)}\n{result.url}")
+    if result.space:
+        print(f"{result.space_path}: the Space, uploaded\n{result.space}")
+    if result.space and result.private:
+        print(f"{result.repo} is private: give the Space a token that may read it, as the secret HF_TOKEN")
+
+
+def _seen_by(result) -> str:
+    return "private" if result.private else "for everybody to read"
 
 
 def doctor(result) -> None:

@@ -5,6 +5,7 @@ fractions there and per cent here.
 """
 
 from collections import Counter, defaultdict
+from collections.abc import Sequence
 from hashlib import sha256
 from typing import NamedTuple
 
@@ -35,12 +36,17 @@ def table(rows: list[dict]) -> list[list[str]]:
     return [HEADER, *(_line(row, _base_of(row, rows)) for row in ordered(rows))]
 
 
-def markdown_table(rows: list[dict]) -> str:
-    """Return the table as Markdown; where a model is worse than the base, a sentence before it says so."""
+def markdown_table(rows: list[dict], verdicts: Sequence[dict] | None = None) -> str:
+    """Return the table as Markdown; where a model is worse than the base, a sentence before it says so.
+
+    Args:
+        verdicts: those of results.json, whose sentences know whether it may be chance.
+    """
     header, *lines = [[cell.replace("|", "\\|") for cell in line] for line in table(rows)]
     rule = ["---"] * len(NAMES) + ["---:"] * (len(header) - len(NAMES))
     grid = "\n".join(f"| {' | '.join(line)} |" for line in [header, rule, *lines])
-    return "\n\n".join([*worsened(rows), grid]) + "\n"
+    worse = [one["sentence"] for one in verdicts or [] if one["difference"] > 0]
+    return "\n\n".join([*(worsened(rows) if verdicts is None else worse), grid]) + "\n"
 
 
 def worsened(rows: list[dict]) -> list[str]:

@@ -1,6 +1,7 @@
 """Windows: how many frames the encoder is given for a clip, and which clips share a batch."""
 
 from collections.abc import Iterator, Sequence
+from itertools import groupby
 
 import numpy as np
 
@@ -8,6 +9,9 @@ from lengua.mel import FRAMES_PER_SECOND, WINDOW_FRAMES
 
 FRAME_MULTIPLE = 8
 """Windows are rounded up to this many frames: few shapes for the allocator, an even number for the convolution."""
+TOGETHER = 8
+"""Clips of like length that share one window in decoding. Not an option: what a model says depends on its window, and
+must not depend on how many clips fit into memory at a time."""
 
 
 def window_of(frames: int, margin_s: float | None, longest: int = WINDOW_FRAMES) -> int:
@@ -26,3 +30,17 @@ def like_lengths(
     for at in range(0, len(order), batch_size):
         batch = order[at : at + batch_size]
         yield batch, window_of(int(frames[batch[0]]), margin_s, longest)
+
+
+def decoding_batches(
+    frames: Sequence[int], batch_size: int, margin_s: float | None, longest: int = WINDOW_FRAMES
+) -> Iterator[tuple[list[int], int]]:
+    """Yield (indices, window) as `like_lengths` does, each clip in the same window whatever the batch size.
+
+    Windows are given to `TOGETHER` clips of like length; those in equal windows are then cut into batches.
+    """
+    grouped = groupby(like_lengths(frames, TOGETHER, margin_s, longest), key=lambda group: group[1])
+    for window, groups in grouped:
+        indices = [index for group, _ in groups for index in group]
+        for at in range(0, len(indices), batch_size):
+            yield indices[at : at + batch_size], window

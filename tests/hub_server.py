@@ -10,7 +10,6 @@ where the Hub is when it is imported.
 """
 
 import base64
-import hashlib
 import json
 import os
 import re
@@ -21,8 +20,6 @@ import traceback
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
-from fnmatch import fnmatch
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import parse_qs, unquote, urlsplit
@@ -30,8 +27,8 @@ from urllib.parse import parse_qs, unquote, urlsplit
 import pytest
 import yaml
 from conftest import ROOT
+from hub_repos import Commit, Fault, Refused, Repo, entry, front_matter, git_oid, is_large, refs, sha256
 
-LARGE = ("*.parquet", "*.safetensors", "*.bin", "*.flac", "*.mp3", "*.gz")
 WRITER, READER, NOBODY = "hf_writer", "hf_reader", "hf_nobody"
 ACCOUNTS = {
     WRITER: {"name": "ana", "orgs": [{"name": "escuela", "roleInOrg": "write"}], "role": "write"},
@@ -55,63 +52,6 @@ def show(call):
     told |= {"seconds": time.perf_counter() - start, "torch": "torch" in sys.modules}
     print(json.dumps(told, default=plain))
 """
-
-
-def sha256(data: bytes) -> str:
-    return hashlib.sha256(data).hexdigest()
-
-
-def git_oid(data: bytes) -> str:
-    return hashlib.sha1(b"blob %d\0" % len(data) + data).hexdigest()
-
-
-def is_large(path: str) -> bool:
-    return any(fnmatch(path, pattern) for pattern in LARGE)
-
-
-@dataclass
-class Commit:
-    oid: str
-    message: str
-    files: dict[str, bytes]
-
-
-@dataclass
-class Repo:
-    """One repository; its last commit is its main branch."""
-
-    kind: str
-    name: str
-    private: bool = False
-    gated: bool = False
-    commits: list[Commit] = field(default_factory=list)
-
-    @property
-    def files(self) -> dict[str, bytes]:
-        return self.commits[-1].files
-
-    def commit(self, files: dict[str, bytes], message: str) -> str:
-        told = json.dumps([len(self.commits), message, sorted((name, git_oid(data)) for name, data in files.items())])
-        self.commits.append(Commit(hashlib.sha1(told.encode()).hexdigest(), message, dict(files)))
-        return self.commits[-1].oid
-
-    def at(self, revision: str) -> Commit | None:
-        return next((one for one in reversed(self.commits) if revision in ("main", one.oid)), None)
-
-
-@dataclass
-class Fault:
-    """What goes wrong with requests whose path matches, so many times."""
-
-    method: str
-    path: str
-    times: float
-    status: int = 0
-    code: str = ""
-    headers: dict[str, str] = field(default_factory=dict)
-    hang_s: float = 0
-    keep: float | None = None
-    """Share of the answer that is sent before the connection is dropped."""
 
 
 class Hub:
@@ -184,15 +124,6 @@ def a_hub(tmp_path) -> Iterator[Hub]:
     """A Hub with nothing in it. A module that wants it imports `a_hub`."""
     with serving(tmp_path) as served:
         yield served
-
-
-class Refused(Exception):
-    """An answer that is an error: status, and the Hub's code for it."""
-
-    def __init__(self, status: int, code: str = "", message: str = ""):
-        super().__init__(status, code, message)
-        self.status, self.headers = status, {"X-Error-Code": code} if code else {}
-        self.headers |= {"X-Error-Message": message} if message else {}
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -290,6 +221,8 @@ class Handler(BaseHTTPRequestHandler):
         asked = json.loads(body)
         kind, name = asked.get("type", "model"), f"{asked['organization'] or self.account()['name']}/{asked['name']}"
         self.writer(name)
+        if kind == "space" and asked.get("sdk") not in ("gradio", "docker", "static"):
+            raise Refused(400, "", "a Space needs an sdk")
         url = f"{self.hub.endpoint}/{'' if kind == 'model' else kind + 's/'}{name}"
         if (kind, name) in self.hub.repos:
             self.reply_json({"error": "You already created this", "url": url}, 409)
@@ -330,6 +263,17 @@ class Handler(BaseHTTPRequestHandler):
         ]
         self.reply_json([*folders, *(entry(path, files[path]) for path in direct)])
 
+    def refs(self, body: bytes, kind: str, name: str) -> None:
+        self.reply_json(refs(self.found(kind, name)))
+
+    def tag(self, body: bytes, kind: str, name: str, revision: str) -> None:
+        self.writer(name)
+        repo, tag = self.found(kind, name), json.loads(body)["tag"]
+        if tag in repo.tags:
+            raise Refused(409, "", "Tag reference exists already")
+        repo.tags[tag] = self.commit_of(repo, revision).oid
+        self.reply_json({"success": True})
+
     def paths_info(self, body: bytes, kind: str, name: str, revision: str) -> None:
         files = self.commit_of(self.found(kind, name), revision).files
         paths = parse_qs(body.decode()).get("paths", [])
@@ -342,7 +286,7 @@ class Handler(BaseHTTPRequestHandler):
         for file in json.loads(body)["files"]:
             path, large = file["path"], is_large(file["path"])
             there = files.get(path)
-            oid = None if there is None else hashlib.sha256(there).hexdigest() if large else git_oid(there)
+            oid = None if there is None else sha256(there) if large else git_oid(there)
             told.append({"path": path, "uploadMode": "lfs" if large else "regular", "shouldIgnore": False, "oid": oid})
         self.reply_json({"files": told})
 
@@ -356,7 +300,7 @@ class Handler(BaseHTTPRequestHandler):
         self.reply_json({"transfer": "basic", "objects": objects})
 
     def put_large(self, body: bytes, oid: str) -> None:
-        if hashlib.sha256(body).hexdigest() != oid:
+        if sha256(body) != oid:
             raise Refused(400)
         self.hub.large[oid] = body
         self.reply(b"")
@@ -385,7 +329,7 @@ class Handler(BaseHTTPRequestHandler):
             self.fault = Fault("", "", 0, headers=headers)
             raise Refused(404, "EntryNotFound")
         data = commit.files[path]
-        oid = hashlib.sha256(data).hexdigest() if is_large(path) else git_oid(data)
+        oid = sha256(data) if is_large(path) else git_oid(data)
         headers |= {"ETag": f'"{oid}"'} | (
             {"X-Linked-Size": str(len(data)), "X-Linked-Etag": f'"{oid}"'} if is_large(path) else {}
         )
@@ -416,17 +360,6 @@ class Handler(BaseHTTPRequestHandler):
         pass
 
 
-def entry(path: str, data: bytes) -> dict:
-    told = {"type": "file", "path": path, "size": len(data), "oid": git_oid(data)}
-    large = {"oid": hashlib.sha256(data).hexdigest(), "size": len(data), "pointerSize": 130}
-    return told | ({"lfs": large} if is_large(path) else {})
-
-
-def front_matter(content: str) -> dict:
-    found = re.match(r"---\n(.*?)\n---\n", content, re.DOTALL)
-    return yaml.safe_load(found[1]) if found else {}
-
-
 API = r"/api/(?P<kind>models|datasets|spaces)/(?P<name>[^/]+/[^/]+)"
 FILE = r"/(?:(?P<kind>datasets|spaces)/)?(?P<name>[^/]+/[^/]+)"
 ROUTES = [
@@ -436,6 +369,8 @@ ROUTES = [
     ("GET", API, "info"),
     ("GET", API + r"/revision/(?P<revision>.+)", "info"),
     ("GET", API + r"/tree/(?P<revision>[^/]+)(?:/(?P<folder>.+))?", "tree"),
+    ("GET", API + r"/refs", "refs"),
+    ("POST", API + r"/tag/(?P<revision>[^/]+)", "tag"),
     ("POST", API + r"/paths-info/(?P<revision>[^/]+)", "paths_info"),
     ("POST", API + r"/preupload/(?P<revision>[^/]+)", "preupload"),
     ("POST", API + r"/commit/(?P<revision>[^/]+)", "commit"),

@@ -12,9 +12,11 @@ import httpx
 import numpy as np
 import pytest
 import soundfile
+from conftest import chirp
 from gradio_client import Client, handle_file
 
 from lengua import app
+from lengua.engines import Written
 from lengua.errors import RequestError
 from lengua.options import AppOptions
 from lengua.scoring import score
@@ -50,8 +52,8 @@ def client(tiny_transcriber):
 
 @pytest.fixture
 def spoken(tmp_path) -> Path:
-    """A file loud enough to reach the model."""
-    return wav(tmp_path / "loud.wav", np.sin(np.arange(12_000) * 0.1) * 0.3)
+    """A file so like a voice that it reaches the model."""
+    return wav(tmp_path / "loud.wav", chirp(2, 200))
 
 
 def wav(path: Path, samples: np.ndarray, rate: int = 16_000, subtype: str = "PCM_16") -> Path:
@@ -86,14 +88,14 @@ def test_silence_is_told_without_a_run_of_the_model(client, tiny_transcriber, tm
 
 def test_sound_reaches_the_model(client, tiny_transcriber, spoken, monkeypatch):
     word = tiny_transcriber.tokenizer.token_to_id("a")
-    monkeypatch.setattr(tiny_transcriber.engine, "generate", lambda *_: [[word]])
+    monkeypatch.setattr(tiny_transcriber.engine, "generate", lambda *_: [Written([word])])
     text, state = ask(client, spoken)
     assert text == "a"
-    assert state.startswith("Listo. 0,8 s de audio en ")
+    assert state.startswith("Listo. 2,0 s de audio en ")
 
 
 def test_a_model_that_says_nothing_counts_as_silence(client, tiny_transcriber, spoken, monkeypatch):
-    monkeypatch.setattr(tiny_transcriber.engine, "generate", lambda *_: [[]])
+    monkeypatch.setattr(tiny_transcriber.engine, "generate", lambda *_: [Written([])])
     assert ask(client, spoken) == ("", app.SILENT)
 
 

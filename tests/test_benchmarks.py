@@ -84,7 +84,7 @@ def test_random_weights_need_no_files(sides, tmp_path):
     sides.SIDE.append(side)
     try:
         clips, shares = zip(*sides.choose(25), strict=True)
-        assert clips == (1, *[2] * 24) and shares[0] == 0.05 and sum(shares) == pytest.approx(1)
+        assert clips == (1, *[2] * 24) and shares[0] == 0.1 and sum(shares) == pytest.approx(1)
         windows = [draws[0].window for draws in side.batches]
     finally:
         sides.SIDE.clear()

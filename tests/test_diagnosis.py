@@ -123,6 +123,11 @@ def test_what_is_known_decides_whatever_the_texts_look_like(facts, expected):
         assert (found[0].name, found[0].weight) == (expected, 1.0)
 
 
+def test_a_language_that_is_not_forced_is_a_fault_even_where_it_is_guessed_right():
+    found = diagnose(BASE, BASE, TRAINED, facts=Facts(forced=False))
+    assert (found[0].name, found[0].severity) == ("language", "broken")
+
+
 def test_facts_that_are_in_order_name_nothing():
     facts = Facts(0.4, 1e-5, starts=1, says_start=False, ends=1, filler=-0.6, floor=-0.6, forced=True)
     assert [finding.name for finding in diagnose(BASE, BASE, TRAINED, facts=facts)] == ["few_data"]
@@ -191,7 +196,7 @@ def decoded(base_model, spoken_es):
     """Return a function that decodes real clips with untouched weights, as one should or as one should not."""
     from lengua import audio, mel
     from lengua.checkpoints import load_tokenizer
-    from lengua.engines import CTranslate2Engine
+    from lengua.engines.on_ctranslate2 import CTranslate2Engine
     from lengua.labels import end_token, prompt_tokens, token_id, words_of
     from lengua.windows import window_of
 

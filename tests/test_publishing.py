@@ -1,17 +1,41 @@
-"""The export: a folder that transformers and faster-whisper open, and a card that says what was measured."""
+"""The export: a folder that programs open, checked in them, with a card that is true; and the same on the Hub."""
 
+import json
+import multiprocessing
+import os
+import re
+import shutil
+import subprocess
+import sys
 from dataclasses import replace
+from importlib.metadata import version
+from pathlib import Path
 
 import pytest
+import soundfile
+from conftest import chirp
+from hub_server import READER, a_hub  # noqa: F401 - a fixture
+from safetensors.torch import load_file, save_file
 from transformers import WhisperForConditionalGeneration, WhisperProcessor
 
-from lengua.errors import RequestError
+from lengua import audio, cli, printing
+from lengua.base_weights import STAMP
+from lengua.errors import LenguaError, RequestError
 from lengua.evaluation import evaluate
+from lengua.files import digest_of, read_json, write_json
+from lengua.hub.uploading import plain_files
 from lengua.options import EvaluateOptions, PublishOptions, TrainOptions
-from lengua.publishing import publish
-from lengua.report import markdown_table
+from lengua.publishing import parity, publish, stage
+from lengua.report import with_interval
+from lengua.scoring import score
 from lengua.training import train
 from lengua.transcription import Transcriber
+
+PUBLISH = """
+from pathlib import Path
+from lengua.options import PublishOptions
+from lengua.publishing import publish
+"""
 
 
 @pytest.fixture(scope="module")
@@ -22,51 +46,318 @@ def run(tiny_store, tiny_model, tmp_path_factory):
         str(tiny_store.path), out, base=str(tiny_model), steps=2, margin_s=(0.0, 0.06), precision="fp32"
     )
     train(options)
-    evaluate(EvaluateOptions(str(out), str(tiny_store.path), against=str(tiny_model), out=out / "evaluation"))
+    french = other_language(tmp_path_factory.mktemp("private") / "voix")
+    where = {"against": str(tiny_model), "out": out / "evaluation", "probes": (f"folder:{french}",)}
+    evaluate(EvaluateOptions(str(out), str(tiny_store.path), **where))
     return out
 
 
-def test_the_export_opens_in_transformers_and_in_ctranslate2(run, tmp_path, tiny_store):
-    result = publish(PublishOptions(str(run), tmp_path / "export"))
-    assert result.formats == ("hf", "ct2") and result.bytes > 100_000
-    WhisperForConditionalGeneration.from_pretrained(result.path)
-    assert WhisperProcessor.from_pretrained(result.path).feature_extractor.feature_size == 80
-    assert {"model.bin", "config.json", "tokenizer.json", "preprocessor_config.json"} <= {
-        path.name for path in (result.path / "ctranslate2").iterdir()
+def other_language(folder: Path) -> Path:
+    """Write clips that are said to be French, to see what a model forgets."""
+    folder.mkdir()
+    rows = ["file_name,text,language,split"]
+    for number, text in enumerate(("oui", "non", "la mer")):
+        soundfile.write(folder / f"{number}.wav", chirp(0.6, 200 + 50 * number), 16_000)
+        rows.append(f"{number}.wav,{text},fr,test")
+    (folder / "metadata.csv").write_text("\n".join(rows) + "\n")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def export(run, tmp_path_factory) -> Path:
+    """The run as it is published by default."""
+    return publish(PublishOptions(str(run), tmp_path_factory.mktemp("exports") / "export")).path
+
+
+def quick(run: Path, out: Path, **more) -> PublishOptions:
+    """Return options of an export that nobody compares."""
+    return PublishOptions(str(run), out, **({"formats": ("hf",), "parity_clips": 0} | more))
+
+
+def card_of(folder: Path) -> str:
+    return (folder / "README.md").read_text(encoding="utf-8")
+
+
+# The folder
+
+
+def test_the_export_opens_in_transformers_and_in_ctranslate2(run, export, tiny_store):
+    WhisperForConditionalGeneration.from_pretrained(export)
+    assert WhisperProcessor.from_pretrained(export).feature_extractor.feature_size == 80
+    assert {"model.bin", "config.json", "tokenizer.json", "preprocessor_config.json", "lengua.json"} <= {
+        path.name for path in (export / "ctranslate2").iterdir()
     }
     mels = [row.log_mel() for row in tiny_store.split("test")]
     before = [one.text for one in Transcriber(str(run), "es").decode(mels)]
-    assert [one.text for one in Transcriber(str(result.path), "es").decode(mels)] == before
+    assert [one.text for one in Transcriber(str(export), "es").decode(mels)] == before
 
 
-def test_ctranslate2_alone_still_says_how_to_decode(run, tmp_path, tiny_store):
-    result = publish(PublishOptions(str(run), tmp_path / "export", formats=("ct2",)))
-    assert not (result.path / "model.safetensors").exists()
-    transcriber = Transcriber(str(result.path / "ctranslate2"), "es")
-    assert transcriber.engine.name == "ctranslate2 int8"
+def test_ctranslate2_alone_is_a_model_too_and_says_how_to_decode(run, tmp_path, tiny_store):
+    result = publish(quick(run, tmp_path / "export", formats=("ct2",)))
+    assert not (result.path / "model.safetensors").exists() and result.formats == ("ct2",)
+    mels = [row.log_mel() for row in tiny_store.split("test")]
+    before = [one.text for one in Transcriber(str(run), "es").decode(mels)]
+    transcriber = Transcriber(str(result.path), "es")
+    assert transcriber.note.window == "adaptive" and [one.text for one in transcriber.decode(mels)] == before
+    assert "import pipeline" not in card_of(result.path)
 
 
-def test_the_card_holds_the_measured_table_and_nothing_typed(run, tmp_path):
-    from lengua.files import read_json
+def test_the_programs_are_compared_and_the_card_has_what_they_said(export):
+    found, text = read_json(export / parity.PARITY), card_of(export)
+    assert found["clips"] == 5 and found["agreed"] and found["language"] == "es"
+    header, *lines = parity.table(found["rows"])
+    assert len(lines) >= 3 and all(cell in text for cell in header)
+    for line in lines:
+        assert f"| {line[0]} | {line[1]} | {line[2]} |" in text
+    assert "- faster-whisper was left out" in text, "it would pad to 30 s, and this model has a window of one"
 
-    card = (publish(PublishOptions(str(run), tmp_path / "export")).path / "README.md").read_text(encoding="utf-8")
-    results = read_json(run / "evaluation/results.json")
-    assert markdown_table(results["rows"]) in card
-    assert card.startswith("---\nlanguage: es\n") and results["hardware"] in card and results["date"] in card
+
+def test_what_says_other_words_is_not_published(run, tmp_path, monkeypatch):
+    before = publish(quick(run, tmp_path / "export")).path
+    kept = {name: path.read_bytes() for name, path in plain_files(before).items()}
+    convert = stage.FORMATS["ct2"]
+
+    def broken(folder: Path, out: Path) -> None:
+        """Convert with the letters of the tokens in another order, as with the tokenizer of another model."""
+        other = shutil.copytree(folder, tmp_path / "other")
+        tensors = load_file(other / "model.safetensors")
+        tensors["model.decoder.embed_tokens.weight"] = tensors["model.decoder.embed_tokens.weight"].roll(3, 0)
+        save_file(tensors, other / "model.safetensors", {"format": "pt"})
+        convert(other, out)
+        shutil.rmtree(other)
+        (out / "ctranslate2" / STAMP).write_text(digest_of(folder / "model.safetensors") + "\n")
+
+    monkeypatch.setitem(stage.FORMATS, "ct2", broken)
+    with pytest.raises(LenguaError, match="the same words in every program") as stopped:
+        publish(PublishOptions(str(run), tmp_path / "export"))
+    assert "clip " in str(stopped.value) and stopped.value.exit_code == 1
+    assert {name: path.read_bytes() for name, path in plain_files(before).items()} == kept
+    assert [path.name for path in tmp_path.iterdir()] == ["export"], "nothing half is left"
 
 
-def test_an_unmeasured_model_says_so(run, tmp_path):
-    card = (
-        publish(PublishOptions(str(run / "model"), tmp_path / "export", formats=("hf",))).path / "README.md"
-    ).read_text()
-    assert "Not measured yet" in card and "%" not in card
+def test_without_clips_there_is_nothing_to_compare(run, tmp_path):
+    with pytest.raises(RequestError, match="--parity-clips 0"):
+        publish(PublishOptions(str(run / "model"), tmp_path / "export", formats=("hf",)))
+    assert not (tmp_path / "export").exists()
+    result = publish(quick(run / "model", tmp_path / "export"))
+    text = card_of(result.path)
+    assert result.parity is None and "Not compared" in text and "Not measured yet" in text
+    assert not re.search(r"\d %", text) and not (result.path / parity.PARITY).exists()
+
+
+def test_the_card_holds_what_was_measured(run, export):
+    text, results = card_of(export), read_json(run / "evaluation/results.json")
+    for row in results["rows"]:
+        assert with_interval(row) in text
+    assert results["hardware"] in text and results["date"] in text and str(run) not in text
+    assert "2 steps of 8 clips" in text and len(results["rows"]) == 6
+    record = read_json(run / "run.json")
+    assert f"| hardware | {record['hardware']} |" in text and f"torch {record['versions']['torch']}" in text
+
+
+def test_the_card_says_what_was_forgotten_and_names_no_folder_of_this_machine(run, export):
+    text, results = card_of(export), read_json(run / "evaluation/results.json")
+    forgotten = text.split("## What it forgot")[1].split("\n## ")[0]
+    assert len(re.findall(r"^\| folder:voix \|", forgotten, re.MULTILINE)) == 3 and "/voix" not in text
+    found = [probe["timestamps"] for probe in results["probes"].values()]
+    told = " | ".join(f"{one['right']} of {one['clips']}" for one in found)
+    assert f"| timestamps in order | {told} |" in forgotten and len(found) == 2
+    silent = [probe["noise"]["windows"] - probe["noise"]["spoken"] for probe in results["probes"].values()]
+    assert f"| keeps silent in noise | {silent[0]} of 12 | {silent[1]} of 12 |" in forgotten
 
 
 def test_a_folder_of_other_things_is_refused_and_left_alone(run, tmp_path):
     (tmp_path / "export").mkdir()
     (tmp_path / "export/thesis.docx").write_text("mine")
+    with pytest.raises(RequestError, match=r"other things \(thesis.docx\)"):
+        publish(quick(run, tmp_path / "export"))
+    (tmp_path / "export/config.json").write_text("{}")
     with pytest.raises(RequestError, match="other things"):
-        publish(PublishOptions(str(run), tmp_path / "export"))
+        publish(quick(run, tmp_path / "export"))
     assert (tmp_path / "export/thesis.docx").read_text() == "mine"
-    options = PublishOptions(str(run), tmp_path / "fresh", formats=("hf",))
+    (tmp_path / "file").write_text("mine")
+    with pytest.raises(RequestError, match="other things"):
+        publish(quick(run, tmp_path / "file"))
+    options = quick(run, tmp_path / "fresh")
     assert publish(options).path == publish(replace(options)).path  # an earlier export is replaced
+
+
+@pytest.mark.parametrize("place", ["", "model"])
+def test_the_run_itself_is_no_place_for_its_export(run, place):
+    with pytest.raises(RequestError, match="another folder than the model's own"):
+        publish(quick(run, run / place))
+    assert (run / "model/model.safetensors").is_file() and (run / "run.json").is_file()
+
+
+def test_the_same_run_gives_the_same_bytes(run, tmp_path):
+    first, second = (publish(quick(run, tmp_path / name / "export", formats=("hf", "ct2"))).path for name in "ab")
+    files = [{name: path.read_bytes() for name, path in plain_files(folder).items()} for folder in (first, second)]
+    for one, folder in zip(files, (first, second), strict=True):
+        one["README.md"] = one["README.md"].replace(str(folder).encode(), b"export")
+    assert files[0] == files[1]
+
+
+def test_a_format_that_fails_leaves_nothing(run, tmp_path):
+    (run / "broken").mkdir()
+    for path in (run / "model").iterdir():
+        if path.is_file():
+            (run / "broken" / path.name).write_bytes(path.read_bytes())
+    weights = run / "broken/model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1000])
+    with pytest.raises(RequestError, match="cut off"):
+        publish(quick(run / "broken", tmp_path / "export"))
+    assert list(tmp_path.iterdir()) == []
+
+
+def hold(out: str, held, done) -> None:
+    """Publish to a folder, slowly."""
+    with stage._alone(Path(out)):
+        held.set()
+        done.wait(60)
+
+
+@pytest.mark.slow
+def test_two_processes_do_not_write_one_folder(run, tmp_path):
+    context = multiprocessing.get_context("spawn")
+    held, done = context.Event(), context.Event()
+    other = context.Process(target=hold, args=(str(tmp_path / "export"), held, done))
+    other.start()
+    try:
+        assert held.wait(60)
+        with pytest.raises(LenguaError, match="another one that publishes to it; wait for it"):
+            publish(quick(run, tmp_path / "export"))
+        assert publish(quick(run, tmp_path / "elsewhere")).bytes > 100_000
+    finally:
+        done.set()
+        other.join(60)
+    assert publish(quick(run, tmp_path / "export")).bytes > 100_000
+
+
+def test_what_is_printed(run, tmp_path, capsys):
+    assert cli.main(["publish", str(run), "--out", str(tmp_path / "export"), "--formats", "hf", "ct2"]) == 0
+    shown = capsys.readouterr().out
+    assert f"{tmp_path / 'export'}: hf, ct2, " in shown and "…" not in shown
+    assert f"transformers {version('transformers')}, float32" in shown and "clips with other words" in shown
+    assert cli.main(["publish", str(run), "--out", str(tmp_path / "export"), "--parity-clips", "0", "--json"]) == 0
+    told = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert told["formats"] == ["hf", "ct2"] and told["parity"] is None and told["repo"] is None
+    where = {"repo": "ana/x", "revision": "abc", "tag": "v1", "url": "http://x/ana/x", "private": True}
+    printing.publish(stage.PublishResult(tmp_path, ("hf",), 1, **where, space="http://x/s", space_path=tmp_path))
+    shown = capsys.readouterr().out
+    assert "ana/x: revision abc, tag v1, private\nhttp://x/ana/x" in shown and "secret HF_TOKEN" in shown
+
+
+# The Hub
+
+
+def told(hub, options: str, **client) -> dict:
+    (one,) = hub.client(f"show(lambda: publish(PublishOptions({options})))", PUBLISH, timeout=240, **client)
+    return one
+
+
+def test_rights_are_checked_before_anything_is_built(hub, run, tmp_path):
+    hub.repo("model", "ana/taken", {"lengua.json": b"{}"}, private=True).tags["v1"] = "a" * 40
+    place = f"{str(run)!r}, Path({str(tmp_path / 'export')!r})"
+    calls = {
+        "to='ana/x'": "one that may only read",
+        "to='eva/x'": "one of ana, who is not in eva",
+        "to='ana/x', space='eva/y'": "one that may only read",
+        "tag='v1'": "found --tag without --to",
+        "space='ana/y'": "which is on this machine only; add --to",
+    }
+    code = "\n".join(f"show(lambda: publish(PublishOptions({place}, {more})))" for more in calls)
+    for one, reason in zip(hub.client(code, PUBLISH, token=READER), calls.values(), strict=True):
+        assert reason in one["error"] and one["exit_code"] == 2
+    taken = told(hub, f"{place}, to='ana/taken', tag='v1'")
+    assert "expected a new tag for ana/taken; found v1" in taken["error"]
+    assert not (tmp_path / "export").exists() and list(hub.repos) == [("model", "ana/taken")]
+
+
+@pytest.mark.slow
+def test_published_fetched_and_used(hub, run, tmp_path, tiny_store):
+    """The whole way: one commit and a tag each; what comes back is what was sent, and says the same words."""
+    out, back = tmp_path / "export", tmp_path / "back"
+    where = "to='ana/whisper-es', space='ana/voz', tag='first'"
+    value = told(hub, f"{str(run)!r}, Path({str(out)!r}), {where}")["value"]
+    model, space = hub.repos["model", "ana/whisper-es"], hub.repos["space", "ana/voz"]
+    assert (value["repo"], value["tag"], value["url"]) == ("ana/whisper-es", "first", f"{hub.endpoint}/ana/whisper-es")
+    assert value["revision"] == model.commits[-1].oid == model.tags["first"] and value["private"]
+    assert len(model.commits) == len(space.commits) == 2 and space.private
+    assert value["space"] == f"{hub.endpoint}/spaces/ana/voz"
+    assert b"\"LENGUA_MODEL\", 'ana/whisper-es'" in space.files["app.py"]
+    code = f"""
+from huggingface_hub import snapshot_download
+snapshot_download("ana/whisper-es", revision="first", local_dir={str(back)!r})
+from transformers import WhisperForConditionalGeneration
+show(lambda: WhisperForConditionalGeneration.from_pretrained("ana/whisper-es").num_parameters())
+"""
+    (parameters,) = hub.client(code, timeout=120)
+    assert parameters["value"] == WhisperForConditionalGeneration.from_pretrained(run / "model").num_parameters()
+    sent = {name: path.read_bytes() for name, path in plain_files(out).items()}
+    assert {name: path.read_bytes() for name, path in plain_files(back).items()} == sent
+    mels = [row.log_mel() for row in tiny_store.split("test")]
+    assert [one.text for one in Transcriber(str(back), "es").decode(mels)] == [
+        one.text for one in Transcriber(str(run), "es").decode(mels)
+    ]
+
+
+# The snippets of the card
+
+
+def snippets(text: str) -> dict[str, str]:
+    """Return the programs of a card by the package that they are for."""
+    found = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    kinds = ("transformers", "faster_whisper", "pywhispercpp", "lengua")
+    return {next(kind for kind in kinds if f"from {kind}" in program): program for program in found}
+
+
+@pytest.mark.slow
+def test_the_snippets_of_a_card_run_against_the_hub(hub, run, tmp_path):
+    out = tmp_path / "export"
+    told(hub, f"{str(run)!r}, Path({str(out)!r}), to='ana/whisper-es', parity_clips=0")
+    soundfile.write(hub.home / "clip.wav", chirp(0.8, 220), 16_000)
+    programs = snippets(card_of(out))
+    assert set(programs) == {"transformers", "faster_whisper", "lengua"}
+    assert all('"ana/whisper-es"' in program for program in programs.values())
+    del programs["faster_whisper"]  # pads to 30 s, and this model has a window of one: see the test below
+    for program in programs.values():
+        code = "import io, contextlib\nheard = io.StringIO()\nwith contextlib.redirect_stdout(heard):\n"
+        code += "".join(f"    {line}\n" for line in program.splitlines()) + "show(heard.getvalue)"
+        (one,) = hub.client(code, timeout=120)
+        assert isinstance(one["value"], str) and one["value"].endswith("\n")
+
+
+@pytest.fixture(scope="module")
+def spanish(base_model, tmp_path_factory) -> Path:
+    """whisper-base as a model that was trained to Spanish is saved: it forces the language."""
+    folder = tmp_path_factory.mktemp("spanish")
+    for path in base_model.iterdir():
+        if path.is_file():
+            (folder / path.name).symlink_to(path)
+    told = read_json(folder / "generation_config.json") | {"language": "es", "task": "transcribe"}
+    for name, value in {"generation_config.json": told, "lengua.json": {"language": "es"}}.items():
+        (folder / name).unlink(missing_ok=True)
+        write_json(folder / name, value)
+    return folder
+
+
+@pytest.mark.real
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("formats", "kinds"),
+    [(("hf", "ct2"), ["transformers", "faster_whisper", "lengua"]), (("ct2-int8", "ggml"), ["faster_whisper", "cpp"])],
+    ids=["default", "small"],
+)
+def test_the_snippets_of_a_card_hear_what_is_said(spanish, spoken_es, tmp_path, formats, kinds):
+    if "ggml" in formats:
+        pytest.importorskip("pywhispercpp")
+    clip, said = next(iter(spoken_es.items()))
+    soundfile.write(tmp_path / "clip.wav", audio.load(clip), 16_000)
+    publish(PublishOptions(str(spanish), tmp_path / "export", formats=formats, parity_clips=0))
+    programs = snippets(card_of(tmp_path / "export"))
+    assert [kind.removeprefix("pywhisper") for kind in programs] == kinds
+    for kind, program in programs.items():
+        command = [sys.executable, "-c", program]
+        done = subprocess.run(command, cwd=tmp_path, env=os.environ, capture_output=True, text=True, timeout=240)
+        assert done.returncode == 0, done.stderr
+        assert score(said, done.stdout.strip()).cer < 0.6, (kind, done.stdout, said)

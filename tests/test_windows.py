@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from lengua.mel import WINDOW_FRAMES
-from lengua.windows import FRAME_MULTIPLE, like_lengths, window_of
+from lengua.windows import FRAME_MULTIPLE, decoding_batches, like_lengths, window_of
 
 
 @pytest.mark.parametrize("margin_s", [0.0, 0.3, 0.5, 1.5, 40.0])
@@ -44,3 +44,23 @@ def test_clips_of_equal_length_keep_their_order():
 
 def test_no_clips_are_no_batches():
     assert list(like_lengths([], 8, 0.5)) == []
+
+
+@pytest.mark.parametrize("margin_s", [None, 0.0, 0.5])
+def test_in_decoding_the_batch_size_changes_no_window(margin_s):
+    frames = np.random.default_rng(17).integers(3, 3000, 50).tolist()
+    windows = []
+    for batch_size in (1, 3, 8, 64):
+        batches = list(decoding_batches(frames, batch_size, margin_s))
+        assert sorted(index for batch, _ in batches for index in batch) == list(range(50))
+        assert max(len(batch) for batch, _ in batches) <= batch_size
+        assert all(window >= min(frames[index] + 100 * (margin_s or 0), 2993) for b, window in batches for index in b)
+        windows.append({index: window for batch, window in batches for index in batch})
+    assert windows == [windows[0]] * 4
+
+
+def test_in_decoding_batches_of_eight_are_those_of_like_lengths():
+    frames = np.random.default_rng(17).integers(3, 3000, 50).tolist()
+    assert list(decoding_batches(frames, 8, 0.5)) == list(like_lengths(frames, 8, 0.5))
+    assert list(decoding_batches(frames, 25, None)) == list(like_lengths(frames, 25, None)), "equal windows may join"
+    assert list(decoding_batches([], 8, 0.5)) == []

@@ -1,6 +1,6 @@
 """Rows -> batches. What is random (order, margin, which batches are padded) is a function of (seed, epoch, id).
 
-    drawn = Drawing(batch_size=8, margin_s=(0.3, 1.5), padded_share=0.05, seed=17)
+    drawn = Drawing(batch_size=8, margin_s=(0.3, 1.5), padded_share=0.1, seed=17)
     sampler = sampler_of(split, drawn)            # yields lists of Draw, clips of like length together; or of Pack
     loader = DataLoader(ClipDataset(split), batch_sampler=sampler, collate_fn=Collator(tokenizer, "es"))
     loader = DataLoader(StreamedBatches(stream, drawn, batches=500), batch_size=None, collate_fn=...)

@@ -5,8 +5,9 @@
 
 Whisper's failures leave fingerprints in the text. Words right and then no end: the window, or the end token. Another
 language: decoding. Nothing right at all: the rate. Where text cannot tell causes apart, all are named, the likeliest
-first, with the check that settles it; where more is known than the text (`Facts`), that decides. Two failures leave no
-mark in the text of short clips, a second start token and zeros behind the speech in 30 s: `Facts` alone names them.
+first, with the check that settles it; where more is known than the text (`Facts`), that decides. Three failures leave
+hardly a mark in the text of short clips, a second start token, zeros behind the speech in 30 s, and a language that is
+not forced but mostly guessed right: `Facts` alone names them.
 """
 
 import math
@@ -96,6 +97,8 @@ def _known(patient: Patient) -> Iterator[Finding]:
     if facts.filler is not None and facts.floor is not None and facts.filler > facts.floor + 0.1:
         what = f"behind the speech stands {facts.filler:g}, where silence is {facts.floor:.2f}"
         yield finding("zero_padding", BROKEN, what, 1.0, filler=facts.filler, floor=facts.floor)
+    if facts.forced is False:
+        yield finding("language", BROKEN, "decoding was told no language, or another one", 0.95)
     if facts.dev_loss is not None and not math.isfinite(facts.dev_loss):
         yield finding("rate", BROKEN, "the loss is no number", 1.0)
 

@@ -1,30 +1,9 @@
 """Weights of a Hugging Face Whisper in OpenAI's own program (package openai-whisper): the same tensors, other names."""
 
-import re
 from pathlib import Path
 
 from lengua.files import read_json
-
-RENAMED = (
-    (r"^model\.", ""),
-    (r"\.layers\.", ".blocks."),
-    (r"encoder_attn_layer_norm", "cross_attn_ln"),
-    (r"encoder_attn\.", "cross_attn."),
-    (r"self_attn_layer_norm", "attn_ln"),
-    (r"self_attn\.", "attn."),
-    (r"q_proj", "query"),
-    (r"k_proj", "key"),
-    (r"v_proj", "value"),
-    (r"out_proj", "out"),
-    (r"fc1", "mlp.0"),
-    (r"fc2", "mlp.2"),
-    (r"final_layer_norm", "mlp_ln"),
-    (r"encoder\.layer_norm", "encoder.ln_post"),
-    (r"decoder\.layer_norm", "decoder.ln"),
-    (r"embed_positions\.weight", "positional_embedding"),
-    (r"decoder\.embed_tokens", "decoder.token_embedding"),
-)
-"""Each in turn, as in the conversion script of transformers, the other way round."""
+from lengua.layouts import renamed
 
 
 def openai_model(folder: Path):
@@ -49,10 +28,3 @@ def openai_model(folder: Path):
     tensors = {renamed(name): tensor.float() for name, tensor in weights.items() if name != "proj_out.weight"}
     model.load_state_dict(tensors, strict=True)
     return model.eval()
-
-
-def renamed(name: str) -> str:
-    """Return OpenAI's name of a tensor."""
-    for pattern, its_own in RENAMED:
-        name = re.sub(pattern, its_own, name)
-    return name

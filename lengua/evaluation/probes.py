@@ -55,10 +55,16 @@ def heard_language(transcriber: Transcriber, rows: Sequence[Row], language: str)
     heard = [
         name
         for batch in batched(rows, transcriber.batch_size)
-        for name in transcriber.engine.languages(windows(transcriber, [row.log_mel() for row in batch]))
+        for name in likeliest(transcriber, [row.log_mel() for row in batch])
     ]
     others = sorted(set(heard) - {language}, key=lambda name: (-heard.count(name), name))
     return {"clips": len(rows), "right": heard.count(language), "others": {name: heard.count(name) for name in others}}
+
+
+def likeliest(transcriber: Transcriber, mels: Sequence[np.ndarray]) -> list[str]:
+    """Return the language that the model hears in each clip."""
+    heard = transcriber.engine.languages(windows(transcriber, mels))
+    return [max(found, key=found.get) for found in heard]
 
 
 def timestamps(transcriber: Transcriber, rows: Sequence[Row]) -> dict:
@@ -104,7 +110,8 @@ def generated(transcriber: Transcriber, mels: Sequence[np.ndarray], prompt: list
     """Yield the tokens that follow the prompt, each clip padded to 30 s."""
     most = most_tokens(mel.WINDOW_SECONDS)
     for batch in batched(mels, transcriber.batch_size):
-        yield from transcriber.engine.generate(windows(transcriber, batch), prompt, most)
+        for written in transcriber.engine.generate(windows(transcriber, batch), prompt, most):
+            yield written.tokens
 
 
 def windows(transcriber: Transcriber, mels: Sequence[np.ndarray]) -> np.ndarray:

@@ -231,12 +231,16 @@ def _write(options: EvaluateOptions, store: Store, kept: Kept, due: dict, more: 
     measured = [key for key in due if key in kept]
     records = [record for key in measured for record in kept[key][1]]
     write_jsonl(options.out / HYPOTHESES, records)
+    rows = [kept[key][0] for key in measured]
+    against = next((model for model in models_of(options) if model != options.model), None)
+    judged = pages.verdicts(rows, records, against, options.resamples, options.seed)
     results = {
-        "rows": [kept[key][0] for key in measured],
+        "rows": rows,
+        "verdicts": [{**verdict._asdict(), "sentence": verdict.sentence} for verdict in judged],
         "fingerprints": measured,
         "complete": len(measured) == len(due),
         "model": options.model,
-        "against": next((model for model in models_of(options) if model != options.model), None),
+        "against": against,
         "language": options.language or store.language,
         "source": store.manifest["source"],
         "source_revision": store.manifest["revision"],

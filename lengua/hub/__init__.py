@@ -2,6 +2,7 @@
 
 from lengua.hub.asking import ask, explained, look_up, may_pass
 from lengua.hub.stores import PushResult, private_because, push_store, store_card
+from lengua.hub.tags import set_tag, tags_of
 from lengua.hub.uploading import check_token, upload_folder
 
 __all__ = [
@@ -13,6 +14,8 @@ __all__ = [
     "may_pass",
     "private_because",
     "push_store",
+    "set_tag",
     "store_card",
+    "tags_of",
     "upload_folder",
 ]

@@ -104,6 +104,9 @@ def explained(error: BaseException, what: str, patience_s: float = PATIENCE_S) -
         return RequestError(what, "the Hub has none for this token", do)
     if isinstance(error, errors.RevisionNotFoundError | errors.EntryNotFoundError):
         return RequestError(what, f"something missing in it ({told})", "check its files on the Hub")
+    if status == 402:
+        do = "subscribe to the plan that it names on its page, or name a repository of an account that has one"
+        return RequestError(f"an account that may have {what}", f"one that would have to pay for it ({told})", do)
     if status in (401, 403):
         return RequestError(f"a token for {what}", f"one that is refused ({status})", "make another and log in again")
     if status == 429:

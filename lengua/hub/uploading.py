@@ -10,9 +10,13 @@ from pathlib import Path
 
 from lengua.errors import RequestError
 from lengua.hub.asking import ask, look_up
+from lengua.progress import Progress, Watch, unwatched
 
 UPLOAD_PATIENCE_S = 60.0
 """How long an upload may stand still, and a commit take."""
+LARGE_BYTES = 2**22
+"""Files from this size on are sent one by one, before the commit, and each is told of."""
+SPACE_SDK = "gradio"
 
 
 def check_token(repo_id: str, write: bool = True) -> str:
@@ -53,6 +57,13 @@ def why_not_write(account: dict, repo_id: str) -> str | None:
     )
 
 
+def require_private(repo_id: str, repo_type: str) -> None:
+    """Refuse a repository that everybody can read."""
+    if look_up(repo_id, repo_type).private is False:
+        do = "make it private in its settings, or name another"
+        raise RequestError(f"a private {repo_type} {repo_id}", "a public one of that name", do)
+
+
 def upload_folder(
     folder: Path,
     repo_id: str,
@@ -61,6 +72,7 @@ def upload_folder(
     message: str = "Upload by lengua",
     extra: Mapping[str, bytes] | None = None,
     replaces: tuple[str, ...] = (),
+    watch: Watch = unwatched,
 ) -> str:
     """Put a folder into a repository, which is made where there is none, as one commit; return its revision.
 
@@ -75,20 +87,43 @@ def upload_folder(
 
     check_token(repo_id)
     what, api = f"the {repo_type} {repo_id}", HfApi()
-    ask(what, lambda: api.create_repo(repo_id, repo_type=repo_type, private=private, exist_ok=True))
-    if private and look_up(repo_id, repo_type).private is False:
-        do = "make it private in its settings, or name another"
-        raise RequestError(f"a private {repo_type} {repo_id}", "a public one of that name", do)
+    kind = {"repo_type": repo_type} | ({"space_sdk": SPACE_SDK} if repo_type == "space" else {})
+    ask(what, lambda: api.create_repo(repo_id, private=private, exist_ok=True, **kind))
+    if private:
+        require_private(repo_id, repo_type)
     files = plain_files(folder) | dict(extra or {})
 
     def commit() -> str:
-        there = [file.rfilename for file in look_up(repo_id, repo_type).siblings or []]
-        gone = [name for name in there if name not in files and any(fnmatch(name, pattern) for pattern in replaces)]
-        operations = [CommitOperationAdd(name, source) for name, source in sorted(files.items())]
-        operations += [CommitOperationDelete(name) for name in gone]
+        there = files_in(repo_id, repo_type)
+        gone = [name for name in there if name not in files and matches(name, replaces)]
+        additions = [CommitOperationAdd(name, source) for name, source in sorted(files.items())]
+        _send_large(api, repo_id, repo_type, additions, watch)
+        operations = [*additions, *map(CommitOperationDelete, gone)]
         return api.create_commit(repo_id, operations, commit_message=message, repo_type=repo_type).oid
 
     return ask(what, commit, UPLOAD_PATIENCE_S)
+
+
+def _send_large(api, repo_id: str, repo_type: str, additions: list, watch: Watch) -> None:
+    """Send large files, which are to be seen only when the commit names them, and tell how far that is."""
+    large = [one for one in additions if one.upload_info.size >= LARGE_BYTES]
+    total, sent = sum(one.upload_info.size for one in large) / 1e6, 0.0
+    for one in large:
+        watch(Progress("uploading", round(sent), round(total), "MB", one.path_in_repo))
+        api.preupload_lfs_files(repo_id, [one], repo_type=repo_type, free_memory=False)
+        sent += one.upload_info.size / 1e6
+    if large:
+        watch(Progress("uploading", round(total), round(total), "MB"))
+
+
+def files_in(repo_id: str, repo_type: str = "model") -> list[str]:
+    """Return the paths of all files in a repository."""
+    return [file.rfilename for file in look_up(repo_id, repo_type).siblings or []]
+
+
+def matches(name: str, patterns: tuple[str, ...]) -> bool:
+    """Return whether a path is of one of the patterns; * stands for folders, too."""
+    return any(fnmatch(name, pattern) for pattern in patterns)
 
 
 def plain_files(folder: Path) -> dict[str, Path | bytes]:

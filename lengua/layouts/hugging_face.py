@@ -1,49 +1,15 @@
-"""One Whisper, two layouts: a CTranslate2 model.bin read and spread over Hugging Face's tensors and files.
+"""The files of a Hugging Face Whisper folder, written without torch and without transformers."""
 
-CTranslate2's binary (specification version 6): a header, then for each variable its name, shape, type and bytes, then
-aliases. Query, key and value of self-attention are one matrix, and so are key and value of cross-attention; key
-projections have no bias. Source of the format: CTranslate2, python/ctranslate2/specs/model_spec.py.
-"""
-
-import struct
 from pathlib import Path
 
 import numpy as np
 
-from lengua.errors import LenguaError
 from lengua.files import read_json, write_bytes, write_json
 from lengua.languages import NAMES
+from lengua.layouts.ctranslate2 import hugging_face_tensors, read_variables
 
-DTYPES = {0: np.float32, 1: np.int8, 2: np.int16, 3: np.int32, 4: np.float16}
-BINARY_VERSION = 6
 END, START, TRANSLATE, TRANSCRIBE, START_OF_PREVIOUS, NO_TIMESTAMPS = 50257, 50258, 50358, 50359, 50361, 50363
 TIMESTAMPS = tuple(f"<|{step * 0.02:.2f}|>" for step in range(1501))
-
-LAYER_NORM = {"gamma": "weight", "beta": "bias"}
-LINEAR = {"weight": "weight", "bias": "bias"}
-PARTS = {  # CTranslate2 -> Hugging Face, within one layer
-    "self_attention/layer_norm": "self_attn_layer_norm",
-    "self_attention/linear_1": "self_attn.out_proj",
-    "attention/layer_norm": "encoder_attn_layer_norm",
-    "attention/linear_0": "encoder_attn.q_proj",
-    "attention/linear_2": "encoder_attn.out_proj",
-    "ffn/layer_norm": "final_layer_norm",
-    "ffn/linear_0": "fc1",
-    "ffn/linear_1": "fc2",
-}
-FUSED = {
-    "self_attention/linear_0": ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"),
-    "attention/linear_1": ("encoder_attn.k_proj", "encoder_attn.v_proj"),
-}
-TOP = {
-    "encoder/conv1": "encoder.conv1",
-    "encoder/conv2": "encoder.conv2",
-    "encoder/layer_norm": "encoder.layer_norm",
-    "decoder/layer_norm": "decoder.layer_norm",
-    "decoder/embeddings": "decoder.embed_tokens",
-    "encoder/position_encodings": "encoder.embed_positions",
-    "decoder/position_encodings": "decoder.embed_positions",
-}
 
 
 def write_model_folder(ct2_folder: Path, out: Path) -> None:
@@ -65,75 +31,6 @@ def write_model_folder(ct2_folder: Path, out: Path) -> None:
     write_json(out / "generation_config.json", generation_config(read_json(ct2_folder / "config.json")))
     write_tokenizer(read_json(ct2_folder / "tokenizer.json"), out)
     write_feature_extractor(out, n_mels=tensors["model.encoder.conv1.weight"].shape[1])
-
-
-def read_variables(path: Path) -> dict[str, np.ndarray]:
-    """Return every variable of a CTranslate2 model.bin by name.
-
-    Raises:
-        LenguaError: another binary version, or a file that ends early.
-    """
-    data = memoryview(path.read_bytes())
-    try:
-        version, offset = struct.unpack_from("<I", data)[0], 4
-        if version != BINARY_VERSION:
-            raise LenguaError(f"binary version {BINARY_VERSION}", str(version), "convert the model again")
-        _, offset = _string(data, offset)
-        count, offset = struct.unpack_from("<II", data, offset)[1], offset + 8
-        variables = {}
-        for _ in range(count):
-            name, variables[name], offset = _variable(data, offset)
-        aliases, offset = struct.unpack_from("<I", data, offset)[0], offset + 4
-        for _ in range(aliases):  # the output projection; in an untrained model also biases that are all zeros
-            alias, offset = _string(data, offset)
-            name, offset = _string(data, offset)
-            variables[alias] = variables[name]
-        return variables
-    except (struct.error, ValueError, IndexError, KeyError) as error:
-        raise LenguaError("a CTranslate2 model.bin", f"{path.name} broken off ({error})", "fetch it again") from error
-
-
-def _string(data: memoryview, offset: int) -> tuple[str, int]:
-    """Return a text and the offset behind its closing zero."""
-    (length,) = struct.unpack_from("<H", data, offset)
-    (text,) = struct.unpack_from(f"<{length}s", data, offset + 2)
-    return text[:-1].decode(), offset + 2 + length
-
-
-def _variable(data: memoryview, offset: int) -> tuple[str, np.ndarray, int]:
-    name, offset = _string(data, offset)
-    rank = data[offset]
-    shape = struct.unpack_from(f"<{rank}I", data, offset + 1)
-    kind, size = struct.unpack_from("<BI", data, offset + 1 + 4 * rank)
-    offset += 6 + 4 * rank
-    values = np.frombuffer(data, DTYPES[kind], count=size // np.dtype(DTYPES[kind]).itemsize, offset=offset)
-    return name, values.reshape(shape), offset + size
-
-
-def hugging_face_tensors(variables: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Return the tensors of a WhisperForConditionalGeneration by name, fused projections taken apart."""
-    tensors = {}
-    for name, value in variables.items():
-        for target, part in _targets(name, value):
-            tensors[f"model.{target}"] = part
-    return tensors
-
-
-def _targets(name: str, value: np.ndarray):
-    """Yield (Hugging Face name, tensor) for one variable; scalars that only configure yield nothing."""
-    owner, _, leaf = name.rpartition("/")
-    if owner in TOP:
-        yield f"{TOP[owner]}.{({**LINEAR, **LAYER_NORM, 'encodings': 'weight'})[leaf]}", value
-    elif "/layer_" in name:
-        side, layer, part = owner.split("/", 2)
-        prefix = f"{side}.layers.{layer.removeprefix('layer_')}"
-        if part in PARTS:
-            yield f"{prefix}.{PARTS[part]}.{({**LINEAR, **LAYER_NORM})[leaf]}", value
-        elif part in FUSED:
-            projections = FUSED[part]
-            for projection, piece in zip(projections, np.split(value, len(projections)), strict=True):
-                if not (leaf == "bias" and projection.endswith("k_proj")):  # Whisper's keys have no bias
-                    yield f"{prefix}.{projection}.{leaf}", piece
 
 
 def model_config(tensors: dict[str, np.ndarray], heads: int) -> dict:
@@ -225,6 +122,18 @@ def _tokenizer_config(added: list[dict]) -> dict:
         "model_max_length": 1024,
         "return_attention_mask": False,
     }
+
+
+def for_transformers_4(tokenizer_config: dict) -> dict:
+    """Return a tokenizer_config.json that transformers 4 opens, too: its name for the list of special tokens.
+
+    transformers 5 writes `extra_special_tokens`, of which 4 expects a mapping; it still reads the older name.
+    """
+    tokens = tokenizer_config.get("extra_special_tokens")
+    if not isinstance(tokens, list):
+        return tokenizer_config
+    others = {key: value for key, value in tokenizer_config.items() if key != "extra_special_tokens"}
+    return others | {"additional_special_tokens": tokens}
 
 
 def write_feature_extractor(out: Path, n_mels: int) -> None:

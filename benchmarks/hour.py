@@ -1,0 +1,244 @@
+"""One hour of speech through `lengua transcribe`: how fast, how soon the first words, how much memory all the while.
+
+    python benchmarks/hour.py --minutes 60 --model runs/demo
+
+The recording is made of the model's own test clips, or of the sample's, in a drawn order, with drawn pauses between
+them, and written once. The real command transcribes it; its memory is looked at every second, beside what it has
+written by then. Cues are made of what it wrote, and read by two parsers of others. The last line is one JSON object.
+"""
+
+import html
+import json
+import os
+import re
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import soundfile
+from recording import markdown, record, run
+
+from lengua import audio
+from lengua.scoring import score
+from lengua.sources import Utterance, open_source
+from lengua.store import open_store
+from lengua.transcription import FORMATS, Segment
+from lengua.transcription.cues import Cue, cues
+
+SAMPLE = "sample:es"
+PAUSES_S = (0.2, 3.0)
+"""Between two clips, drawn evenly."""
+MINUTE = 5
+"""Of the recording, after which memory shall not grow."""
+BLOCK = 1 << 16
+"""Bytes of what was written so far in which its last segment stands."""
+
+
+@dataclass(frozen=True)
+class Options:
+    """Transcribe a long recording and watch the memory."""
+
+    minutes: float = 60
+    """Length of the recording."""
+    model: str = "runs/demo"
+    """A run, a model folder or a Hub id; its own test clips are taken if it keeps their sound."""
+    words: bool = False
+    """Ask when each word was said, too."""
+    seed: int = 17
+    """Draws the order of the clips and the pauses."""
+    every_s: float = 1.0
+    """Seconds between two looks at the memory."""
+    record: bool = False
+    """Write the result into benchmarks/RESULTS.md."""
+    json: bool = True
+    """Print one JSON object, last."""
+
+
+@dataclass(frozen=True)
+class Look:
+    """What there was to see at one moment."""
+
+    seconds: float
+    """Since the command was started."""
+    heard_s: float
+    """End of the last segment that it had written; 0 before the first."""
+    megabytes: float
+    """Resident memory of its process."""
+
+
+def main(options: Options) -> dict:
+    """Make the recording, transcribe it, look, print."""
+    with tempfile.TemporaryDirectory() as scratch:
+        recording = Path(scratch) / "hour.flac"
+        clips, texts = write(recording, options)
+        looks, told = watched(recording, options)
+        length = audio.seconds_of(recording)
+    segments = [Segment(one["start_s"], one["end_s"], one["text"]) for one in told["segments"]]
+    result = {**figures(options, looks, segments, length), "wer": round(wer(texts, segments), 4)}
+    result |= {"clips": clips, "suppressed": told["suppressed"]}
+    lines = table(options, result)
+    print("\n".join(lines))
+    if options.record:
+        chosen = f"--minutes {options.minutes:g} --model {options.model}{' --words' if options.words else ''}"
+        record(f"{options.minutes:g} minutes of speech", f"python benchmarks/hour.py {chosen}", lines)
+    if options.json:
+        print(json.dumps(result))
+    return result
+
+
+def write(path: Path, options: Options) -> tuple[int, list[str]]:
+    """Write the recording; return how many clips it holds and what is said in it."""
+    clips, random = material(options.model), np.random.default_rng(options.seed)
+    texts, left = [], int(options.minutes * 60 * audio.SAMPLE_RATE)
+    with soundfile.SoundFile(path, "w", audio.SAMPLE_RATE, 1, format="FLAC", subtype="PCM_16") as file:
+        while left > 0:
+            for index in random.permutation(len(clips)):
+                text, sound = clips[index]
+                pause = np.zeros(int(random.uniform(*PAUSES_S) * audio.SAMPLE_RATE), np.float32)
+                samples = np.concatenate([audio.load(sound), pause])
+                file.write(samples)
+                texts.append(text)
+                left -= len(samples)
+                if left <= 0:
+                    break
+    return len(texts), texts
+
+
+def material(model: str) -> list[tuple[str, bytes | Path]]:
+    """Return (text, sound) of the test clips of a run's own store, else of the sample."""
+    store = Path(model) / "store"
+    if (store / "manifest.json").is_file():
+        kept = [(row.text, row.audio) for row in open_store(store).split("test") if row.audio]
+        if kept:
+            return kept
+    return [(item.text, item.audio) for item in open_source(SAMPLE).read("test") if isinstance(item, Utterance)]
+
+
+def watched(recording: Path, options: Options) -> tuple[list[Look], dict]:
+    """Run the command; return what was seen while it ran, and what it wrote."""
+    out = recording.parent / "out"
+    command = [sys.executable, "-m", "lengua", "transcribe", str(recording), "--model", options.model]
+    command += ["--format", "json", "--out", str(out), *(["--words"] if options.words else [])]
+    started, looks = time.perf_counter(), []
+    with open(recording.with_suffix(".log"), "wb") as log:
+        process = subprocess.Popen(command, stdout=log, stderr=log)
+        while process.poll() is None:
+            looks.append(Look(time.perf_counter() - started, heard(out / "hour.json.part"), memory(process.pid)))
+            time.sleep(options.every_s if looks[-1].heard_s else 0.05)  # the first segment is timed more closely
+    if process.returncode:
+        sys.exit(f"the command ended with {process.returncode}: {Path(log.name).read_text(encoding='utf-8')}")
+    seconds = time.perf_counter() - started
+    told = json.loads((out / "hour.json").read_text(encoding="utf-8"))
+    return [*looks, Look(seconds, told["duration_s"], looks[-1].megabytes)], told
+
+
+def heard(path: Path) -> float:
+    """Return the end of the last segment in what is written so far."""
+    try:
+        with open(path, "rb") as file:
+            file.seek(max(0, file.seek(0, os.SEEK_END) - BLOCK))
+            ends = re.findall(r'^\{"start_s": [\d.]+, "end_s": ([\d.]+)', file.read().decode(errors="replace"), re.M)
+    except FileNotFoundError:
+        return 0.0
+    return float(ends[-1]) if ends else 0.0
+
+
+def memory(pid: int) -> float:
+    """Return the resident megabytes of a process; 0 where it has just ended."""
+    try:
+        pages = int(Path(f"/proc/{pid}/statm").read_text(encoding="utf-8").split()[1])
+    except (OSError, IndexError):
+        return 0.0
+    return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
+
+
+def figures(options: Options, looks: list[Look], segments: list[Segment], length: float) -> dict:
+    """Return what the looks and the segments come to."""
+    mark = min(MINUTE, options.minutes / 3) * 60
+    before = [look.megabytes for look in looks if look.heard_s < mark]
+    after = [look.megabytes for look in looks if look.heard_s >= mark]
+    return {
+        "minutes": round(length / 60, 2),
+        "seconds": round(looks[-1].seconds, 1),
+        "times_real_time": round(length / looks[-1].seconds, 2),
+        "first_segment_s": round(next(look.seconds for look in looks if look.heard_s), 2),
+        "mark_minute": round(mark / 60, 2),
+        "rss_mb": {"at_mark": round(after[0]), "most_before": round(max(before)), "most_after": round(max(after))},
+        "growth": round(max(after) / after[0] - 1, 4),
+        "segments": len(segments),
+        "monotonic": all(one.start_s <= one.end_s for one in segments)
+        and all(before.start_s <= after.start_s for before, after in pairwise(segments)),
+        "overlaps": sum(before.end_s > after.start_s for before, after in pairwise(segments)),
+        "srt_ok": agrees(parsed_srt(segments), segments),
+        "vtt_ok": agrees(parsed_vtt(segments), segments),
+    }
+
+
+def parsed_srt(segments: list[Segment]) -> Iterator[tuple[float, float, str]]:
+    """Read our SRT by the package srt."""
+    import srt
+
+    for one in srt.parse("".join(FORMATS["srt"].write(segments, dict))):
+        yield one.start.total_seconds(), one.end.total_seconds(), one.content
+
+
+def parsed_vtt(segments: list[Segment]) -> Iterator[tuple[float, float, str]]:
+    """Read our WebVTT by the package webvtt-py."""
+    import webvtt
+
+    for one in webvtt.from_string("".join(FORMATS["vtt"].write(segments, dict))).captions:
+        yield clock(one.start), clock(one.end), html.unescape(one.text)
+
+
+def clock(text: str) -> float:
+    """Return the seconds of 01:02:03.456."""
+    hours, minutes, seconds = text.split(":")
+    return 3600 * int(hours) + 60 * int(minutes) + float(seconds)
+
+
+def agrees(parsed: Iterator[tuple[float, float, str]], segments: list[Segment]) -> bool:
+    """Whether a parser found every cue, with its words and times, and none that begins before another ends."""
+    found, expected = list(parsed), list(cues(segments))
+    in_order = all(before[1] <= after[0] for before, after in pairwise(found))
+    return in_order and len(found) == len(expected) and all(map(_same, found, expected))
+
+
+def _same(found: tuple[float, float, str], cue: Cue) -> bool:
+    start, end, text = found
+    return max(abs(start - cue.start_s), abs(end - cue.end_s)) < 0.001 and text.split() == cue.text.split()
+
+
+def wer(texts: list[str], segments: list[Segment]) -> float:
+    """Return the word error rate of the recording as one text."""
+    return score([" ".join(texts)], [" ".join(segment.text for segment in segments)]).wer
+
+
+def table(options: Options, result: dict) -> list[str]:
+    """Return the lines that people read."""
+    rss = result["rss_mb"]
+    rows = [
+        ["times real time", f"{result['times_real_time']:.1f}"],
+        ["seconds, the start of the program included", f"{result['seconds']:.0f}"],
+        ["seconds to the first segment", f"{result['first_segment_s']:.1f}"],
+        [f"memory at minute {result['mark_minute']:g} of the recording, MB", f"{rss['at_mark']}"],
+        ["most memory from there on, MB", f"{rss['most_after']} ({result['growth']:+.1%})"],
+        ["segments, overlaps", f"{result['segments']}, {result['overlaps']}"],
+        ["SRT read by srt, WebVTT by webvtt-py", f"{_told(result['srt_ok'])}, {_told(result['vtt_ok'])}"],
+        ["WER", f"{result['wer']:.1%}"],
+    ]
+    made = f"{result['clips']} clips with pauses of {PAUSES_S[0]} to {PAUSES_S[1]} s, {result['minutes']:.1f} minutes"
+    return [*markdown([f"lengua transcribe, {options.model}", ""], rows), "", f"{made}."]
+
+
+def _told(good: bool) -> str:
+    return "all cues" if good else "NOT"
+
+
+if __name__ == "__main__":
+    run(main, Options)

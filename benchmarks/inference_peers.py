@@ -1,0 +1,227 @@
+"""The programs that benchmarks/inference.py lays side by side, each called as its own users would call it best.
+
+All get the same weights and the same samples (float32, 16 kHz, in memory), decode greedily and without timestamps,
+know the language, and write each clip once: no second try at a higher temperature. A program is imported when it is
+opened, so that a process holds one of them and no more.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import partial
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+
+OURS = "Transcriber"
+BATCHED = "faster-whisper int8, batched pipeline"
+SHORT = "whisper.cpp float16, short audio_ctx"
+POSITIONS_PER_SECOND = 50
+WHISPER_CPP_MARGIN_S = 128 / POSITIONS_PER_SECOND
+"""What users of whisper.cpp add to `audio_ctx` for a model that was never trained to do with less (its issue 1855)."""
+
+
+@dataclass(frozen=True)
+class Weights:
+    """One checkpoint in the forms that the programs open; a form is None where it could not be made."""
+
+    name: str
+    """As our own user names it: a run, a folder, a Hub id."""
+    folder: Path
+    """Hugging Face."""
+    ctranslate2: Path | None
+    openai: Path | None
+    ggml: Path | None
+    language: str
+    margin_s: float | None
+    """Seconds behind the speech that the model was trained with; None where it knows 30 s only."""
+    threads: int = 2
+    refused: dict[str, str] = field(default_factory=dict)
+    """Why a form could not be made, by its field."""
+
+
+class Hearer(Protocol):
+    """An open program."""
+
+    def __call__(self, samples: np.ndarray) -> str:
+        """Return the words of one clip."""
+
+    def long(self, samples: np.ndarray) -> str:
+        """Return the words of a long recording."""
+
+
+class OpenAIWhisper:
+    """openai-whisper, from a checkpoint file in its own form; a clip by `decode`, a long recording by `transcribe`.
+
+    `transcribe`, and faster-whisper after it, cut the log-mel to the speech and fill it up with 0, which is noise;
+    `decode` gets a clip whose sound was filled up with silence. So the words of faster-whisper differ a little.
+    """
+
+    def __init__(self, weights: Weights):
+        import torch
+        import whisper
+
+        torch.set_num_threads(weights.threads)
+        self.whisper, self.model = whisper, whisper.load_model(str(weights.openai), device="cpu")
+        self.options = {"language": weights.language, "fp16": False, "without_timestamps": True, "temperature": 0.0}
+
+    def __call__(self, samples: np.ndarray) -> str:
+        padded = self.whisper.pad_or_trim(samples)
+        features = self.whisper.log_mel_spectrogram(padded, n_mels=self.model.dims.n_mels)
+        return self.whisper.decode(self.model, features, self.whisper.DecodingOptions(**self.options)).text
+
+    def long(self, samples: np.ndarray) -> str:
+        return self.model.transcribe(samples, condition_on_previous_text=False, **self.options)["text"]
+
+
+class Transformers:
+    """transformers' pipeline in float32; a long recording in overlapping chunks, the way without timestamps."""
+
+    def __init__(self, weights: Weights):
+        import torch
+        from transformers import pipeline
+
+        torch.set_num_threads(weights.threads)
+        model = str(weights.folder)
+        self.recognise = pipeline("automatic-speech-recognition", model=model, dtype=torch.float32, device="cpu")
+        self.options = {"language": weights.language, "task": "transcribe", "num_beams": 1}
+
+    def __call__(self, samples: np.ndarray, **more) -> str:
+        heard = {"raw": samples, "sampling_rate": 16_000}
+        return self.recognise(heard, generate_kwargs=dict(self.options), **more)["text"]
+
+    def long(self, samples: np.ndarray) -> str:
+        return self(samples, chunk_length_s=30, batch_size=8)
+
+
+class FasterWhisper:
+    """faster-whisper: window after window; a long recording without its silence (vad_filter)."""
+
+    def __init__(self, weights: Weights, compute_type: str):
+        from faster_whisper import WhisperModel
+
+        self.model = WhisperModel(
+            str(weights.ctranslate2), device="cpu", compute_type=compute_type, cpu_threads=weights.threads
+        )
+        once = {"temperature": 0.0, "condition_on_previous_text": False, "without_timestamps": True}
+        self.options = {"language": weights.language, "beam_size": 1, **once}
+
+    def __call__(self, samples: np.ndarray, **more) -> str:
+        segments, _ = self.model.transcribe(samples, **self.options, **more)
+        return " ".join(segment.text.strip() for segment in segments)
+
+    def long(self, samples: np.ndarray) -> str:
+        return self(samples, vad_filter=True)
+
+
+class BatchedFasterWhisper(FasterWhisper):
+    """faster-whisper's batched pipeline: a clip as it is, a long recording cut by its voice activity detector."""
+
+    def __init__(self, weights: Weights):
+        super().__init__(weights, "int8")
+        from faster_whisper import BatchedInferencePipeline
+
+        self.model = BatchedInferencePipeline(self.model)
+
+    def __call__(self, samples: np.ndarray, **more) -> str:
+        return super().__call__(samples, **({"batch_size": 1, "vad_filter": False} | more))
+
+    def long(self, samples: np.ndarray, batch_size: int = 8) -> str:
+        return self(samples, vad_filter=True, batch_size=batch_size)
+
+
+class WhisperCpp:
+    """whisper.cpp through pywhispercpp, float16: in its window of 30 s, or in one of its own (`audio_ctx`).
+
+    With flash attention, which is its default, a short window would hear what was in memory before (its issue 3941).
+    """
+
+    def __init__(self, weights: Weights, short: bool = False):
+        from pywhispercpp.model import Model
+
+        margin_s = weights.margin_s
+        self.margin_s = (WHISPER_CPP_MARGIN_S if margin_s is None else margin_s) if short else None
+        once = {"temperature_inc": 0.0, "no_context": True, "no_timestamps": True, "greedy": {"best_of": 1}}
+        quiet = {"print_progress": False, "print_realtime": False, "print_timestamps": False}
+        self.model = Model(
+            str(weights.ggml),
+            redirect_whispercpp_logs_to=None,
+            context_params={"use_gpu": False} | ({"flash_attn": False} if short else {}),
+            n_threads=weights.threads,
+            language=weights.language,
+            suppress_nst=True,  # the marks that the other programs suppress by themselves
+            **once,
+            **quiet,
+        )
+
+    def __call__(self, samples: np.ndarray, single: bool = True) -> str:
+        context = 0 if self.margin_s is None else audio_context(len(samples) / 16_000, self.margin_s)
+        segments = self.model.transcribe(samples, audio_ctx=context, single_segment=single)
+        return " ".join(segment.text.strip() for segment in segments)
+
+    def long(self, samples: np.ndarray) -> str:
+        return self(samples, single=False)
+
+
+class Lengua:
+    """Ours, as a user calls it, with all that it does besides."""
+
+    def __init__(self, weights: Weights):
+        from lengua.transcription import Transcriber
+
+        self.transcriber = Transcriber(weights.name, weights.language)
+
+    def __call__(self, samples: np.ndarray) -> str:
+        return self.transcriber.transcribe((samples, 16_000)).text
+
+    long = __call__
+
+
+@dataclass(frozen=True)
+class Peer:
+    """How a program is opened, and what it needs for that."""
+
+    open: Callable[[Weights], Hearer]
+    module: str
+    package: str
+    form: str
+    """The field of `Weights` that it opens."""
+
+    def missing(self, weights: Weights) -> str | None:
+        """Return why it cannot be opened here, or None."""
+        if find_spec(self.module) is None:
+            return f"not installed: pip install {self.package}"
+        return None if getattr(weights, self.form) else f"no weights for it: {weights.refused.get(self.form)}"
+
+
+CPP, FASTER = ("pywhispercpp", "pywhispercpp", "ggml"), ("faster_whisper", "faster-whisper", "ctranslate2")
+PEERS = {
+    "openai-whisper float32": Peer(OpenAIWhisper, "whisper", "openai-whisper", "openai"),
+    "transformers float32": Peer(Transformers, "transformers", "transformers", "folder"),
+    "faster-whisper float32": Peer(partial(FasterWhisper, compute_type="float32"), *FASTER),
+    "faster-whisper int8": Peer(partial(FasterWhisper, compute_type="int8"), *FASTER),
+    BATCHED: Peer(BatchedFasterWhisper, *FASTER),
+    "whisper.cpp float16": Peer(WhisperCpp, *CPP),
+    SHORT: Peer(partial(WhisperCpp, short=True), *CPP),
+    OURS: Peer(Lengua, "lengua", "lengua", "folder"),
+}
+LONG = {
+    "faster-whisper int8, vad_filter": ("faster-whisper int8", {}),
+    f"{BATCHED} of 8": (BATCHED, {"batch_size": 8}),
+    f"{BATCHED} of 16": (BATCHED, {"batch_size": 16}),
+    "whisper.cpp float16": ("whisper.cpp float16", {}),
+    OURS: (OURS, {}),
+}
+"""How a long recording is given to which program."""
+SLOW = {
+    "faster-whisper float32, vad_filter": ("faster-whisper float32", {}),
+    "openai-whisper float32": ("openai-whisper float32", {}),
+    "transformers float32, chunks": ("transformers float32", {}),
+}
+"""Those that take their time with it: --all-long."""
+
+
+def audio_context(seconds: float, margin_s: float) -> int:
+    """Return whisper.cpp's `audio_ctx` for so much speech: positions of the encoder, 50 a second, at most 1,500."""
+    return min(1500, round(POSITIONS_PER_SECOND * (seconds + margin_s)))

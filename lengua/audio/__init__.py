@@ -1,0 +1,26 @@
+"""Any usual audio file, its bytes, or an array -> mono float32 at 16 kHz. The only decoder in the project.
+
+    load("clip.mp3")                     a clip, whole
+    for block in stream("talk.m4a"):     a recording of any length, in constant memory
+
+soundfile (libsndfile) decodes WAV, FLAC, Ogg, Opus and MP3 about four times faster than PyAV; PyAV carries its own
+FFmpeg and opens the rest: M4A, WebM, G.722, GSM, the sound of videos. Nothing needs a program of the system.
+"""
+
+from lengua.audio.files import MAX_SECONDS, AudioInput, load
+from lengua.audio.samples import RATES, SAMPLE_RATE, SILENCE_RMS, as_flac, duration_s, is_silent
+from lengua.audio.streaming import seconds_of, stream
+
+__all__ = [
+    "MAX_SECONDS",
+    "RATES",
+    "SAMPLE_RATE",
+    "SILENCE_RMS",
+    "AudioInput",
+    "as_flac",
+    "duration_s",
+    "is_silent",
+    "load",
+    "seconds_of",
+    "stream",
+]

@@ -1,0 +1,98 @@
+"""Samples in memory: their scale, channels and rate; how loud they are; their bytes as a file."""
+
+import io
+
+import numpy as np
+
+from lengua.errors import RequestError
+
+SAMPLE_RATE = 16_000
+RATES = range(4_000, 384_001)
+MAX_CHANNELS = 64  # more of them are samples in the wrong place
+
+SILENCE_RMS = 0.002
+"""-54 dB of full scale. Speech in Common Voice peaks above it even in its quietest clips; room noise stays below."""
+
+
+def duration_s(samples: np.ndarray) -> float:
+    """Seconds of audio at 16 kHz."""
+    return len(samples) / SAMPLE_RATE
+
+
+def is_silent(samples: np.ndarray) -> bool:
+    """Return whether no 100 ms of the raw level reaches the level of speech (`SILENCE_RMS`)."""
+    size = SAMPLE_RATE // 10
+    blocks = np.pad(samples, (0, -len(samples) % size)).reshape(-1, size)
+    energy = np.einsum("ij,ij->i", blocks, blocks)  # without a copy of the squares
+    return bool(energy.max(initial=0.0) < size * SILENCE_RMS**2)
+
+
+def as_flac(samples: np.ndarray) -> bytes:
+    """Return 16 kHz audio as the bytes of a FLAC file, which every player and `load` can open."""
+    import soundfile
+
+    buffer = io.BytesIO()
+    soundfile.write(buffer, samples, SAMPLE_RATE, format="FLAC", subtype="PCM_16")
+    return buffer.getvalue()
+
+
+def as_float(samples: np.ndarray, name: str) -> np.ndarray:
+    """Scale integer samples by the width of their type; leave floats as they are.
+
+    Raises:
+        RequestError: they are no numbers, or shaped like nothing that is heard.
+    """
+    samples = np.asarray(samples)
+    shaped = samples.ndim == 1 or (samples.ndim == 2 and samples.shape[1] <= MAX_CHANNELS)
+    if not shaped or (samples.dtype.kind not in "fi" and samples.dtype != np.uint8):
+        expected = "samples as floats or signed integers, shape (n,) or (n, channels)"
+        found = f"{samples.dtype} of shape {samples.shape} in {name}"
+        raise RequestError(expected, found, "turn the array into float32 within [-1, 1], channels last")
+    if samples.dtype == np.uint8:  # 8-bit WAV is the one unsigned format, centred at 128
+        return (samples.astype(np.float32) - 128) / 128
+    if np.issubdtype(samples.dtype, np.integer):
+        return samples.astype(np.float32) / -float(np.iinfo(samples.dtype).min)
+    return samples.astype(np.float32)
+
+
+def mono(samples: np.ndarray) -> np.ndarray:
+    """Return the mean of all channels: shape (n,)."""
+    if samples.ndim == 1 or samples.shape[1] == 1:
+        return samples.reshape(-1)
+    return samples.mean(axis=1, dtype=np.float32)
+
+
+def resampled(samples: np.ndarray, rate: int) -> np.ndarray:
+    """Return samples of any rate at 16 kHz."""
+    import soxr
+
+    return samples if rate == SAMPLE_RATE else soxr.resample(samples, rate, SAMPLE_RATE)
+
+
+def peak_of(samples: np.ndarray, name: str) -> float:
+    """Return the largest absolute value; 0 of nothing.
+
+    Raises:
+        RequestError: there is something among the samples that is not a number.
+    """
+    peak = float(max(samples.max(initial=0.0), -samples.min(initial=0.0)))
+    if not np.isfinite(peak):
+        raise RequestError("audio samples", f"NaN or infinity in {name}", "export the clip again")
+    return peak
+
+
+def within(samples: np.ndarray, peak: float) -> np.ndarray:
+    """Scale down what exceeds full scale (Vorbis overshoots)."""
+    return np.ascontiguousarray(samples / peak if peak > 1 else samples, dtype=np.float32)
+
+
+def require_rate(rate: int, name: str) -> None:
+    """Refuse what no recorder has."""
+    if rate not in RATES:
+        raise RequestError("a sampling rate of 4 to 384 kHz", f"{rate} Hz in {name}", "convert it to 16 kHz first")
+
+
+def require_samples(count: int, name: str) -> None:
+    """Refuse a recording of nothing."""
+    if not count:
+        raise RequestError("audio", f"no samples in {name}", "record or export the clip again")

@@ -1,0 +1,71 @@
+"""Other programs on clips, as their users call them: greedily, padded to 30 s, without timestamps.
+
+Imports nothing of lengua, and so runs as a script, too: in a process of its own, with packages of its own.
+
+    python -P lengua/publishing/programs.py transformers FOLDER CLIPS.npz es TEXTS.json
+    python -P lengua/publishing/programs.py whisper.cpp ggml-model.bin CLIPS.npz es TEXTS.json
+"""
+
+import json
+import sys
+import time
+from importlib.metadata import version
+
+import numpy as np
+
+MOST_TOKENS = 220
+"""As many as whisper.cpp writes for a window: a text in circles is equally long everywhere."""
+
+
+def transformers(folder: str, language: str | None, most: int = MOST_TOKENS):
+    """Return a function samples -> text of transformers' pipeline, in float32.
+
+    Args:
+        language: None where the checkpoint's generation_config.json names it.
+    """
+    import torch
+    from transformers import pipeline
+    from transformers.utils import logging
+
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    recognise = pipeline("automatic-speech-recognition", model=folder, dtype=torch.float32, device=device)
+    greedily = {"num_beams": 1, "max_new_tokens": most}
+    greedily |= {"language": language, "task": "transcribe"} if language else {}
+    return lambda samples: recognise({"raw": samples, "sampling_rate": 16_000}, generate_kwargs=dict(greedily))["text"]
+
+
+def whisper_cpp(model: str, language: str, most: int = MOST_TOKENS):
+    """Return a function samples -> text of whisper.cpp, by pywhispercpp."""
+    from pywhispercpp.model import Model
+
+    greedily = {"temperature_inc": 0.0, "no_speech_thold": 1.0}  # no second try at a higher temperature, no silencing
+    quiet = {"print_progress": False, "print_realtime": False}
+    recognise = Model(model, language=language, no_timestamps=True, max_tokens=most, **greedily, **quiet)
+    return lambda samples: " ".join(segment.text for segment in recognise.transcribe(samples))
+
+
+PROGRAMS = {"transformers": (transformers, "transformers"), "whisper.cpp": (whisper_cpp, "pywhispercpp")}
+"""By name: how to open it, and the package whose version it has."""
+
+
+def listen(hear, clips) -> dict:
+    """Return the texts of the clips, and how many seconds they took."""
+    start = time.perf_counter()
+    texts = [hear(samples).strip() for samples in clips]
+    return {"texts": texts, "seconds": time.perf_counter() - start}
+
+
+def main(program: str, model: str, clips: str, language: str, out: str, most: str = str(MOST_TOKENS)) -> None:
+    """Write the texts of all clips of an .npz, in the order of their numbers."""
+    opened, package = PROGRAMS[program]
+    with np.load(clips) as file:
+        samples = [file[f"arr_{number}"] for number in range(len(file.files))]
+    heard = listen(opened(model, language or None, int(most)), samples)
+    with open(out, "w", encoding="utf-8") as file:
+        json.dump(heard | {"version": version(package)}, file)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

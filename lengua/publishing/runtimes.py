@@ -1,0 +1,180 @@
+"""Programs that open an export, each as its users call it: (folder, clips, language) -> what it said.
+
+The same decoding everywhere, so that what differs is the weights and the tokens: greedily, padded to 30 s, no
+timestamps, no second try at a higher temperature. lengua's own Transcriber comes in its adaptive window, too.
+"""
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from importlib.metadata import version
+from importlib.util import find_spec
+from pathlib import Path
+
+import numpy as np
+
+from lengua import mel
+from lengua.checkpoints import read_note, window_frames
+from lengua.errors import LenguaError, RequestError
+from lengua.files import read_json
+from lengua.labels import most_tokens
+from lengua.publishing import programs
+from lengua.publishing.formats import CT2, CT2_INT8, GGML
+from lengua.publishing.token_ids import forced_language
+
+Clips = Sequence[np.ndarray]
+"""float32 at 16 kHz, each at most 30 s."""
+
+
+@dataclass(frozen=True)
+class Heard:
+    """What a program said to each clip."""
+
+    texts: list[str]
+    seconds: float
+    """For all of them, the model being open."""
+    program: str
+    """Name and version, and how it computed."""
+
+
+@dataclass(frozen=True)
+class Bound:
+    """How far from the reference program's words another program may be, as fractions; chance comes on top."""
+
+    wer: float
+    words: float
+
+
+FLOATS, INT8 = Bound(wer=0.02, words=0.05), Bound(wer=0.03, words=0.10)
+"""Twenty clips of ten words are 200, so a word is half a point. benchmarks/RESULTS.md has what healthy exports differ
+by, and by how much the same weights in an adaptive window do."""
+
+
+@dataclass(frozen=True)
+class Runtime:
+    """A program and the format that it opens."""
+
+    name: str
+    format: str
+    hear: Callable[[Path, Clips, str], Heard]
+    bound: Bound | None
+    """None: its words are not those of the others, and nobody says they should be."""
+    pads: bool = True
+    """Whether it fills every clip to 30 s itself, whatever the model's window."""
+    adaptive: bool = False
+    """Whether it is for models alone that know short windows."""
+
+
+def _by_transformers(folder: Path, clips: Clips, language: str) -> Heard:
+    """transformers of this process; it is asked for a language only where the checkpoint does not force one."""
+    told = forced_language(read_json(folder / "generation_config.json"))
+    hear = programs.transformers(str(folder), None if told else language, _most_tokens(folder))
+    return Heard(**programs.listen(hear, clips), program=f"transformers {version('transformers')}, float32")
+
+
+def _by_faster_whisper(folder: Path, clips: Clips, language: str, inside: str, compute_type: str) -> Heard:
+    """faster-whisper; the thresholds that make it try again or keep silent are off.
+
+    It is given silence up to 30 s: by itself it pads with zeros of the log-mel, which are noise, and hard clips come
+    out in other words by that alone. What is compared here is weights and tokens.
+    """
+    from faster_whisper import WhisperModel
+
+    model = WhisperModel(str(folder / inside), device="cpu", compute_type=compute_type)
+    plainly = {"beam_size": 1, "temperature": 0.0, "without_timestamps": True, "max_new_tokens": programs.MOST_TOKENS}
+    plainly |= {"condition_on_previous_text": False}
+    plainly |= dict.fromkeys(("compression_ratio_threshold", "log_prob_threshold", "no_speech_threshold"))
+
+    def hear(samples: np.ndarray) -> str:
+        silence = np.zeros(max(0, mel.WINDOW_SAMPLES - len(samples)), np.float32)
+        segments, _ = model.transcribe(np.concatenate([samples, silence]), language=language, **plainly)
+        return " ".join(segment.text.strip() for segment in segments)
+
+    return Heard(**programs.listen(hear, clips), program=f"faster-whisper {version('faster-whisper')}, {compute_type}")
+
+
+def _by_whisper_cpp(folder: Path, clips: Clips, language: str) -> Heard:
+    """whisper.cpp, which may take its process down with it."""
+    heard = apart("whisper.cpp", folder / GGML, clips, language)
+    return Heard(heard["texts"], heard["seconds"], f"whisper.cpp (pywhispercpp {heard['version']}), float16")
+
+
+def _by_lengua(folder: Path, clips: Clips, language: str, padded: bool) -> Heard:
+    """Decode by our own Transcriber, without looking for pauses."""
+    from lengua.transcription import TRAINED, Transcriber
+
+    whole = (folder / "config.json").is_file()
+    transcriber = Transcriber(str(folder if whole else folder / CT2), language, "ctranslate2")
+    margin = None if padded else TRAINED
+
+    def hear(samples: np.ndarray) -> str:
+        return transcriber.decode([mel.log_mel(samples, transcriber.n_mels)], margin)[0].text
+
+    window = "padded" if padded else "adaptive"
+    return Heard(**programs.listen(hear, clips), program=f"lengua, {transcriber.engine.name}, {window}")
+
+
+def _most_tokens(folder: Path) -> int:
+    """Return how many tokens our own decoding allows for a full window: the others are to allow no more."""
+    return min(programs.MOST_TOKENS, most_tokens(window_frames(folder) / mel.FRAMES_PER_SECOND))
+
+
+TRANSFORMERS = Runtime("transformers", "hf", _by_transformers, None, pads=False)
+"""What the others are held against."""
+RUNTIMES = (
+    Runtime("faster-whisper", "ct2", partial(_by_faster_whisper, inside=CT2, compute_type="float32"), FLOATS),
+    Runtime("lengua, padded", "ct2", partial(_by_lengua, padded=True), INT8, pads=False),
+    Runtime("lengua, adaptive", "ct2", partial(_by_lengua, padded=False), None, pads=False, adaptive=True),
+    Runtime("faster-whisper", "ct2-int8", partial(_by_faster_whisper, inside=CT2_INT8, compute_type="int8"), INT8),
+    Runtime("whisper.cpp", "ggml", _by_whisper_cpp, FLOATS),
+)
+
+
+def takes(runtime: Runtime, folder: Path) -> bool:
+    """Return whether a program can run a model: its window, and whether it knows short ones."""
+    if runtime.adaptive and read_note(folder).decode_margin_s is None:
+        return False
+    return not runtime.pads or window_frames(folder) == mel.WINDOW_FRAMES
+
+
+def require_installed(formats: Sequence[str]) -> None:
+    """Refuse, before anything is built, formats whose program is not here to be asked.
+
+    Raises:
+        RequestError: names the extra that has it.
+    """
+    if "ggml" in formats and find_spec("pywhispercpp") is None:
+        do = "run pip install 'lengua[publish]', or leave the comparison out with --parity-clips 0"
+        raise RequestError("whisper.cpp to hear what ggml says", "no pywhispercpp", do)
+
+
+def apart(program: str, model: Path, clips: Clips, language: str, packages: Path | None = None) -> dict:
+    """Run one of `programs.PROGRAMS` in a process of its own; return its texts, seconds and version.
+
+    Args:
+        packages: a folder of packages that go before those of this environment.
+
+    Raises:
+        LenguaError: it failed or crashed; the message has its last line.
+    """
+    with tempfile.TemporaryDirectory() as scratch:
+        sounds, out = Path(scratch) / "clips.npz", Path(scratch) / "texts.json"
+        np.savez(sounds, *clips)
+        command = [sys.executable, "-P", programs.__file__, program, str(model), str(sounds), language, str(out)]
+        environment = os.environ | ({"PYTHONPATH": str(packages)} if packages else {})
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, errors="replace")
+        if done.returncode or not out.is_file():
+            raise _failure(program, model, done)
+        return json.loads(out.read_text(encoding="utf-8"))
+
+
+def _failure(program: str, model: Path, done: subprocess.CompletedProcess) -> LenguaError:
+    how = f"crashed (signal {-done.returncode})" if done.returncode < 0 else f"failed (exit {done.returncode})"
+    last = (done.stderr.strip().splitlines() or ["no message"])[-1]
+    do = f"do not publish {model.name} for it; report the message with the name of the base model"
+    return LenguaError(f"{program} to open {model.name}", f"that it {how}: {last}", do)

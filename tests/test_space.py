@@ -1,0 +1,244 @@
+"""The Space: its folder runs by itself, without torch and without secrets, and goes to the Hub as one commit."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tomllib
+from importlib import metadata
+from pathlib import Path
+
+import httpx
+import pytest
+import yaml
+from conftest import ROOT
+from hub_server import a_hub  # noqa: F401 - a fixture
+from huggingface_hub import SpaceCard
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+from lengua.hub.uploading import plain_files
+from lengua.publishing.space import FOLDER, package_files, stage_space, with_default
+
+HOME = ROOT / FOLDER
+COLOURS = {"red", "yellow", "green", "blue", "indigo", "purple", "pink", "gray"}
+MODEL_ID = "ana/whisper-es"
+
+
+def pins(path: Path) -> dict[str, str]:
+    rows = path.read_text(encoding="utf-8").splitlines()
+    named = [Requirement(row) for row in rows if row.strip() and not row.startswith("#")]
+    return {canonicalize_name(one.name): str(one.specifier) for one in named}
+
+
+def needed(names: set[str]) -> set[str]:
+    """Return what packages need, as installed here on Linux, all the way down; themselves included."""
+    found: set[str] = set()
+    while names:
+        found |= names
+        texts = [text for name in names for text in metadata.requires(name) or ()]
+        some = [one for one in map(Requirement, texts) if one.marker is None or one.marker.evaluate({"extra": ""})]
+        names = {canonicalize_name(one.name) for one in some} - found
+    return found
+
+
+def of_lengua() -> set[str]:
+    """Return what lengua with [app] asks for directly."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    asked = [*project["dependencies"], *project["optional-dependencies"]["app"]]
+    return {canonicalize_name(Requirement(text).name) for text in asked}
+
+
+@pytest.fixture(scope="module")
+def staged(tmp_path_factory) -> Path:
+    return stage_space(tmp_path_factory.mktemp("staged") / "export-space", MODEL_ID)
+
+
+def test_requirements_are_the_tested_versions_of_all_that_the_app_needs_and_no_torch():
+    asked, tested = pins(HOME / "requirements.txt"), pins(ROOT / "constraints.txt")
+    assert len(asked) > 50 and set(asked) == needed(of_lengua())
+    assert asked == {name: tested[name] for name in asked}
+    assert not {"torch", "transformers", "datasets", "accelerate"} & set(asked)
+
+
+def test_the_front_matter_is_what_the_hub_asks_for():
+    told = SpaceCard.load(HOME / "README.md").data.to_dict()
+    assert (told["sdk"], told["app_file"], told["license"]) == ("gradio", "app.py", "apache-2.0")
+    assert f"=={told['sdk_version']}" == pins(ROOT / "constraints.txt")["gradio"]
+    assert told["python_version"] in ("3.11", "3.12") and {told["colorFrom"], told["colorTo"]} <= COLOURS
+    assert len(told["short_description"]) <= 60 and told["suggested_hardware"] == "cpu-basic"
+    assert told["models"] == told["preload_from_hub"] == ["openai/whisper-base"]
+    assert not (HOME / "packages.txt").exists(), "PyAV and soundfile bring their own libraries"
+
+
+def test_the_folder_holds_the_app_the_package_and_nothing_else(staged):
+    names = set(plain_files(staged))
+    package = {path.relative_to(ROOT).as_posix() for path in package_files()}
+    assert len(package) > 100 and "lengua/data/card.md" in package and "lengua/app.py" in package
+    assert names == package | {"README.md", "requirements.txt", "app.py", "LICENSE", "NOTICE"}
+    for name in package | {"LICENSE", "NOTICE"}:
+        assert (staged / name).read_bytes() == (ROOT / name).read_bytes(), name
+    assert not [path for path in staged.rglob("*") if "__pycache__" in path.parts or path.suffix == ".pyc"]
+
+
+def test_the_model_stands_in_the_front_matter_and_in_the_program(staged):
+    told = SpaceCard.load(staged / "README.md").data.to_dict()
+    before = SpaceCard.load(HOME / "README.md").data.to_dict()
+    assert told == before | {"models": [MODEL_ID], "preload_from_hub": [MODEL_ID]}
+    assert list(told) == list(before)
+    code = "import runpy, os; runpy.run_path('app.py', run_name='imported'); print(os.environ['LENGUA_MODEL'])"
+    for mine, expected in ({}, MODEL_ID), ({"LENGUA_MODEL": "eva/other"}, "eva/other"):
+        done = subprocess.run(
+            [sys.executable, "-c", code], cwd=staged, env=bare(staged.parent) | mine, capture_output=True, text=True
+        )
+        assert done.stdout == f"{expected}\n", done.stderr
+
+
+@pytest.mark.parametrize("app", ['"""What it is."""\nprint(1)\n', "print(1)\n", '"""What\nit is."""\n\nimport sys\n'])
+def test_the_default_comes_first_and_breaks_nothing(app):
+    model = "a\"b'\\c"
+    text = with_default(app, model)
+    scope: dict = {"__name__": "x"}
+    before = os.environ.pop("LENGUA_MODEL", None)
+    try:
+        exec(text, scope)
+        assert os.environ["LENGUA_MODEL"] == model
+    finally:
+        os.environ.pop("LENGUA_MODEL", None)
+        os.environ.update({"LENGUA_MODEL": before} if before else {})
+    assert not app.startswith('"""') or text.startswith(app.split('"""\n')[0])
+
+
+def bare(home: Path) -> dict[str, str]:
+    """Return as little of an environment as a program can run in."""
+    places = {"HOME": str(home), "LENGUA_CACHE": str(home / "cache"), "PATH": "/usr/bin:/bin"}
+    return places | {"HF_HUB_OFFLINE": "1", "PYTHONDONTWRITEBYTECODE": "1"}
+
+
+@pytest.fixture(scope="module")
+def spoken_model(tiny_model, tmp_path_factory) -> Path:
+    """A model as it is pushed: a Space without torch reads the CTranslate2 form in it."""
+    from lengua.publishing.formats import FORMATS
+
+    out = tmp_path_factory.mktemp("model")
+    for name in ("hf", "ct2"):
+        FORMATS[name](tiny_model, out)
+    return out
+
+
+def test_it_builds_the_demo_from_its_own_package_without_torch(staged, spoken_model):
+    code = """
+import sys
+sys.modules["torch"] = sys.modules["transformers"] = None       # not to be had
+import lengua
+from lengua.app import build_demo
+from lengua.transcription import Transcriber
+import app
+demo = build_demo(Transcriber())
+print(lengua.__file__, type(demo).__name__, len(demo.fns))
+"""
+    environment = bare(staged.parent) | {"LENGUA_MODEL": str(spoken_model)}
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, cwd=staged, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    place, kind, events = done.stdout.split()
+    assert place == str(staged / "lengua/__init__.py") and kind == "Blocks" and int(events) > 0
+
+
+def served(python: Path | str, staged: Path, model: Path) -> tuple[str, str]:
+    """Run the staged program with next to no environment; return what it prints first and its page."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    environment = bare(staged.parent) | {"LENGUA_MODEL": str(model), "PORT": port}
+    command = [str(python), "app.py"]
+    with subprocess.Popen(command, cwd=staged, env=environment, text=True, stdout=subprocess.PIPE) as program:
+        line = program.stdout.readline()
+        page = httpx.get(f"http://127.0.0.1:{port}", timeout=20).text if port in line else ""
+        program.send_signal(signal.SIGINT)
+        program.communicate(timeout=20)
+    return line, page
+
+
+@pytest.mark.slow
+def test_it_serves(staged, spoken_model):
+    line, page = served(sys.executable, staged, spoken_model)
+    assert "open http://127.0.0.1:" in line and "lengua" in page
+
+
+@pytest.mark.slow
+@pytest.mark.real
+def test_it_serves_from_an_environment_made_of_its_own_requirements(staged, spoken_model, tmp_path):
+    subprocess.run([sys.executable, "-m", "venv", str(tmp_path / "env")], check=True)
+    python = tmp_path / "env/bin/python"
+    install = [str(python), "-m", "pip", "-q", "--disable-pip-version-check", "install", "-r", "requirements.txt"]
+    done = subprocess.run(install, cwd=staged, capture_output=True, text=True)
+    if done.returncode and "Retrying" in done.stderr:
+        pytest.skip("needs a package index, and none answers")
+    assert done.returncode == 0, done.stderr
+    line, page = served(python, staged, spoken_model)
+    assert "open http://127.0.0.1:" in line and "lengua" in page
+
+
+def test_it_goes_to_the_hub_as_one_commit_and_comes_back_identical(hub, staged, tmp_path):
+    code = f"""
+from huggingface_hub import snapshot_download
+show(lambda: push(Path({str(staged)!r}), 'ana/voz', SPACE))
+show(lambda: snapshot_download('ana/voz', repo_type='space', local_dir={str(tmp_path / "back")!r}))
+"""
+    told, _ = hub.client(code, "from pathlib import Path\nfrom lengua.publishing.pushing import SPACE, push")
+    repo = hub.repos["space", "ana/voz"]
+    assert repo.private and len(repo.commits) == 2 and not repo.tags
+    assert (
+        told["value"]["url"] == f"{hub.endpoint}/spaces/ana/voz" and told["value"]["revision"] == repo.commits[-1].oid
+    )
+    back = {name: path.read_bytes() for name, path in plain_files(tmp_path / "back").items()}
+    assert back == {name: path.read_bytes() for name, path in plain_files(staged).items()}
+    front = yaml.safe_load((tmp_path / "back/README.md").read_text(encoding="utf-8").split("---\n")[1])
+    assert front["models"] == [MODEL_ID]
+
+
+def test_files_of_an_older_package_go_and_those_by_hand_stay(hub, staged):
+    old = {"lengua/__init__.py": b"", "lengua/gone.py": b"", "icon.png": b"mine", "README.md": b""}
+    hub.repo("space", "ana/voz", old, private=True)
+    hub.repo("space", "ana/theirs", {"main.py": b"", "README.md": b""}, private=True)
+    code = "\n".join(
+        f"show(lambda: push(Path({str(staged)!r}), {name!r}, SPACE))" for name in ("ana/voz", "ana/theirs")
+    )
+    done, refused = hub.client(code, "from pathlib import Path\nfrom lengua.publishing.pushing import SPACE, push")
+    files = hub.repos["space", "ana/voz"].files
+    assert "value" in done and "lengua/gone.py" not in files and files["icon.png"] == b"mine"
+    assert "found ana/theirs with other things (main.py); name another" in refused["error"]
+
+
+@pytest.mark.slow
+def test_a_wheel_brings_along_what_a_space_is_made_of(tmp_path, staged):
+    tree = tmp_path / "tree"
+    names = ["lengua", FOLDER, "pyproject.toml", "README.md", "app.py", "LICENSE", "NOTICE"]
+    copied = [path for name in names for path in [ROOT / name, *(ROOT / name).rglob("*")] if path.is_file()]
+    for path in copied:
+        if "__pycache__" not in path.parts:
+            (tree / path.relative_to(ROOT)).parent.mkdir(parents=True, exist_ok=True)
+            (tree / path.relative_to(ROOT)).write_bytes(path.read_bytes())
+    pip = [sys.executable, "-m", "pip", "-qq", "--disable-pip-version-check"]
+    offline = ["--no-deps", "--no-index", "--no-build-isolation"]
+    subprocess.run([*pip, "wheel", *offline, "-w", str(tmp_path), str(tree)], check=True)
+    (wheel,) = tmp_path.glob("lengua-*.whl")
+    prefix = tmp_path / "prefix"
+    subprocess.run([*pip, "install", *offline, "--ignore-installed", "--prefix", str(prefix), str(wheel)], check=True)
+    (packages,) = prefix.glob("lib/python*/site-packages")
+    code = f"""
+import lengua
+from pathlib import Path
+from lengua.publishing.space import stage_space
+print(lengua.__file__)
+stage_space(Path({str(tmp_path / "space")!r}), {MODEL_ID!r})
+"""
+    environment = bare(tmp_path) | {"PYTHONPATH": str(packages)}
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, env=environment, capture_output=True, text=True, check=True
+    )
+    assert str(packages) in done.stdout
+    made = {name: path.read_bytes() for name, path in plain_files(tmp_path / "space").items()}
+    assert made == {name: path.read_bytes() for name, path in plain_files(staged).items()}

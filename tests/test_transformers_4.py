@@ -1,0 +1,100 @@
+"""transformers 4, where most users are: an export opens there, by the files that it reads, and says the same words."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from conftest import ROOT
+from small_whisper import small_clips, small_whisper
+
+from lengua.errors import LenguaError
+from lengua.publishing import programs, runtimes
+from lengua.publishing.formats import FORMATS
+
+pytestmark = [pytest.mark.slow, pytest.mark.real]
+LOADED = """
+import json, sys
+from transformers import AutoModelForSpeechSeq2Seq, AutoProcessor, __version__
+model, told = AutoModelForSpeechSeq2Seq.from_pretrained(sys.argv[1], output_loading_info=True)
+processor = AutoProcessor.from_pretrained(sys.argv[1])
+tokens = processor.tokenizer(" Mañana, ¿qué tal?").input_ids
+print(json.dumps({
+    "version": __version__, "lost": [*told["missing_keys"], *told["unexpected_keys"]], "tokens": tokens,
+    "language": model.generation_config.language, "forced": model.generation_config.forced_decoder_ids,
+    "mels": processor.feature_extractor.feature_size, "pad": processor.tokenizer.pad_token_id,
+}))
+"""
+
+
+@pytest.fixture(scope="module")
+def older():
+    """The module that brings transformers 4."""
+    sys.path.insert(0, str(ROOT / "benchmarks"))
+    try:
+        import transformers_4
+
+        transformers_4.packages()
+    except LenguaError as error:
+        pytest.skip(f"needs transformers 4 from a package mirror: {error}")
+    finally:
+        sys.path.remove(str(ROOT / "benchmarks"))
+    return transformers_4
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("export")
+    small_whisper(folder / "model")
+    (folder / "out").mkdir()
+    FORMATS["hf"](folder / "model", folder / "out")
+    return folder / "out"
+
+
+def test_it_is_transformers_4_and_torch_is_not_fetched_again(older):
+    found = {path.name for path in older.packages().iterdir()}
+    assert "transformers" in found and "torch" not in found and older.PINNED[0].startswith("transformers==4.")
+
+
+def test_an_export_loads_whole(older, exported):
+    import os
+
+    from lengua.checkpoints import load_tokenizer
+
+    environment = {**os.environ, "PYTHONPATH": str(older.packages())}
+    command = [sys.executable, "-P", "-c", LOADED, exported]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-2000:]
+    told = json.loads(done.stdout.splitlines()[-1])
+    assert told["version"].startswith("4.") and told["lost"] == [] and told["forced"] is None
+    assert (told["language"], told["mels"], told["pad"]) == ("es", 80, 50257)
+    plain = load_tokenizer(exported)
+    words = plain.encode(" Mañana, ¿qué tal?", add_special_tokens=False).ids
+    assert told["tokens"][-len(words) - 1 :] == [*words, 50257] and told["tokens"][0] == 50258
+
+
+def test_an_export_says_what_it_says_in_transformers_5(older, exported):
+    clips = small_clips()
+    newer = runtimes.TRANSFORMERS.hear(exported, clips, "es")
+    heard = older.hear(exported, clips)
+    assert heard.texts == newer.texts and len(set(heard.texts)) > 1
+    assert heard.program.startswith("transformers 4.") and newer.program.startswith("transformers 5.")
+
+
+def test_the_tiny_model_says_the_same_in_both(older, tiny_model, tmp_path):
+    FORMATS["hf"](tiny_model, tmp_path)
+    clips = [clip[: 8000 + 1000 * number] for number, clip in enumerate(small_clips())]
+    heard = runtimes.apart("transformers", tmp_path, clips, "es", older.packages())
+    assert heard["version"].startswith("4.")
+    assert heard["texts"] == programs.listen(programs.transformers(str(tmp_path), "es"), clips)["texts"]
+
+
+def test_the_real_base_says_the_same_in_both(older, base_model, spoken_es, tmp_path):
+    from lengua import audio
+
+    FORMATS["hf"](base_model, tmp_path)
+    clips = [audio.load(path) for path in list(spoken_es)[:5]]
+    heard = runtimes.apart("transformers", tmp_path, clips, "es", older.packages())
+    assert heard["texts"] == programs.listen(programs.transformers(str(tmp_path), "es"), clips)["texts"]
+    assert all(heard["texts"])
