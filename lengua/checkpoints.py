@@ -14,7 +14,7 @@ from lengua import base_weights
 from lengua.cache import cache_dir
 from lengua.errors import LenguaError, RequestError
 from lengua.files import digest_of, read_json, replacing, write_json
-from lengua.layouts import for_transformers_4, write_vocabulary
+from lengua.layouts import ctranslate2_vocabulary, for_transformers_4, write_vocabulary
 from lengua.options import BASE_MODEL
 
 NOTE = "lengua.json"
@@ -192,6 +192,17 @@ def ctranslate2_folder(folder: Path) -> Path:
     return kept
 
 
+def _leave_out_strange_tokens(converted: Path) -> None:
+    """Keep only suppressed tokens that the vocabulary has: for others CTranslate2 writes beside its memory.
+
+    Without a generation_config.json transformers names those of a vocabulary of 51,865, whatever the model's is.
+    """
+    config, size = read_json(converted / "config.json"), len(ctranslate2_vocabulary(converted))
+    for name in ("suppress_ids", "suppress_ids_begin"):
+        config[name] = [token for token in config.get(name) or [] if 0 <= token < size]
+    write_json(converted / "config.json", config)
+
+
 def convert_to_ctranslate2(folder: Path, out: Path, quantization: str = "float16") -> None:
     """Convert by CTranslate2's own converter into a folder that faster-whisper opens too.
 
@@ -202,6 +213,7 @@ def convert_to_ctranslate2(folder: Path, out: Path, quantization: str = "float16
 
         with replacing(out) as fresh, tempfile.TemporaryDirectory() as scratch:
             TransformersConverter(str(folder)).convert(str(fresh), quantization=quantization, force=True)
+            _leave_out_strange_tokens(fresh)
             copy_processor(folder, Path(scratch))
             for name in ("tokenizer.json", "preprocessor_config.json"):
                 shutil.copyfile(Path(scratch) / name, fresh / name)

@@ -4,12 +4,13 @@ import json
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from lengua import audio, engines, mel
-from lengua.checkpoints import ctranslate2_folder, load_tokenizer
+from lengua.checkpoints import convert_to_ctranslate2, ctranslate2_folder, load_tokenizer
 from lengua.engines import POSITIONS, has_gpu, on_ctranslate2, on_torch, open_engine, trial
 from lengua.engines.on_ctranslate2 import CTranslate2Engine, UnusableGPU
 from lengua.engines.wholeness import require_whole
@@ -390,3 +391,15 @@ def test_times_of_tokens_are_the_same_in_a_short_window(real, spoken_es):
         )
         off += [abs(a[0] - b[0]) for a, b in zip(full, short, strict=True)]
     assert len(off) > 40 and np.quantile(off, 0.9) <= 0.2 and np.mean(off) < 0.1
+
+
+def test_suppressed_tokens_that_the_vocabulary_lacks_are_refused_and_never_converted(tiny_model, tmp_path):
+    """CTranslate2 would write beside its memory: without a generation_config.json the converter names token 50256."""
+    folder = Path(shutil.copytree(tiny_model, tmp_path / "model", ignore=shutil.ignore_patterns("ctranslate2")))
+    (folder / "generation_config.json").unlink()
+    convert_to_ctranslate2(folder, folder / "ctranslate2")
+    told = read_json(folder / "ctranslate2/config.json")
+    assert told["suppress_ids"] == [] and all(token < 2000 for token in told["suppress_ids_begin"])
+    write_json(folder / "ctranslate2/config.json", told | {"suppress_ids_begin": [220, 50256]})
+    with pytest.raises(RequestError, match="50256"):
+        CTranslate2Engine(folder / "ctranslate2")

@@ -16,11 +16,13 @@ from lengua.engines import DOUBT, POSITIONS, Written, trial
 from lengua.engines.wholeness import require_whole
 from lengua.errors import LenguaError, RequestError
 from lengua.files import read_json
+from lengua.layouts import ctranslate2_vocabulary
 from lengua.mel import FRAMES_PER_SECOND
 
 COMPUTE_TYPE = "LENGUA_COMPUTE_TYPE"
 USUAL = {"cuda": ("float16", "int8", "float32"), "cpu": ("int8", "float32")}
 """By device, the best first; old GPUs have no fast float16."""
+SUPPRESSED = ("suppress_ids", "suppress_ids_begin")
 MOST_TOKENS = POSITIONS // 2
 """As in Whisper's own decoding: half of the positions are kept for words before."""
 FEWEST_FRAMES = 16
@@ -134,7 +136,12 @@ class CTranslate2Engine:
         """Return config.json of the CTranslate2 form: tokens never written, languages, alignment heads."""
         if not (path := self._folder / "config.json").is_file():
             raise RequestError("a config.json beside model.bin", f"none in {self._folder}", "copy or convert it again")
-        return read_json(path)
+        told, size = read_json(path), len(ctranslate2_vocabulary(self._folder))
+        strange = [token for name in SUPPRESSED for token in told.get(name) or [] if not 0 <= token < size]
+        if strange:  # CTranslate2 would write beside its memory
+            found = f"{strange[:3]} to suppress in {path}"
+            raise RequestError(f"tokens below {size}, the size of the vocabulary", found, "convert the model again")
+        return told
 
     def _opened(self, compute_type: str) -> ctranslate2.models.Whisper:
         try:

@@ -17,6 +17,7 @@ import numpy as np
 
 from lengua.cache import cache_dir
 from lengua.files import read_json, write_json
+from lengua.layouts import ctranslate2_vocabulary
 from lengua.provenance import hardware
 
 INT8, FLOAT32 = "int8", "float32"
@@ -75,6 +76,4 @@ def seconds_of(model: ctranslate2.models.Whisper, end: int, frames: int) -> floa
 
 def end_token(folder: Path) -> int:
     """Return the number of <|endoftext|>: a text without it is as long as it may be."""
-    listed = folder / "vocabulary.json"
-    names = read_json(listed) if listed.is_file() else (folder / "vocabulary.txt").read_text("utf-8").split("\n")
-    return names.index("<|endoftext|>")
+    return ctranslate2_vocabulary(folder).index("<|endoftext|>")

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import numpy as np
 
-from lengua.errors import LenguaError
+from lengua.errors import LenguaError, RequestError
+from lengua.files import read_json
 
 DTYPES = {0: np.float32, 1: np.int8, 2: np.int16, 3: np.int32, 4: np.float16}
 BINARY_VERSION = 6
@@ -40,6 +41,18 @@ TOP = {
     "encoder/position_encodings": "encoder.embed_positions",
     "decoder/position_encodings": "decoder.embed_positions",
 }
+
+
+def ctranslate2_vocabulary(folder: Path) -> list[str]:
+    """Return the tokens of a CTranslate2 folder by their numbers; older converters wrote a text.
+
+    Raises:
+        RequestError: there is none.
+    """
+    listed, written = folder / "vocabulary.json", folder / "vocabulary.txt"
+    if not (listed.is_file() or written.is_file()):
+        raise RequestError("a vocabulary.json beside model.bin", f"none in {folder}", "copy or convert it again")
+    return read_json(listed) if listed.is_file() else written.read_text(encoding="utf-8").removesuffix("\n").split("\n")
 
 
 def read_variables(path: Path) -> dict[str, np.ndarray]:
