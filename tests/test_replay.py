@@ -239,7 +239,7 @@ def trainer_of(options, speech):
 
 def test_a_run_counts_what_is_replayed_and_says_so(options, tiny_model):
     told = []
-    asked, speech = open_speech(replace(options, steps=None, epochs=3.0), tiny_model, told.append)
+    asked, speech = open_speech(replace(options, steps=None, epochs=3.0, padded_share=0.0), tiny_model, told.append)
     assert speech.clips == 20 and isinstance(speech.train, Mixture)
     assert [progress.note for progress in told if progress.stage == "replay"] == [
         f"replay: 25.0% of the clips from {options.replay}, which has 42; 8 left out, for they are in dev"
