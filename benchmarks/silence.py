@@ -49,6 +49,8 @@ class Options:
     """A language's folder of Common Voice, which must keep its text, too; where there is none, it is left out."""
     every: int = 1
     """Take one in so many recordings and clips; for a quick look."""
+    others_every: int = 4
+    """The other sides hear one in so many of these: they take seconds for each, and Transcriber a moment."""
     record: bool = False
     """Write the result into benchmarks/RESULTS.md."""
     json: bool = True
@@ -97,20 +99,20 @@ def main(options: Options) -> dict:
     """Measure and print."""
     transcriber = Transcriber(options.model, options.language, compute_type="int8")
     with tempfile.TemporaryDirectory() as scratch, Console() as watch:
-        heard = listen(transcriber, make(Path(scratch))[:: options.every], watch)
+        heard = listen(transcriber, make(Path(scratch))[:: options.every], options.others_every, watch)
         kept = {name: keep(transcriber, clips[:: options.every], watch) for name, clips in speech(options)}
     return show(options, heard, kept)
 
 
-def listen(transcriber: Transcriber, recordings: list[tuple[Sound, Path]], watch: Watch) -> Heard:
-    """Let every side hear every recording."""
+def listen(transcriber: Transcriber, recordings: list[tuple[Sound, Path]], others_every: int, watch: Watch) -> Heard:
+    """Let Transcriber hear every recording, and the other sides some of them."""
     heard, others = Heard(), sides(transcriber)
     for done, (sound, path) in enumerate(recordings, 1):
         samples = audio.load(path)
         ours = transcriber.transcribe((samples, audio.SAMPLE_RATE))
         heard.add(OURS, sound, ours.text)
         heard.suppressed.update(ours.suppressed if ours.suppressed or ours.segments else [NO_STRETCH])
-        for name, transcribe in others.items():
+        for name, transcribe in others.items() if done % others_every == 1 % others_every else ():
             heard.add(name, sound, transcribe(samples))
         watch(Progress("listening to nobody", done, len(recordings), "recordings"))
     return heard
@@ -168,12 +170,17 @@ def show(options: Options, heard: Heard, kept: dict[str, dict]) -> dict:
     result = {"model": options.model, "recordings": sums[OURS].recordings}
     for side, key in KEYS.items():
         result |= {f"spoken_{key}": sums[side].spoken, f"words_{key}": sums[side].words}
-    result |= {"suppressed": dict(heard.suppressed.most_common()), "kept": kept}
+    result |= {
+        "recordings_others": sums[PEER].recordings,
+        "suppressed": dict(heard.suppressed.most_common()),
+        "kept": kept,
+    }
     result["heard_ours"] = [[name, text] for side, name, text in heard.texts if side == OURS]
     lines = tables(options, heard, kept)
     print("\n".join([*lines, "", *(f"{side}: {name}: {text[:100]}" for side, name, text in heard.texts)]))
     if options.record:
-        some = f" --every {options.every}" if options.every > 1 else ""
+        asked = {"--every": options.every, "--others-every": options.others_every}
+        some = "".join(f" {name} {value}" for name, value in asked.items() if value > 1)
         command = f"python benchmarks/silence.py --model {options.model}{some}"
         record(f"Silence and noise: {options.model}", command, lines)
     if options.json:
@@ -184,13 +191,13 @@ def show(options: Options, heard: Heard, kept: dict[str, dict]) -> dict:
 def tables(options: Options, heard: Heard, kept: dict[str, dict]) -> list[str]:
     """Return what is recorded: words by kind, reasons of silence, what real speech lost."""
     kinds = dict.fromkeys(kind for _, kind in heard.tallies)
-    rows = [row(kind, [heard.tallies[side, kind] for side in KEYS]) for kind in kinds]
+    rows = [row(kind, [heard.tallies.get((side, kind), Tally()) for side in KEYS]) for kind in kinds]
     rows.append(row("all", [heard.sums(side) for side in KEYS]))
     reasons = [[reason, str(count)] for reason, count in heard.suppressed.most_common()]
     return [
-        *markdown(["words heard where nobody speaks", "recordings", *KEYS], rows),
+        *markdown(["words heard where nobody speaks", *KEYS], rows),
         "",
-        f"{options.model}, int8, {options.language}: words, and in how many recordings.",
+        f"{options.model}, int8, {options.language}: words, in how many recordings, of how many.",
         "",
         *markdown(["why Transcriber wrote nothing", "stretches"], reasons),
         "",
@@ -200,8 +207,7 @@ def tables(options: Options, heard: Heard, kept: dict[str, dict]) -> list[str]:
 
 def row(kind: str, tallies: list[Tally]) -> list[str]:
     """Return one line of the table."""
-    cells = [f"{one.words} in {one.spoken}" if one.words else "0" for one in tallies]
-    return [kind, str(tallies[0].recordings), *cells]
+    return [kind, *(f"{one.words} in {one.spoken} of {one.recordings}" for one in tallies)]
 
 
 if __name__ == "__main__":

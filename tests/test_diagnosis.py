@@ -228,8 +228,8 @@ def test_real_failures_of_the_untouched_base_are_named(decoded):
     healthy = decoded()
     assert [finding.name for finding in diagnose(healthy, healthy)] == ["healthy"]
     found = {
-        "short_window": diagnose(decoded(margin_s=0.5, count=53), healthy, window="adaptive", padded=healthy),
-        "end_masked": diagnose(decoded(endless=True), healthy),
+        "short_window": diagnose(decoded(margin_s=0.5, count=30), healthy, window="adaptive", padded=healthy),
+        "end_masked": diagnose(decoded(endless=True, count=4), healthy),
         "language": diagnose(decoded(translate=True), healthy),
         "zero_padding": diagnose(decoded(zeros=True), healthy, facts=Facts(filler=0.0, floor=-0.7)),
     }

@@ -286,7 +286,7 @@ def test_recordings_are_as_long_and_as_loud_as_they_say_and_always_the_same(soun
 def test_the_benchmark_counts_words_on_every_side(tiny_folder, tmp_path):
     """With a model that says something to everything."""
     model = small_whisper(tmp_path / "small")
-    what = ("--model", model, "--sample", tiny_folder, "--common-voice", tmp_path, "--every", 40)
+    what = ("--model", model, "--sample", tiny_folder, "--common-voice", tmp_path, "--every", 40, "--others-every", 1)
     command = [sys.executable, str(ROOT / "benchmarks/silence.py"), *map(str, what)]
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=400)
@@ -297,4 +297,4 @@ def test_the_benchmark_counts_words_on_every_side(tiny_folder, tmp_path):
     assert {"spoken_faster_whisper", "words_faster_whisper_vad"} <= told.keys()
     (kept,) = told["kept"].values()
     assert kept["clips"] == 1 and kept["with_text"] + sum(kept["refused"].values()) == 1
-    assert "| pink noise | 1 |" in done.stdout
+    assert "| pink noise | 0 in 0 of 1 |" in done.stdout and told["recordings_others"] == 5
