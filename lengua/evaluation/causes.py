@@ -27,7 +27,7 @@ CAUSES = {
     ),
     "long_window": Cause(
         "the model learned from short windows only, and 30 s of silence behind the speech are new to it",
-        "use it with its own margin, or train with a share of padded batches (--padded-share 0.05)",
+        "use it with its own margin, or train with a share of padded batches (--padded-share 0.1)",
         "decode the same clips with its own margin: if the loops go, it was the window",
     ),
     "zero_padding": Cause(
