@@ -10,6 +10,8 @@ SAMPLE_RATE = 16_000
 RATES = range(4_000, 384_001)
 MAX_CHANNELS = 64  # more of them are samples in the wrong place
 
+BLOCK = SAMPLE_RATE // 10
+"""Samples over which loudness is measured: 100 ms."""
 SILENCE_RMS = 0.002
 """-54 dB of full scale. Speech in Common Voice peaks above it even in its quietest clips; room noise stays below."""
 
@@ -21,10 +23,13 @@ def duration_s(samples: np.ndarray) -> float:
 
 def is_silent(samples: np.ndarray) -> bool:
     """Return whether no 100 ms of the raw level reaches the level of speech (`SILENCE_RMS`)."""
-    size = SAMPLE_RATE // 10
-    blocks = np.pad(samples, (0, -len(samples) % size)).reshape(-1, size)
-    energy = np.einsum("ij,ij->i", blocks, blocks)  # without a copy of the squares
-    return bool(energy.max(initial=0.0) < size * SILENCE_RMS**2)
+    return bool(loudest_energy(samples) < BLOCK * SILENCE_RMS**2)
+
+
+def loudest_energy(samples: np.ndarray) -> float:
+    """Return the sum of the squares in the loudest 100 ms (`BLOCK` samples) of 16 kHz audio."""
+    blocks = np.pad(samples, (0, -len(samples) % BLOCK)).reshape(-1, BLOCK)
+    return np.einsum("ij,ij->i", blocks, blocks).max(initial=0.0)  # without a copy of the squares
 
 
 def as_flac(samples: np.ndarray) -> bytes:

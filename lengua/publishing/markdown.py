@@ -4,9 +4,9 @@ rendered("card.md", {"name": "a|b"})      # {{ name }} gives a\\|b, {{ name | co
 """
 
 import re
-from pathlib import Path
 
-TEMPLATES = Path(__file__).parent.parent / "data"
+from lengua.pages.rendering import template_engine
+
 ACTIVE = re.compile(r"([\\`*_\[\]|~$#!])")
 """Letters that mean something in Markdown anywhere in a line."""
 ENTITIES = {"&": "&amp;", "<": "&lt;", ">": "&gt;"}
@@ -18,16 +18,7 @@ class Ready(str):
 
 def rendered(template: str, facts: dict) -> str:
     """Fill a template; a fact that it names and that is missing is an error."""
-    import jinja2
-
-    engine = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(TEMPLATES),
-        finalize=escaped,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
+    engine = template_engine(finalize=escaped)
     engine.filters |= {"code": code, "quoted": quoted}
     return engine.get_template(template).render(**facts)
 

@@ -18,17 +18,17 @@ MIN_SAMPLES = audio.SAMPLE_RATE // 10  # no word is shorter; of a click the mode
 PERHAPS, PERHAPS_FRAMES = 0.2, 3
 """A voice is possible where Silero gives so much to so many of its frames, 0.1 s in all.
 
-Of 358 real clips (Common Voice es, fr, sv; the sample) the least sure has 0.47. None was lost at 0.2, neither as
-recorded, nor at the energy gate's level, nor cut down to their loudest 0.4 s, nor in noise as loud as they are.
+Far below what counts as clear speech, for a word that is lost weighs more than a noise that the model is asked about:
+the rules behind it are there for that. `benchmarks/silence.py` counts both.
 """
 FIRST_LOOK = 63 * FRAME
-"""2 s, in which speech shows itself as a rule (154 of 154 clips of Common Voice); else all is looked at."""
+"""2 s, in which speech shows itself as a rule; else all is looked at."""
 
 NO_SPEECH, MEAN_LOGPROB = 0.6, -1.0
 """Of openai/whisper, transcribe.py: no_speech_threshold and logprob_threshold."""
 DOUBTED, UNSURE = 0.3, -0.5
-"""Half as much doubt. Never the first alone: lone words that were really said are no speech to a fine-tuned model with
-up to 0.9, but it writes them surely, with -0.5 and more."""
+"""Half as much doubt. Never the first alone: a fine-tuned model takes lone words that were really said for no speech,
+but it writes them surely."""
 HARDLY_S, HARDLY_SHARE = 0.2, 0.1
 """Less voice than this, in seconds or as a share of the stretch, is hardly any."""
 

@@ -5,6 +5,7 @@ import threading
 import numpy as np
 
 from lengua.audio import SAMPLE_RATE
+from lengua.audio.samples import BLOCK, loudest_energy
 
 FRAME = 512
 """Samples that get one probability: 32 ms."""
@@ -20,20 +21,14 @@ def voice(samples: np.ndarray) -> np.ndarray:
     """Return the probability of speech in each 32 ms: float32, shape (n // 512 + 1,)."""
     padded = np.zeros((len(samples) // FRAME + 1) * FRAME, np.float32)  # of our own: the detector writes into it
     padded[: len(samples)] = samples
-    padded *= np.clip(LOUD_ENOUGH / max(_loudest_rms(samples), 1e-9), 1.0, MOST_GAIN)
+    loudest_rms = float(np.sqrt(loudest_energy(samples) / BLOCK))
+    padded *= np.clip(LOUD_ENOUGH / max(loudest_rms, 1e-9), 1.0, MOST_GAIN)
     return _detector()(padded).reshape(-1)
 
 
 def voiced_s(samples: np.ndarray) -> float:
     """Return how many seconds of a stretch are clearly a voice."""
     return np.count_nonzero(voice(samples) >= CLEARLY) * FRAME / SAMPLE_RATE
-
-
-def _loudest_rms(samples: np.ndarray) -> float:
-    """Return the level of the loudest 100 ms."""
-    size = SAMPLE_RATE // 10
-    blocks = np.pad(samples, (0, -len(samples) % size)).reshape(-1, size)
-    return float(np.sqrt(np.einsum("ij,ij->i", blocks, blocks).max(initial=0.0) / size))
 
 
 def _detector():
