@@ -171,7 +171,7 @@ def perturbed(text: str, edits: int, rng: random.Random) -> str:
     """Return the text with letters replaced, put in, and left out."""
     letters = list(text)
     for _ in range(edits):
-        place = rng.randrange(len(letters))
+        place = rng.randrange(len(letters) + 1)
         letters[place : place + rng.choice((0, 1))] = rng.choice(("", "ñ", "qw"))
     return "".join(letters)
 
@@ -181,7 +181,10 @@ def test_no_near_sentence_is_missed(monkeypatch):
     monkeypatch.setattr(neighbours, "PAIRS", 50)
     rng = random.Random(3)
     words = "el la de casa que muy tren sale perro gato nunca siempre biblioteca a y en con para".split()
-    known = list({" ".join(rng.choices(words, k=rng.randint(1, 14))) for _ in range(400)})
+    known = sorted(
+        {" ".join(rng.choices(words, k=rng.randint(1, 14))) for _ in range(400)}
+    )  # a set has another order each time
+    rng.shuffle(known)
     wanted = [perturbed(text, rng.randint(1, 2 + len(text) // 7), rng) for text in known[:300]]
     twins = twins_of(wanted, known)
     near = np.array([[Levenshtein.normalized_similarity(a, b) >= SIMILARITY for b in known] for a in wanted])
