@@ -6,13 +6,14 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip -qq --disable-pip-version-check
 PINNED := pyproject.toml constraints.txt
+TESTS_AT_A_TIME ?= 2
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo app test lint bench doctor clean
+.PHONY: help demo app notebooks test lint bench doctor clean
 
 help: ## show this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' Makefile
 
 demo: $(VENV)/.use ## features, baseline, fine-tuning, evaluation and a before/after table, on real Spanish speech
 	$(BIN)/lengua demo
@@ -20,8 +21,11 @@ demo: $(VENV)/.use ## features, baseline, fine-tuning, evaluation and a before/a
 app: $(VENV)/.use ## serve the app: speak or upload, and read what was said
 	$(BIN)/python app.py
 
-test: $(VENV)/.dev ## run all tests
-	$(BIN)/python -m pytest
+notebooks: $(VENV)/.dev ## run all notebooks from top to bottom, and keep what their tagged cells show
+	$(BIN)/python benchmarks/record_notebooks.py
+
+test: $(VENV)/.dev ## run all tests, as many files at a time as TESTS_AT_A_TIME says (2)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses $(TESTS_AT_A_TIME) --dist loadfile
 
 lint: $(VENV)/.lint ## check style and formatting with ruff
 	$(BIN)/ruff check .

@@ -7,6 +7,7 @@ trained (window, margin, language); programs that do not know it lose nothing.
 import os
 import shutil
 import tempfile
+from contextlib import suppress
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 
@@ -183,13 +184,23 @@ def ctranslate2_folder(folder: Path) -> Path:
             if (converted / "model.bin").is_file():
                 return converted
         raise RequestError("model.safetensors or ctranslate2/model.bin", f"neither in {folder}", "name a model folder")
+    seen = _look(weights)
+    if (stamp := inside / base_weights.STAMP).is_file() and stamp.read_text().split()[1:] == seen:
+        return inside
     digest = digest_of(weights)
     kept = inside if os.access(folder, os.W_OK) else cache_dir() / "ctranslate2" / digest[:16]
     stamp = kept / base_weights.STAMP
-    if not (stamp.is_file() and stamp.read_text().strip() == digest):
+    if not (stamp.is_file() and stamp.read_text().split()[:1] == [digest]):
         convert_to_ctranslate2(folder, kept)
-        stamp.write_text(digest + "\n")
+    with suppress(OSError):  # not ours to write: digested again next time
+        stamp.write_text(" ".join([digest, *seen]) + "\n")
     return kept
+
+
+def _look(weights: Path) -> list[str]:
+    """Return what changes with a file, as git's index has it: what is equal need not be digested again."""
+    seen = weights.stat()
+    return [str(seen.st_size), str(seen.st_mtime_ns), str(seen.st_ino)]
 
 
 def _leave_out_strange_tokens(converted: Path) -> None:

@@ -15,7 +15,7 @@ WORDS = "uno dos tres cuatro cinco seis siete ocho nueve diez once doce trece ca
 """What it says."""
 
 
-def small_whisper(out: Path, seed: int = 18) -> Path:
+def small_whisper(out: Path, seed: int = 18, width: int = WIDTH) -> Path:
     """Write a full model folder, whose language is Spanish."""
     from transformers import WhisperFeatureExtractor, WhisperProcessor
 
@@ -25,7 +25,7 @@ def small_whisper(out: Path, seed: int = 18) -> Path:
     tokenizer = small_tokenizer()
     WhisperProcessor(WhisperFeatureExtractor(feature_size=80), tokenizer).save_pretrained(processor)
     tokenizer.save_vocabulary(str(processor))
-    save_model(_untrained(tokenizer, seed), processor, out, ModelNote(language="es"))
+    save_model(_untrained(tokenizer, seed, width), processor, out, ModelNote(language="es"))
     return out
 
 
@@ -61,7 +61,7 @@ def small_tokenizer():
     return tokenizer
 
 
-def _untrained(tokenizer, seed: int):
+def _untrained(tokenizer, seed: int, width: int):
     import torch
     from transformers import GenerationConfig, WhisperConfig, WhisperForConditionalGeneration
 
@@ -69,11 +69,13 @@ def _untrained(tokenizer, seed: int):
         return tokenizer.convert_tokens_to_ids(f"<|{name}|>")
 
     end = {f"{kind}_token_id": token("endoftext") for kind in ("bos", "eos", "pad")}
-    sides = {"layers": 1, "attention_heads": 2, "ffn_dim": 4 * WIDTH}
+    sides = {"layers": 1, "attention_heads": 2, "ffn_dim": 4 * width}
     sizes = {f"{side}_{size}": value for side in ("encoder", "decoder") for size, value in sides.items()}
     start = {"decoder_start_token_id": token("startoftranscript")}
     torch.manual_seed(seed)
-    config = WhisperConfig(vocab_size=len(tokenizer), d_model=WIDTH, init_std=0.4, **sizes, **end, **start)
+    config = WhisperConfig(
+        vocab_size=len(tokenizer), d_model=width, init_std=0.4 * (WIDTH / width) ** 0.5, **sizes, **end, **start
+    )
     model = WhisperForConditionalGeneration(config)
     loud = tokenizer.convert_tokens_to_ids([f"Ġ{word}" for word in WORDS])
     with torch.no_grad():
@@ -82,7 +84,7 @@ def _untrained(tokenizer, seed: int):
         quiet[[*loud, *range(SPECIALS, len(tokens))]] = False
         tokens[quiet] *= 0.01
         tokens[loud] *= 4
-        tokens[token("endoftext")] = 4 * config.init_std * torch.randn(WIDTH)  # as padding it was all zeros
+        tokens[token("endoftext")] = 4 * config.init_std * torch.randn(width)  # as padding it was all zeros
         positions *= 8
         positions[ENDS_AFTER:] = 100 * tokens[token("endoftext")]
     model.generation_config = GenerationConfig(

@@ -305,7 +305,7 @@ def test_a_ctranslate2_folder_without_its_lists_is_refused(name, share, tiny_mod
             open_engine("ctranslate2", folder, compute_type=compute_type)
 
 
-@pytest.mark.parametrize("engine", ["ctranslate2", "torch"])
+@pytest.mark.parametrize("engine", ["ctranslate2", "torch", "onnxruntime"])
 @pytest.mark.parametrize("share", [0.0, 0.001, 0.5, 0.999])
 def test_half_a_safetensors_is_refused(share, engine, tiny_model, tmp_path):
     folder = shutil.copytree(tiny_model, tmp_path / "half", ignore=shutil.ignore_patterns("ctranslate2"))

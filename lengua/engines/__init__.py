@@ -1,5 +1,9 @@
-"""What runs a Whisper: CTranslate2 (the default; no torch needed) or torch. The same methods, the same meaning."""
+"""What runs a Whisper: ONNX Runtime (the default on a processor), CTranslate2 (on a GPU), torch. The same methods.
 
+The first two need no torch.
+"""
+
+import os
 import shutil
 from contextlib import suppress
 from dataclasses import dataclass
@@ -77,9 +81,10 @@ def open_engine(name: str, folder: Path, threads: int = 0, compute_type: str = "
     """Open a model folder on an engine.
 
     Args:
-        name: ctranslate2, torch, or auto (ctranslate2, but torch where that alone can use the GPU).
+        name: onnxruntime, ctranslate2, torch, or auto: ctranslate2 on a GPU, or torch where that alone can use it;
+            on a processor onnxruntime, but ctranslate2 where a compute type is asked for.
         threads: of the processor; 0 leaves it to the engine.
-        compute_type: of CTranslate2, see `lengua.engines.on_ctranslate2`; torch has its own.
+        compute_type: of CTranslate2, see `lengua.engines.on_ctranslate2`; the others have their own.
 
     Raises:
         RequestError: no such engine, or a model folder that is broken.
@@ -90,16 +95,20 @@ def open_engine(name: str, folder: Path, threads: int = 0, compute_type: str = "
         from lengua.engines.on_ctranslate2 import CTranslate2Engine
 
         return CTranslate2Engine(folder, threads, compute_type)
+    if name == "onnxruntime":
+        from lengua.engines.on_onnxruntime import OnnxEngine
+
+        return OnnxEngine(folder, threads)
     if name == "torch":
         from lengua.engines.on_torch import TorchEngine
 
         return TorchEngine(folder, threads)
-    raise RequestError("an engine of ctranslate2, torch", repr(name), "name one of these, or auto")
+    raise RequestError("an engine of onnxruntime, ctranslate2, torch", repr(name), "name one of these, or auto")
 
 
 def _best_engine(folder: Path, threads: int, compute_type: str) -> Engine:
-    """Open CTranslate2 on a GPU that it can use, else torch on one, else CTranslate2 on the processor."""
-    from lengua.engines.on_ctranslate2 import CTranslate2Engine, UnusableGPU, gpu_count
+    """Open CTranslate2 on a GPU that it can use, else torch on one, else what is fastest on the processor."""
+    from lengua.engines.on_ctranslate2 import COMPUTE_TYPE, CTranslate2Engine, UnusableGPU, gpu_count
 
     if has_gpu():
         if gpu_count():
@@ -107,6 +116,11 @@ def _best_engine(folder: Path, threads: int, compute_type: str) -> Engine:
                 return CTranslate2Engine(folder, threads, compute_type, "cuda")
         if (folder / "model.safetensors").is_file() and _torch_sees_a_gpu():
             return open_engine("torch", folder, threads)
+    if not (compute_type or os.environ.get(COMPUTE_TYPE)):
+        from lengua.engines.on_onnxruntime import NotConvertible, OnnxEngine
+
+        with suppress(NotConvertible):
+            return OnnxEngine(folder, threads)
     return CTranslate2Engine(folder, threads, compute_type, "cpu")
 
 

@@ -56,7 +56,7 @@ class CTranslate2Engine:
 
     def __init__(self, folder: Path, threads: int = 0, compute_type: str = "", device: str = ""):
         self._device = device or ("cuda" if gpu_count() else "cpu")
-        self._threads, self._folder = threads, _converted(folder)
+        self._threads, self._folder = threads, converted(folder)
         self.window_frames = checkpoints.window_frames(folder)
         self.aligns = bool(self._told().get("alignment_heads"))
         asked = compute_type or os.environ.get(COMPUTE_TYPE, "")
@@ -178,7 +178,7 @@ def gpu_count() -> int:
     return ctranslate2.get_cuda_device_count()
 
 
-def _converted(folder: Path) -> Path:
+def converted(folder: Path) -> Path:
     """Return the CTranslate2 form of a model folder whose weights are whole."""
     if (folder / "model.safetensors").is_file():
         require_whole(folder / "model.safetensors")
