@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass
 from statistics import mean, median
 
 from inference_clips import Clip
-from inference_peers import OURS, SHORT
+from inference_peers import BORROWED, OURS, SHORT
 from inference_sides import Cold
 from recording import markdown
 
@@ -53,19 +53,22 @@ def fastest(cost: dict[str, float], wer: dict[str, float]) -> str | None:
     return min(peers, key=cost.__getitem__, default=None)
 
 
-def fastest_of(found: dict[str, Figures]) -> str | None:
-    """Return the fastest peer by the mean of a clip."""
+def fastest_without(found: dict[str, Figures], names: Sequence[str]) -> str | None:
+    """Return the fastest peer by the mean of a clip, some left out."""
+    found = {name: one for name, one in found.items() if name not in names}
     return fastest({name: one.ms for name, one in found.items()}, {name: one.wer for name, one in found.items()})
 
 
 def verdict(clips: Sequence[Clip], seconds: dict[str, list[float]], texts: dict[str, list[str]]) -> dict:
     """Return what the last line says of these clips: the fastest peer, and how we stand beside it."""
     found = figures(clips, seconds, texts)
-    peer, padding = fastest_of(found), fastest_of({name: one for name, one in found.items() if name != SHORT})
+    peer, own, padding = (fastest_without(found, names) for names in ((), (BORROWED,), (BORROWED, SHORT)))
     ours, theirs = found[OURS], found.get(peer)
     return {
         "fastest_peer": peer,
         "speedup": round(theirs.ms / ours.ms, 2) if theirs else None,
+        "fastest_as_its_users_run_it": own,
+        "speedup_as_its_users_run_it": round(found[own].ms / ours.ms, 2) if own else None,
         "fastest_padding_peer": padding,
         "speedup_padding": round(found[padding].ms / ours.ms, 2) if padding else None,
         "wer_peer": round(theirs.wer, 4) if theirs else None,

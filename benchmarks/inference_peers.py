@@ -16,7 +16,9 @@ import numpy as np
 
 OURS = "Transcriber"
 BATCHED = "faster-whisper int8, batched pipeline"
-SHORT = "whisper.cpp float16, short audio_ctx"
+SHORT = "whisper.cpp float16, audio_ctx + 128"
+BORROWED = "whisper.cpp float16, audio_ctx by our margin"
+"""For a checkpoint that lengua trained it may be shorter: nobody who does not know lengua would set it so."""
 POSITIONS_PER_SECOND = 50
 WHISPER_CPP_MARGIN_S = 128 / POSITIONS_PER_SECOND
 """What users of whisper.cpp add to `audio_ctx` for a model that was never trained to do with less (its issue 1855)."""
@@ -132,22 +134,21 @@ class BatchedFasterWhisper(FasterWhisper):
 
 
 class WhisperCpp:
-    """whisper.cpp through pywhispercpp, float16: in its window of 30 s, or in one of its own (`audio_ctx`).
+    """whisper.cpp through pywhispercpp, float16: in its window of 30 s, or in a shorter one (`audio_ctx`).
 
     With flash attention, which is its default, a short window would hear what was in memory before (its issue 3941).
     """
 
-    def __init__(self, weights: Weights, short: bool = False):
+    def __init__(self, weights: Weights, short: bool = False, borrowed: bool = False):
         from pywhispercpp.model import Model
 
-        margin_s = weights.margin_s
-        self.margin_s = (WHISPER_CPP_MARGIN_S if margin_s is None else margin_s) if short else None
+        self.margin_s = weights.margin_s if borrowed else WHISPER_CPP_MARGIN_S if short else None
         once = {"temperature_inc": 0.0, "no_context": True, "no_timestamps": True, "greedy": {"best_of": 1}}
         quiet = {"print_progress": False, "print_realtime": False, "print_timestamps": False}
         self.model = Model(
             str(weights.ggml),
             redirect_whispercpp_logs_to=None,
-            context_params={"use_gpu": False} | ({"flash_attn": False} if short else {}),
+            context_params={"use_gpu": False} | ({} if self.margin_s is None else {"flash_attn": False}),
             n_threads=weights.threads,
             language=weights.language,
             suppress_nst=True,  # the marks that the other programs suppress by themselves
@@ -187,11 +188,15 @@ class Peer:
     package: str
     form: str
     """The field of `Weights` that it opens."""
+    trained: bool = False
+    """Whether it is for weights that know short windows only."""
 
     def missing(self, weights: Weights) -> str | None:
         """Return why it cannot be opened here, or None."""
         if find_spec(self.module) is None:
             return f"not installed: pip install {self.package}"
+        if self.trained and weights.margin_s is None:
+            return "the weights know 30 s only"
         return None if getattr(weights, self.form) else f"no weights for it: {weights.refused.get(self.form)}"
 
 
@@ -204,6 +209,7 @@ PEERS = {
     BATCHED: Peer(BatchedFasterWhisper, *FASTER),
     "whisper.cpp float16": Peer(WhisperCpp, *CPP),
     SHORT: Peer(partial(WhisperCpp, short=True), *CPP),
+    BORROWED: Peer(partial(WhisperCpp, borrowed=True), *CPP, trained=True),
     OURS: Peer(Lengua, "lengua", "lengua", "folder"),
 }
 LONG = {

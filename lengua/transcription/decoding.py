@@ -52,7 +52,7 @@ class Decoder:
     Args:
         folder: a model folder.
         language: a code, a name, a Common Voice locale; auto: heard from each clip.
-        engine: ctranslate2, torch or auto.
+        engine: onnxruntime, ctranslate2, torch or auto.
         batch_size: clips decoded together; more than `lengua.windows.TOGETHER` only at 30 s. It changes no text.
         task: transcribe, or translate into English.
         beam: width of the search; 1 is greedy.

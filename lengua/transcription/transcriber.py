@@ -18,7 +18,7 @@ class Transcriber(Decoder):
     Args:
         model: a run, a model folder or a Hub id; None for $LENGUA_MODEL, the newest run, or the base model.
         language: a code, a name or a Common Voice locale; auto: heard from the speech.
-        engine: ctranslate2, torch or auto.
+        engine: onnxruntime, ctranslate2, torch or auto.
         more: task, beam, prompt, compute_type, as `Decoder` takes them.
 
     Raises:
