@@ -30,8 +30,6 @@ from lengua.text import normalise
 from lengua.transcription import Transcriber
 
 OURS, UNGATED, PEER, PEER_VAD = "Transcriber", "no gates", "faster-whisper", "faster-whisper, vad_filter"
-NO_STRETCH = "no stretch of speech"
-"""In recordings of over 30 s, which are cut at pauses first."""
 KEYS = {OURS: "ours", UNGATED: "ungated", PEER: "faster_whisper", PEER_VAD: "faster_whisper_vad"}
 
 
@@ -111,7 +109,7 @@ def listen(transcriber: Transcriber, recordings: list[tuple[Sound, Path]], other
         samples = audio.load(path)
         ours = transcriber.transcribe((samples, audio.SAMPLE_RATE))
         heard.add(OURS, sound, ours.text)
-        heard.suppressed.update(ours.suppressed if ours.suppressed or ours.segments else [NO_STRETCH])
+        heard.suppressed.update(ours.suppressed)
         for name, transcribe in others.items() if done % others_every == 1 % others_every else ():
             heard.add(name, sound, transcribe(samples))
         watch(Progress("listening to nobody", done, len(recordings), "recordings"))

@@ -37,6 +37,12 @@ def heard(stream) -> list[tuple[float, float, str]]:
     return [(segment.start_s, segment.end_s, segment.text) for segment in stream]
 
 
+def test_a_long_recording_without_speech_tells_why_there_is_no_text(tiny):
+    for samples in (np.zeros(31 * 16_000), np.random.default_rng(1).normal(0, 0.01, 31 * 16_000)):
+        told = tiny.transcribe(samples.astype(np.float32))
+        assert not told.segments and told.suppressed == {"no stretch of speech": 1}
+
+
 def test_segments_come_in_order_with_the_times_of_their_stretches(tiny, talk):
     stream = tiny.segments(talk)
     assert stream.duration_s == pytest.approx(len(talk) / 16_000) and stream.position_s == 0

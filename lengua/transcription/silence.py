@@ -13,6 +13,8 @@ from lengua.transcription.decoding import Decoded
 from lengua.transcription.ghosts import NEVER, ghost_kind
 from lengua.transcription.voice import FRAME, voice, voiced_s
 
+NO_STRETCH = "no stretch of speech"
+"""Why a recording of more than 30 s has no text where there is nothing to cut out of it."""
 MIN_SAMPLES = audio.SAMPLE_RATE // 10  # no word is shorter; of a click the model would still make one
 
 PERHAPS, PERHAPS_FRAMES = 0.2, 3

@@ -118,11 +118,14 @@ class SegmentStream(Iterator[Segment]):
             self._watch(Progress(self._stage, round(seconds, 1), total, "s"))
 
     def _audible(self, found: Iterable[Span]) -> Iterator[Span]:
+        span = None
         for span in found:
             if reason := silence.why_silent(span.samples):
                 self.suppressed[reason] += 1
             else:
                 yield span
+        if span is None and self._read_s:  # longer than 30 s, and nowhere in it does anybody surely speak
+            self.suppressed[silence.NO_STRETCH] += 1
 
     def _decoded(self, group: list[Span]) -> Iterator[Segment]:
         mels = [mel.log_mel(span.samples, self.decoder.engine.n_mels) for span in group]
