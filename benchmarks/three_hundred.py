@@ -7,31 +7,36 @@ the speech, no language or a wrong one), how labels are made (a second start tok
 All that learn take the same steps on the same clips, and all write down the same test clips, greedily and up to 225
 tokens as the usual recipe does, without the loop guard that lengua has elsewhere. Beside the WER stands what a training
 log would show: the loss a token with the mode's own labels. `lengua.evaluation` is then asked, from the transcripts
-alone, what is wrong. The last line is one JSON object.
+alone, what is wrong. The last line is one JSON object. With --record the figures go into benchmarks/RESULTS.md, into
+an image, and into the file that notebooks read (`lengua.evaluation.failures`).
 """
 
+import datetime
 import json
 import sys
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from recording import markdown, record, run
-from three_hundred_figure import draw
 from three_hundred_modes import DEFAULTS, DETECTED, FORCED, MODES, Bench, Mode, learned, measured, placed
 
 from lengua import mel
-from lengua.evaluation.autopsy import autopsy
+from lengua.evaluation.autopsy import Autopsy, autopsy
 from lengua.evaluation.causes import Facts
 from lengua.evaluation.diagnosis import diagnose
+from lengua.evaluation.failures import KEPT
+from lengua.figures.failures import failures_figure
 from lengua.files import read_json, write_json
 from lengua.labels import decoder_pair, end_token, token_id
 from lengua.options import BASE_MODEL
+from lengua.provenance import commit, hardware
 from lengua.report import with_interval
 from lengua.windows import like_lengths
 
 OUT = Path("runs/three_hundred")
 """Where the transcripts of every mode are kept, to be read; broken off, the same call goes on after the last one."""
-HOW_IT_IS_SHOWN = ("record", "json", "figure")
+HOW_IT_IS_SHOWN = ("record", "json", "figure", "kept")
+FIGURES = "words wer wer_low wer_high substitutions deletions insertions looped length_limit loss".split()
 
 
 @dataclass(frozen=True)
@@ -54,6 +59,8 @@ class Options:
     """Draws clips and batches."""
     figure: Path = Path("images/three_hundred.png")
     """Where --record draws the figure."""
+    kept: Path = KEPT
+    """Where --record keeps what notebooks tell: figures, causes and cures, one clip of each mode."""
     record: bool = False
     """Write the result into benchmarks/RESULTS.md, and the figure."""
     json: bool = True
@@ -62,7 +69,7 @@ class Options:
 
 def main(options: Options) -> dict:
     """Let every mode happen, measure it, have it explained, print."""
-    bench, found = Bench(options), kept(options)
+    bench, (found, where) = Bench(options), kept(options)
     untouched = bench.model()
     for name, mode in MODES.items():
         if name in found:
@@ -70,10 +77,10 @@ def main(options: Options) -> dict:
         tell(f"{name}: {mode.title}")
         model = untouched if mode.learns is None else learned(bench, mode)
         model.generation_config.language = None if mode.language == DETECTED else bench.language
-        found[name] = measured(bench, model, mode)
-        write_json(OUT / "modes.json", {"options": asked(options), "modes": found})
+        found[name], where = measured(bench, model, mode), f"{datetime.date.today()}, commit {commit()}, {hardware()}"
+        write_json(OUT / "modes.json", {"options": asked(options), "where": where, "modes": found})
         tell(f"  WER {found[name]['wer']:.1%}, loss {found[name]['loss']:.2f}")
-    return show(options, bench, found)
+    return show(options, bench, found, where)
 
 
 def asked(options: Options) -> dict[str, str]:
@@ -81,10 +88,10 @@ def asked(options: Options) -> dict[str, str]:
     return {name: str(value) for name, value in vars(options).items() if name not in HOW_IT_IS_SHOWN}
 
 
-def kept(options: Options) -> dict[str, dict]:
-    """Return the modes that an earlier call with these options measured."""
+def kept(options: Options) -> tuple[dict[str, dict], str]:
+    """Return the modes that an earlier call with these options measured, and when and where that was."""
     before = read_json(OUT / "modes.json") if (OUT / "modes.json").is_file() else {}
-    return before["modes"] if before.get("options") == asked(options) else {}
+    return (before["modes"], before.get("where", "")) if before.get("options") == asked(options) else ({}, "")
 
 
 def facts_of(bench: Bench, mode: Mode) -> Facts:
@@ -103,7 +110,7 @@ def facts_of(bench: Bench, mode: Mode) -> Facts:
     )
 
 
-def explained(bench: Bench, found: dict[str, dict]) -> None:
+def explained(bench: Bench, found: dict[str, dict]) -> dict[str, Autopsy]:
     """Have every mode looked into as an evaluation does: by its texts alone, and with what a batch tells."""
     bodies = {name: autopsy(row["records"], bench.language) for name, row in found.items()}
     for name, mode in MODES.items():
@@ -112,7 +119,9 @@ def explained(bench: Bench, found: dict[str, dict]) -> None:
         same_padded = bodies["base"] if mode.learns is None and window == "adaptive" else None
         how = (bodies[name], bodies["base"] if name != "base" else None, note, window, same_padded)
         found[name]["by_text"] = [finding.name for finding in diagnose(*how)]
-        found[name]["named"] = [finding.name for finding in diagnose(*how, facts_of(bench, mode))]
+        found[name]["findings"] = [asdict(finding) for finding in diagnose(*how, facts_of(bench, mode))]
+        found[name]["named"] = [finding["name"] for finding in found[name]["findings"]]
+    return bodies
 
 
 def table_of(options: Options, found: dict[str, dict]) -> list[str]:
@@ -123,28 +132,51 @@ def table_of(options: Options, found: dict[str, dict]) -> list[str]:
         operations = " / ".join(str(row[kind]) for kind in ("substitutions", "deletions", "insertions"))
         figures = [with_interval(row), operations, str(row["looped"]), str(row["length_limit"]), f"{row['loss']:.2f}"]
         rows.append([MODES[name].title, *figures, ", ".join(row["by_text"][:2]), row["named"][0]])
+    looked_at = "With a batch: one row of inputs, labels and features is looked at, too."
+    return [*markdown([*head, "named by the texts", "with a batch"], rows), "", f"{about(options, found)} {looked_at}"]
+
+
+def about(options: Options, found: dict[str, dict]) -> str:
+    """Say what was measured, and how."""
     base = found["base"]
-    return [
-        *markdown([*head, "named by the texts", "with a batch"], rows),
-        "",
+    return (
         f"{Path(options.base).name}, {len(base['records'])} test clips of {base['words']} words, at most "
         f"{options.max_tokens} tokens each; those that learn take {options.steps} steps of {options.batch_size} clips. "
-        "Loss: by teacher forcing, with the mode's own labels. With a batch: one row of inputs, labels and features is "
-        "looked at, too.",
-    ]
+        "Loss: by teacher forcing, with the mode's own labels."
+    )
 
 
-def show(options: Options, bench: Bench, found: dict[str, dict]) -> dict:
+def told(name: str, row: dict, body: Autopsy) -> dict:
+    """Return what notebooks tell of a mode: `lengua.evaluation.failures.Failure`."""
+    [worst] = (body.inventors or body.worst)[:1] or [None]
+    return {
+        "name": name,
+        "title": MODES[name].title,
+        "clips": len(row["records"]),
+        **{key: row[key] for key in FIGURES},
+        "by_text": row["by_text"],
+        "findings": row["findings"],
+        "said": worst.reference if worst else "",
+        "heard": worst.hypothesis if worst else "",
+    }
+
+
+def show(options: Options, bench: Bench, found: dict[str, dict], where: str) -> dict:
     """Print and return the figures."""
-    explained(bench, found)
-    lines = table_of(options, found)
+    bodies = explained(bench, found)
+    lines, command = table_of(options, found), f"python benchmarks/three_hundred.py --store {options.store}"
     print("\n".join(lines))
     drawn = {name: row | {"title": MODES[name].title} for name, row in found.items()}
-    draw(drawn, options.figure if options.record else OUT / "wer.png")
+    failures_figure(drawn, options.figure if options.record else OUT / "wer.png")
+    story = {"command": command, "where": where, "about": about(options, found)}
+    story["attribution"] = bench.store.manifest["attribution"]
+    story["failures"] = [told(name, row, bodies[name]) for name, row in found.items()]
+    write_json(options.kept if options.record else OUT / "failures.json", story)
     if options.record:
-        record("How 300 % comes about", f"python benchmarks/three_hundred.py --store {options.store}", lines)
+        record("How 300 % comes about", command, lines)
+    left = ("records", "findings")
     result = {
-        "modes": {name: {key: value for key, value in row.items() if key != "records"} for name, row in found.items()},
+        "modes": {name: {key: row[key] for key in row if key not in left} for name, row in found.items()},
         "max_wer": max(row["wer"] for row in found.values()),
         "healthy_wer": found["healthy"]["wer"],
         "base_wer": found["base"]["wer"],
