@@ -1,4 +1,4 @@
-"""The inference program: record or upload speech, and read what was said. Run it by `python app.py` or `make app`.
+"""The inference program: speak, and read what was said, or be answered. Run it by `python app.py` or `make app`.
 
 GRADIO_SERVER_NAME and GRADIO_SERVER_PORT (or PORT) say where to listen; LENGUA_MODEL names the model.
 """

@@ -224,8 +224,8 @@ class EvaluateOptions:
     """Sources of other languages, to see what was forgotten: sample:fr sample:it. Silence and noise come with them."""
     language: str | None = None
     """Language to force while decoding. Default: the utterances' own."""
-    engine: Literal["auto", "ctranslate2", "torch"] = "auto"
-    """What decodes. auto: ctranslate2."""
+    engine: Literal["auto", "onnxruntime", "ctranslate2", "torch"] = "auto"
+    """What decodes. auto: onnxruntime on a processor, ctranslate2 on a GPU."""
     batch_size: int = 8
     """Clips of like length decoded together."""
     resamples: int = 2000
@@ -269,8 +269,8 @@ class TranscribeOptions:
     """Width of the search. 1 is greedy; 5 is slower and now and then a little better."""
     prompt: str = ""
     """Words that are likely to come, such as names: they are shown to the model before each stretch."""
-    engine: Literal["auto", "ctranslate2", "torch"] = "auto"
-    """What decodes. auto: ctranslate2, or torch where that alone can use the GPU."""
+    engine: Literal["auto", "onnxruntime", "ctranslate2", "torch"] = "auto"
+    """What decodes. auto: onnxruntime on a processor; on a GPU ctranslate2, or torch where that alone can use it."""
     batch_size: int = 8
     """Stretches of speech that are decoded together."""
 
@@ -305,16 +305,20 @@ class PublishOptions:
 
 @dataclass(frozen=True)
 class AppOptions:
-    """Serve the app: record or upload, and read what was said."""
+    """Serve the app: record or upload and read what was said, or talk and be answered."""
 
     model: str | None = None
     """A run, a model folder or a Hub id. Default: $LENGUA_MODEL, else the newest run, else whisper-base."""
+    base: str | None = None
+    """The model that the mirror holds against it. Default: the one that it was fine-tuned from; else no mirror."""
     language: str = "es"
     """Language spoken: es, sv, swedish, ..."""
     host: str = "127.0.0.1"
     """Address to listen on; 0.0.0.0 for all."""
     port: int = 7860
     """Port to listen on."""
+    max_minutes: float = 15
+    """Of the longest recording that is let in."""
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,7 @@
 """The app on a real server on loopback, asked by gradio_client, as the page and other programs ask it."""
 
+import copy
+import json
 import logging
 import runpy
 import socket
@@ -8,22 +10,30 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+import av
 import httpx
 import numpy as np
 import pytest
 import soundfile
-from conftest import chirp
+from conftest import ROOT, chirp
+from gradio.utils import safe_deepcopy
 from gradio_client import Client, handle_file
 
 from lengua import app
+from lengua.app import serving
+from lengua.app.hearing import Stop
+from lengua.app.microphone import BUTTONS, Microphone
+from lengua.app.page import foot
+from lengua.app.parts import Parts
+from lengua.conversation.allowance import Allowance
 from lengua.engines import Written
-from lengua.errors import RequestError
+from lengua.errors import LenguaError, RequestError
 from lengua.options import AppOptions
 from lengua.scoring import score
-from lengua.transcription import Transcriber
+from lengua.transcription import Segment, Transcriber
 
-ROOT = Path(__file__).parent.parent
 pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning")  # event loops that gradio leaves to the collector
+SPANISH, ENGLISH = (app.Wording().languages[code] for code in ("es", "en"))
 
 
 def free_port() -> int:
@@ -32,22 +42,27 @@ def free_port() -> int:
         return probe.getsockname()[1]
 
 
-def served(transcriber: Transcriber):
-    """Yield a client of the app around a transcriber."""
-    demo = app.build_demo(transcriber)
+def served(parts: Parts):
+    """Yield a client of the app around its parts."""
+    demo = app.build_demo(parts)
     address = app.serve(demo, AppOptions(port=free_port()), wait=False)
     yield Client(address, verbose=False, analytics_enabled=False)
     demo.close(verbose=False)
 
 
 @pytest.fixture(scope="module")
-def tiny_transcriber(tiny_model) -> Transcriber:
+def tiny(tiny_model) -> Transcriber:
     return Transcriber(str(tiny_model), "es")
 
 
 @pytest.fixture(scope="module")
-def client(tiny_transcriber):
-    yield from served(tiny_transcriber)
+def parts(tiny) -> Parts:
+    return app.parts_of(tiny)
+
+
+@pytest.fixture(scope="module")
+def client(parts):
+    yield from served(parts)
 
 
 @pytest.fixture
@@ -56,14 +71,21 @@ def spoken(tmp_path) -> Path:
     return wav(tmp_path / "loud.wav", chirp(2, 200))
 
 
+@pytest.fixture
+def says_a(tiny, monkeypatch) -> None:
+    """Let the model say "a" to everything."""
+    word = tiny.tokenizer.token_to_id("a")
+    monkeypatch.setattr(tiny.engine, "generate", lambda features, *_: [Written([word])] * len(features))
+
+
 def wav(path: Path, samples: np.ndarray, rate: int = 16_000, subtype: str = "PCM_16") -> Path:
     soundfile.write(path, samples, rate, subtype=subtype)
     return path
 
 
-def ask(client: Client, recording: Path | None) -> tuple[str, str]:
+def ask(client: Client, recording: Path | None, *more: str) -> tuple[str, str]:
     """Return (text, state) of the endpoint, after a look at what must never be in an answer."""
-    answer = client.predict(recording and handle_file(str(recording)), api_name="/transcribe")
+    answer = client.predict(recording and handle_file(str(recording)), *more, api_name="/transcribe")
     for leak in ("Traceback", "Error", "expected", str(recording), "/tmp"):
         assert leak not in " ".join(answer)
     return tuple(answer)
@@ -72,69 +94,106 @@ def ask(client: Client, recording: Path | None) -> tuple[str, str]:
 @pytest.mark.real
 def test_real_clips_become_text(base_model, spoken_es):
     transcriber, clips = Transcriber(str(base_model), "es"), dict(list(spoken_es.items())[:2])
-    for real_client in served(transcriber):
+    for real_client in served(app.parts_of(transcriber)):
         answers = [ask(real_client, clip) for clip in clips]
     assert [text for text, _ in answers] == [transcriber.transcribe(clip).text for clip in clips]
     assert all(state.startswith("Listo. ") and " s de audio en " in state for _, state in answers)
     assert score(list(clips.values()), [text for text, _ in answers]).cer < 0.5
 
 
-def test_silence_is_told_without_a_run_of_the_model(client, tiny_transcriber, tmp_path, monkeypatch):
+def test_silence_is_told_without_a_run_of_the_model(client, tiny, tmp_path, monkeypatch):
     runs = []
-    monkeypatch.setattr(tiny_transcriber.engine, "generate", lambda *_: runs.append(1))
-    assert ask(client, wav(tmp_path / "silence.wav", np.zeros(32_000))) == ("", app.SILENT)
+    monkeypatch.setattr(tiny.engine, "generate", lambda *_: runs.append(1))
+    assert ask(client, wav(tmp_path / "silence.wav", np.zeros(32_000))) == ("", SPANISH["refusal.silent"])
     assert runs == []
 
 
-def test_sound_reaches_the_model(client, tiny_transcriber, spoken, monkeypatch):
-    word = tiny_transcriber.tokenizer.token_to_id("a")
-    monkeypatch.setattr(tiny_transcriber.engine, "generate", lambda *_: [Written([word])])
+def test_sound_reaches_the_model(client, spoken, says_a):
     text, state = ask(client, spoken)
     assert text == "a"
     assert state.startswith("Listo. 2,0 s de audio en ")
 
 
-def test_a_model_that_says_nothing_counts_as_silence(client, tiny_transcriber, spoken, monkeypatch):
-    monkeypatch.setattr(tiny_transcriber.engine, "generate", lambda *_: [Written([])])
-    assert ask(client, spoken) == ("", app.SILENT)
+def test_a_model_that_says_nothing_counts_as_silence(client, tiny, spoken, monkeypatch):
+    monkeypatch.setattr(tiny.engine, "generate", lambda *_: [Written([])])
+    assert ask(client, spoken) == ("", SPANISH["refusal.silent"])
 
 
 def bad_files(folder: Path) -> dict[str, Path]:
     """Write one file for each thing that can be wrong with one."""
-    paths = {name: folder / f"{name}.wav" for name in ("text", "empty", "short", "long")}
-    paths["text"].write_text("esto no es un audio\n" * 50)
+    kinds = ("unreadable", "empty", "too_short", "too_long", "broken")
+    paths = {kind: folder / f"{kind}.wav" for kind in kinds}
+    paths["unreadable"].write_text("esto no es un audio\n" * 50)
     paths["empty"].write_bytes(b"")
-    wav(paths["short"], np.ones(800) * 0.3)
-    wav(paths["long"], np.zeros((app.MAX_SECONDS + 2) * 4_000, np.float32), 4_000, "PCM_U8")
+    wav(paths["too_short"], np.ones(800) * 0.3)
+    wav(paths["too_long"], np.zeros(902 * 4_000, np.float32), 4_000, "PCM_U8")
+    wav(paths["broken"], np.full(16_000, np.nan, np.float32), subtype="FLOAT")
     return paths
 
 
-@pytest.mark.parametrize(
-    "kind, message",
-    [("text", app.UNREADABLE), ("empty", app.EMPTY), ("short", app.TOO_SHORT), ("long", app.TOO_LONG)],
-    ids=["text", "empty", "short", "long"],
-)
-def test_a_bad_file_gives_one_plain_sentence(client, tmp_path, kind, message):
-    assert ask(client, bad_files(tmp_path)[kind]) == ("", message)
+@pytest.mark.parametrize("kind", ["unreadable", "empty", "too_short", "too_long", "broken"])
+def test_a_bad_file_gives_one_plain_sentence(client, tmp_path, kind):
+    assert ask(client, bad_files(tmp_path)[kind]) == ("", SPANISH[f"refusal.{kind}"].format(minutes=15))
 
 
 def test_no_recording_at_all(client):
-    assert ask(client, None) == ("", app.MISSING)
+    assert ask(client, None) == ("", SPANISH["refusal.missing"])
 
 
-def test_a_file_over_the_limit_is_refused_in_the_function_too(client, spoken, monkeypatch):
-    monkeypatch.setattr(app, "MAX_FILE_BYTES", 1000)
-    assert ask(client, spoken) == ("", app.TOO_BIG)
+def test_the_sound_of_a_video_is_heard(client, tmp_path, says_a):
+    with av.open(str(tmp_path / "film.mp4"), "w") as container:
+        video, sound = container.add_stream("mpeg4", rate=25), container.add_stream("aac", rate=16_000, layout="mono")
+        video.width = video.height = 32
+        container.mux(video.encode(av.VideoFrame(32, 32, "yuv420p")))
+        container.mux(video.encode(None))
+        samples = av.AudioFrame.from_ndarray(chirp(2, 200)[None], format="fltp", layout="mono")
+        samples.rate = 16_000
+        fifo = av.AudioFifo()
+        fifo.write(samples)
+        while block := fifo.read(1024):
+            container.mux(sound.encode(block))
+        container.mux(sound.encode(None))
+    assert ask(client, tmp_path / "film.mp4")[0] == "a"
 
 
-def test_a_failure_of_the_model_is_logged_and_not_shown(client, tiny_transcriber, spoken, monkeypatch, caplog):
+def test_an_answer_is_in_the_language_of_the_request(client, spoken, tmp_path, says_a):
+    english = Client(client.src, verbose=False, analytics_enabled=False, headers={"accept-language": "en-GB,es;q=0.5"})
+    assert ask(english, None) == ("", ENGLISH["refusal.missing"])
+    assert ask(english, spoken)[1].startswith("Done. 2.0 s of audio in ")
+
+
+def test_language_and_task_can_be_asked_for(client, tiny, spoken, monkeypatch):
+    word, prompts = tiny.tokenizer.token_to_id("a"), []
+    monkeypatch.setattr(tiny.engine, "multilingual", True)
+    monkeypatch.setattr(tiny.engine, "languages", lambda features: [{"fr": 0.9, "es": 0.1} for _ in features])
+    monkeypatch.setattr(tiny.engine, "generate", lambda _, prompt, *__: prompts.append(prompt) or [Written([word])])
+    assert ask(client, spoken, "auto")[0] == ask(client, spoken, "es", "translate")[0] == ask(client, spoken)[0] == "a"
+    named = [[tiny.tokenizer.id_to_token(token).strip("<|>") for token in prompt[1:3]] for prompt in prompts]
+    assert named == [["fr", "transcribe"], ["es", "translate"], ["es", "transcribe"]]
+
+
+def test_a_failure_of_the_model_is_logged_and_not_shown(client, tiny, spoken, monkeypatch, caplog):
     def fail(*_):
         raise RuntimeError("secret detail")
 
-    monkeypatch.setattr(tiny_transcriber.engine, "generate", fail)
+    monkeypatch.setattr(tiny.engine, "generate", fail)
     with caplog.at_level(logging.ERROR, "lengua.app"):
-        assert ask(client, spoken) == ("", app.FAILED)
+        assert ask(client, spoken) == ("", SPANISH["refusal.failed"])
     assert "secret detail" in caplog.text
+
+
+def test_limits_hold_in_the_functions_too(tiny, spoken, says_a):
+    limits, allowance = app.Limits(seconds=90, line=1), Allowance(turns=1)
+    limited = replace(app.parts_of(tiny), admission=app.Admission(limits, allowance))
+    for one in served(limited):
+        with limited.admission.line.enter():
+            assert ask(one, spoken) == ("", SPANISH["refusal.busy"])
+        assert ask(one, spoken) == ("", SPANISH["refusal.enough_today"])
+        long = wav(spoken.parent / "long.wav", np.zeros(95 * 4000), 4000)
+        assert ask(one, long) == ("", SPANISH["refusal.too_long"].format(minutes=2))
+    small = replace(limited, admission=app.Admission(app.Limits(bytes=1000)))
+    for one in served(small):
+        assert ask(one, spoken) == ("", SPANISH["refusal.too_big"].format(megabytes=0))
 
 
 @pytest.mark.parametrize("data", [["a string"], [{"path": "/etc/hostname"}], [7], []])
@@ -146,36 +205,152 @@ def test_a_malformed_request_is_refused_without_a_trace(client, data):
     assert "Traceback" not in event and "lengua" not in event
 
 
-def test_there_is_one_endpoint_and_one_transcription_at_a_time(client, tiny_transcriber):
-    assert list(client.view_api(return_format="dict")["named_endpoints"]) == ["/transcribe"]
-    (endpoint,) = [one for one in app.build_demo(tiny_transcriber).fns.values() if one.api_name == "transcribe"]
-    assert (endpoint.concurrency_limit, endpoint.concurrency_id) == (1, "asr")
+def test_there_are_two_endpoints_with_a_description(client):
+    endpoints = client.view_api(return_format="dict")["named_endpoints"]
+    assert sorted(endpoints) == ["/reply", "/transcribe"]
+    told = endpoints["/transcribe"]
+    assert [one["parameter_name"] for one in told["parameters"]] == ["recording", "language", "task"]
+    assert [one["parameter_has_default"] for one in told["parameters"]] == [False, True, True]
+    assert len(told["returns"]) == 2 and "Accept-Language" in told["description"]
 
 
-def test_the_footer_names_the_model_and_no_place_of_this_machine(tiny_transcriber, tiny_model):
-    shown = app.footer(tiny_transcriber)
-    assert "Modelo model, de una carpeta local." in shown
-    assert "ctranslate2" in shown
+def test_the_example_of_the_docstring_runs(client, tiny, spoken, says_a, monkeypatch):
+    monkeypatch.setattr(tiny.engine, "multilingual", True)
+    monkeypatch.setattr(tiny.engine, "languages", lambda features: [{"es": 1.0} for _ in features])
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    lines = app.__doc__.partition("Client, handle_file\n")[2].splitlines()
+    code = "\n".join(line.strip() for line in lines)
+    code = code.replace("http://127.0.0.1:7860", client.src).replace("clip.mp3", str(spoken))
+    scope = {"Client": Client, "handle_file": handle_file}
+    exec(code, scope)
+    assert scope["text"] == "a" and scope["state"].startswith("Listo. ") and scope["answer"]
+
+
+def test_the_page_writes_and_saves_what_it_heard(parts, spoken, says_a):
+    page = Microphone(parts)
+    (told,) = page.write(str(spoken), "es", False, Stop(), None)
+    text, state, segments = told
+    assert text == "a" and state.startswith("Listo. ") and segments[0].text == "a"
+    for kind in BUTTONS.values():
+        file = page.file(kind, str(spoken), segments)
+        assert file["name"] == f"loud.{'txt' if kind == 'text' else kind}" and "a" in file["text"]
+    assert json.loads(page.file("json", str(spoken), segments)["text"])["language"] == "es"
+    (shown,) = page.subtitles(segments)["subtitles"]
+    assert shown["text"] == "a" and 0 <= shown["timestamp"][0] < shown["timestamp"][1] <= 2
+
+
+def test_the_page_clears_what_it_wrote(parts):
+    assert list(Microphone(parts).write(None, "es", False, Stop(), None)) == [("", SPANISH["state.ready"], ())]
+
+
+def test_a_new_recording_drops_the_work_at_the_old_one(parts, spoken, says_a):
+    page, stop = Microphone(parts), Stop()
+    with parts.admission.line.enter():
+        writing = page.write(str(spoken), "es", False, stop, None)
+        assert next(writing)[1] == SPANISH["state.waiting"].format(ahead=1)
+        page.drop(stop)
+        text, state, segments = list(writing)[-1]
+    assert segments == () and text["__type__"] == state["__type__"] == "update" and "value" not in state
+
+
+def test_what_was_heard_stays_when_the_model_fails_later(parts, spoken, monkeypatch):
+    heard = [app.hearing.Hearing("understanding", (Segment(0, 1, "hola"),), 0, 1.0, 2.0)]
+
+    def failing(*_, **__):
+        yield from heard
+        raise RuntimeError("later")
+
+    monkeypatch.setattr("lengua.app.microphone.hear", failing)
+    first, last = Microphone(parts).write(str(spoken), "es", False, Stop(), None)
+    assert first[0] == "hola" and "value" not in last[0] and last[2] == heard[0].segments
+    assert last[1] == SPANISH["refusal.failed"]
+
+
+def test_nothing_static_is_in_one_language_only(parts):
+    config = json.dumps(app.build_demo(parts).config, default=str, ensure_ascii=False)
+    assert '"key": "page.tagline"' in config.replace("\\", "")
+    for key in ("page.tagline", "microphone.upload", "microphone.placeholder"):
+        assert SPANISH[key] not in config and ENGLISH[key] not in config
+
+
+def test_opening_the_page_does_not_copy_the_model(parts, tiny, monkeypatch):
+    assert copy.deepcopy(parts) is parts
+    copied = []
+    monkeypatch.setattr(type(tiny), "__deepcopy__", lambda self, memo: copied.append(1), raising=False)
+    assert safe_deepcopy(app.build_demo(parts).config)["components"] and not copied
+
+
+def test_the_foot_names_the_model_and_no_place_of_this_machine(parts, tiny_model):
+    shown = " ".join(foot(parts))
+    assert "<b>model</b>" in shown and '"page.from_folder"' in shown and "ctranslate2" in shown
     assert str(tiny_model.parent) not in shown
 
 
-def test_the_footer_thanks_the_voices_that_the_model_learned_from(tiny_transcriber, monkeypatch):
-    note = replace(tiny_transcriber.note, language="es", attribution="Una voz <CC-BY>")
-    monkeypatch.setattr(tiny_transcriber, "note", note)
-    shown = app.footer(tiny_transcriber)
-    assert "afinado desde openai/whisper-base" in shown and "aprendió: Una voz &lt;CC-BY&gt;." in shown
+def test_the_foot_thanks_the_voices_that_the_model_learned_from(parts, tiny, monkeypatch):
+    note = replace(tiny.note, language="es", attribution="Una voz <CC-BY>")
+    monkeypatch.setattr(tiny, "note", note)
+    shown = " ".join(foot(parts))
+    assert "← openai/whisper-base" in shown and "Una voz &lt;CC-BY&gt;" in shown
 
 
-def test_a_port_in_use_is_a_wrong_request(tiny_transcriber):
+def test_a_port_in_use_is_a_wrong_request(parts):
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         with pytest.raises(RequestError, match="--port"):
-            app.serve(app.build_demo(tiny_transcriber), AppOptions(port=taken.getsockname()[1]), wait=False)
+            app.serve(app.build_demo(parts), AppOptions(port=taken.getsockname()[1]), wait=False)
+
+
+@pytest.fixture
+def base_is_tiny(tiny_model, monkeypatch) -> str:
+    """Let the base model be the tiny one."""
+    monkeypatch.setattr(serving, "BASE_MODEL", str(tiny_model))
+    return str(tiny_model)
+
+
+@pytest.mark.parametrize("missing", ["nobody/no-such-model", "/no/such/folder"])
+def test_a_page_without_its_model_serves_base_and_says_so(missing, base_is_tiny, monkeypatch, capsys):
+    monkeypatch.setenv("LENGUA_MODEL", missing)
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    transcriber, notice = serving.open_model(AppOptions())
+    assert (transcriber.model, notice) == (base_is_tiny, "page.not_found")
+    assert missing in capsys.readouterr().err
+    parts = app.parts_of(transcriber, notice=notice)
+    assert '"key": "page.not_found"' in json.dumps(app.build_demo(parts).config, default=str).replace("\\", "")
+
+
+def test_a_model_that_was_asked_for_is_not_replaced(base_is_tiny, monkeypatch):
+    monkeypatch.setenv("LENGUA_MODEL", base_is_tiny)
+    with pytest.raises(LenguaError, match="no-such-folder"):
+        serving.open_model(AppOptions("runs/no-such-folder"))
+    transcriber, notice = serving.open_model(AppOptions())
+    assert (transcriber.model, notice) == (base_is_tiny, None)
+
+
+def test_the_base_model_is_opened_once_and_only_where_there_is_another(tiny, tiny_model):
+    assert app.parts_of(tiny).base is None
+    base = app.parts_of(tiny, AppOptions(base=str(tiny_model))).base
+    assert base() is base() is not tiny
+    opened = []
+    failing = serving.OpenedOnce("x/y", "es", lambda *asked: opened.append(asked) or len(opened) > 1 or _missing())
+    with pytest.raises(LenguaError):
+        failing()
+    assert failing() is True and opened == [("x/y", "es")] * 2
+
+
+def _missing():
+    raise LenguaError("a model", "none", "wait")
+
+
+def test_warming_up_runs_the_model_once(tiny, monkeypatch):
+    runs, generate = [], tiny.engine.generate
+    monkeypatch.setattr(tiny.engine, "generate", lambda features, *more: runs.append(1) or generate(features, *more))
+    app.warm_up(tiny)
+    assert 1 <= len(runs) <= 2
 
 
 def test_importing_does_no_work_and_needs_no_torch():
-    code = "import sys, lengua.app; sys.exit('torch' in sys.modules)"
+    code = "import sys, lengua.app; sys.exit(bool({'torch', 'transformers', 'ctranslate2'} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0
 
 

@@ -22,7 +22,7 @@ ORDER = """
     errors options languages cache files sealing memory recipes progress ranks chance provenance text scoring hub
     audio augmentation mel windows labels layouts base_weights checkpoints sources store replay hub_stores manifest
     rows workers ray_engine features streams model batches engines transcription figures report pages evaluation runs
-    comparison training publishing conversation app demo install_torch doctor printing console cli __main__
+    comparison training publishing conversation app demo install_torch doctor printing console cli notebook __main__
 """.split()
 # Transcribing, as on the Space, needs no torch; neither does anything down to the checkpoints.
 LIGHT = [*ORDER[: ORDER.index("checkpoints") + 1], "sources", "store", "features", "engines", "transcription", "cli"]

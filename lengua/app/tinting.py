@@ -1,0 +1,89 @@
+"""Words as HTML: how sure the model is of each, and where two texts differ. All that was said is escaped.
+
+Colour alone tells nothing: what is tinted is underlined, too, each kind in its own way (lengua/data/app_words.css).
+"""
+
+import html
+from collections.abc import Iterable, Iterator, Sequence
+
+from lengua.pages.words import DELETED, EQUAL, compared
+from lengua.pages.words import Word as Compared
+from lengua.transcription import Segment, Word
+
+SURE, GUESSED = 0.8, 0.6
+"""Probabilities: from the first on a word passes for sure, below the second for a guess, between them for doubtful.
+
+In real Common Voice some 5, 70 and 40 in 100 of them are wrong, in this order: benchmarks/doubtful_words.py."""
+MOST_SHOWN = 800
+"""Words of a page; an hour has ten thousand."""
+MOST_NAMED = 12
+GAP = "<i class='gap'><span>—</span></i>"
+
+
+def kind_of(word: Word) -> str:
+    """Return sure, doubtful or guessed."""
+    return "sure" if word.probability >= SURE else "doubtful" if word.probability >= GUESSED else "guessed"
+
+
+def tinted(segments: Iterable[Segment], language: str) -> str:
+    """Return the words of segments as a paragraph, marked by probability; those of MOST_SHOWN words."""
+    pieces = [piece for segment in segments for piece in _tinted(segment)]
+    return _paragraph(pieces[:MOST_SHOWN], language, cut=len(pieces) > MOST_SHOWN)
+
+
+def _tinted(segment: Segment) -> Iterator[str]:
+    if not segment.words:
+        yield from map(html.escape, segment.text.split())
+    for word in segment.words:
+        kind, text = kind_of(word), html.escape(word.text)
+        percent = f"{100 * word.probability:.0f} %"
+        yield text if kind == "sure" else f"<mark class='{kind}' title='{percent}'>{text}</mark>"
+
+
+def doubtful(segments: Iterable[Segment]) -> list[str]:
+    """Return the words that are not sure, each once, the least sure first; at most MOST_NAMED."""
+    unsure = [word for segment in segments for word in segment.words if kind_of(word) != "sure"]
+    names = (_bare(word.text) for word in sorted(unsure, key=lambda word: word.probability))
+    return list(dict.fromkeys(filter(None, names)))[:MOST_NAMED]
+
+
+def differing(text: str, other: str, language: str) -> str:
+    """Return a text as a paragraph, with the words marked that another text has otherwise, and a gap where it has more.
+
+    Words are compared as lengua.scoring compares them: capitals and punctuation do not count.
+    """
+    pieces = list(_differing(text, other))
+    return _paragraph(pieces[:MOST_SHOWN], language, cut=len(pieces) > MOST_SHOWN)
+
+
+def _differing(text: str, other: str) -> Iterator[str]:
+    words = compared(other, text)
+    if [word.text for word in words if word.kind != DELETED] != text.split():  # a bracket over several words
+        words = [Compared(token, EQUAL) for token in text.split()]
+    for word in words:
+        if word.kind == DELETED:
+            yield GAP
+        else:
+            escaped = html.escape(word.text)
+            yield escaped if word.kind == EQUAL else f"<mark class='differs'>{escaped}</mark>"
+
+
+def legend(kinds: Sequence[tuple[str, str]]) -> str:
+    """Return (class, what it means) as a list, each marked as it is in the text."""
+    lines = (f"<li><mark class='{kind}'>{html.escape(meaning)}</mark></li>" for kind, meaning in kinds)
+    return f"<ul class='legend'>{''.join(lines)}</ul>"
+
+
+def note(sentence: str, more: str = "") -> str:
+    """Return a sentence as a paragraph that a screen reader tells when it changes; more: classes of it."""
+    return f"<p class='said-here {more}' role='status'>{html.escape(sentence)}</p>"
+
+
+def _paragraph(pieces: list[str], language: str, cut: bool) -> str:
+    return f"<p class='words' lang='{html.escape(language)}'>{' '.join(pieces)}{' …' if cut else ''}</p>"
+
+
+def _bare(text: str) -> str:
+    """Return a word without the punctuation around it."""
+    kept = [place for place, letter in enumerate(text) if letter.isalnum()]
+    return text[kept[0] : kept[-1] + 1] if kept else ""

@@ -1,0 +1,56 @@
+// Of the state line (lengua.app.microphone): what only the browser knows, such as a microphone that may not be used.
+// Gradio gives `element` and `props`; `words` are the sentences by language, `most` the bytes of the biggest file.
+const told = words[navigator.language.slice(0, 2)] || words.en;
+const devices = navigator.mediaDevices;
+const say = (sentence) => {
+    if (element.offsetParent) props.value = sentence;
+};
+
+// Gradio's recorder leaves a microphone that is missing or refused to the console.
+if (devices && !devices.watched) {
+    devices.watched = true;
+    const ask = devices.getUserMedia.bind(devices);
+    devices.getUserMedia = (wish) => ask(wish).catch((error) => {
+        const kind = ["NotAllowedError", "SecurityError"].includes(error.name) ? "refused" : "missing";
+        window.dispatchEvent(new CustomEvent("lengua:no-microphone", {detail: kind}));
+        throw error;
+    });
+}
+window.addEventListener("lengua:no-microphone", (event) => say(told[event.detail]));
+
+// Nor does it say that a recording was too short to be one: the state line would go on hearing for ever.
+const sound = window.BaseAudioContext?.prototype;
+if (sound && !sound.watched) {
+    sound.watched = true;
+    const decode = sound.decodeAudioData;
+    sound.decodeAudioData = function (...given) {
+        return decode.apply(this, given)?.catch((error) => {
+            window.dispatchEvent(new CustomEvent("lengua:unreadable"));
+            throw error;
+        });
+    };
+}
+window.addEventListener("lengua:unreadable", () => {
+    if ([told.hearing, told.sending].includes(props.value)) say(told.too_short);
+});
+document.addEventListener("click", (event) => {
+    if (event.target.closest?.("#recorder .stop-button, #recorder .stop-button-paused")) say(told.sending);
+}, true);
+
+// A file that is too big is told so before it is sent, and not after; one that is sent, while it is.
+document.addEventListener("change", (event) => {
+    const file = event.target.type === "file" && element.offsetParent && event.target.files[0];
+    if (!file) return;
+    say(file.size > most ? told.too_big : told.sending);
+    if (file.size > most) {
+        event.stopImmediatePropagation();
+        event.target.value = "";
+    }
+}, true);
+
+// The player's button for subtitles has no name that a screen reader could tell.
+new MutationObserver(() => {
+    for (const button of document.querySelectorAll(".cc-button:not([aria-label])")) {
+        button.setAttribute("aria-label", told.subtitles);
+    }
+}).observe(document.body, {childList: true, subtree: true});

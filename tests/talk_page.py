@@ -1,0 +1,149 @@
+"""A page of the conversation mode alone, and a tab of it, driven over HTTP as a browser drives it."""
+
+import json
+import secrets
+import socket
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import gradio as gr
+import httpx
+from gradio_client.utils import apply_diff
+
+from lengua.app import serving, talk
+from lengua.app.parts import Parts
+from lengua.app.talk.panel import Panel
+from lengua.options import AppOptions
+
+
+@contextmanager
+def talking(parts: Parts) -> Iterator["Page"]:
+    """Serve a page that has nothing but the conversation mode."""
+    with gr.Blocks(analytics_enabled=False) as demo:
+        panel = talk.mode(parts)
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    serving.serve(demo, AppOptions(port=port), wait=False)
+    try:
+        yield Page(demo, panel)
+    finally:
+        demo.close(verbose=False)
+
+
+class Page:
+    """The server's side."""
+
+    def __init__(self, demo: gr.Blocks, panel: Panel):
+        self.demo, self.panel, self.url = demo, panel, demo.local_url
+
+    def tab(self, language: str = "es", agent: str = "tests") -> "Tab":
+        """Open a tab; each agent is another visitor."""
+        return Tab(self, language, agent)
+
+
+class Tab:
+    """What one tab shows: values of components by component, and what is done in it."""
+
+    def __init__(self, page: Page, language: str, agent: str):
+        self.page, self.panel, self.session = page, page.panel, secrets.token_hex(6)
+        headers = {"accept-language": language, "user-agent": agent}
+        self.web = httpx.Client(base_url=f"{page.url}gradio_api/", headers=headers, timeout=30)
+        self.values = {one["id"]: one["props"].get("value") for one in page.demo.config["components"]}
+        self.lines: list[dict] = []
+        """All that the line told."""
+        self.came: dict[str, float] = {}
+        """When each state came first."""
+        self.seen: list[str] = []
+        """Every message as it came, for who looks for what must not be in one."""
+
+    def put(self, component: gr.components.Component, value) -> None:
+        """Type, choose, record."""
+        self.values[component._id] = value
+
+    def shown(self, component: gr.components.Component):
+        return self.values[component._id]
+
+    @property
+    def line(self) -> dict:
+        return self.shown(self.panel.line)
+
+    @property
+    def talk(self) -> list[tuple[str, str]]:
+        """What the talk shows: (role, text), the text as the page gets it."""
+        return [(one["role"], one["content"][0]["text"]) for one in self.shown(self.panel.chat) or []]
+
+    def say(self, text: str, leave: Callable[["Tab"], bool] | None = None) -> None:
+        """Type a message and send it."""
+        self.put(self.panel.message, text)
+        self.do("sent", leave)
+
+    def record(self, path: Path) -> None:
+        """Record what is in a file."""
+        with open(path, "rb") as file:
+            (place,) = self.web.post("upload", files={"files": file}).json()
+        recording = {"path": place, "orig_name": path.name, "meta": {"_type": "gradio.FileData"}}
+        self.put(self.panel.recorder, recording)
+        self.do("heard")
+
+    def do(self, name: str, leave: Callable[["Tab"], bool] | None = None, event=None) -> None:
+        """Run the event of this handler to its end, or until the tab is to be left: then the connection breaks off."""
+        number, one = self._event(name)
+        body = {"fn_index": number, "session_hash": self.session, "data": self._data(one), "event_data": event}
+        joined = self.web.post("queue/join", json=body)
+        assert joined.status_code == 200, joined.text
+        values = None
+        with self.web.stream("GET", "queue/data", params={"session_hash": self.session}) as told:
+            for message in messages_of(told):
+                self.seen.append(json.dumps(message, ensure_ascii=False))
+                output = (message.get("output") or {}).get("data")
+                if message["msg"] == "process_generating" and message["success"] and output is not None:
+                    values = output if values is None else changed(values, output)
+                    self._apply(one.outputs, values)
+                    if leave is not None and leave(self):
+                        return
+                if message["msg"] == "process_completed":
+                    assert message["success"], message
+                    self._apply(one.outputs, output or [])
+                    return
+        raise AssertionError("the stream ended before the event did")
+
+    def at_once(self, name: str) -> None:
+        """Run an event that does not queue, even while another one runs."""
+        number, one = self._event(name)
+        body = {"fn_index": number, "session_hash": self.session, "data": self._data(one)}
+        done = self.web.post("run/predict", json=body)
+        assert done.status_code == 200, done.text
+        self._apply(one.outputs, done.json()["data"])
+
+    def _event(self, name: str) -> tuple:
+        return next((n, one) for n, one in self.page.demo.fns.items() if getattr(one.fn, "__name__", "") == name)
+
+    def _data(self, one) -> list:
+        return [None if block.stateful else self.values.get(block._id) for block in one.inputs]
+
+    def _apply(self, outputs, values: list) -> None:
+        for block, value in zip(outputs, values, strict=False):
+            if isinstance(value, dict) and value.get("__type__") == "update":
+                if "value" not in value:
+                    continue
+                value = value["value"]
+            if not block.stateful:
+                self.values[block._id] = value
+                if block is self.panel.line and (not self.lines or self.lines[-1] != value):
+                    self.lines.append(value)
+                    self.came.setdefault(value["state"], time.perf_counter())
+
+
+def changed(values: list, diffs: list) -> list:
+    """Return values after the changes that the server sent instead of them."""
+    return [apply_diff(value, diff) for value, diff in zip(values, diffs, strict=True)]
+
+
+def messages_of(stream: httpx.Response) -> Iterator[dict]:
+    """Yield the messages of Gradio's queue."""
+    for line in stream.iter_lines():
+        if line.startswith("data:"):
+            yield json.loads(line.removeprefix("data:"))

@@ -1,0 +1,227 @@
+"""A recording becomes segments in the page: as they come, in turn, with an honest state; and it stops when asked to."""
+
+import threading
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+from conftest import chirp
+
+from lengua import audio
+from lengua.app import parts_of
+from lengua.app.admission import Admission, Limits, Refusal
+from lengua.app.hearing import Hearing, Stop, asked, hear, sentence, whole
+from lengua.app.parts import Parts
+from lengua.engines import Written
+from lengua.transcription import Segment, Transcriber, streaming
+
+
+@pytest.fixture(scope="module")
+def tiny(tiny_model) -> Transcriber:
+    return Transcriber(str(tiny_model), "es")
+
+
+@pytest.fixture
+def parts(tiny, monkeypatch) -> Parts:
+    """The parts around a tiny model that says "a" to everything."""
+    word = tiny.tokenizer.token_to_id("a")
+    monkeypatch.setattr(tiny.engine, "generate", lambda features, *_: [Written([word])] * len(features))
+    return replace(parts_of(tiny), admission=Admission(Limits(line=4)))
+
+
+@pytest.fixture
+def clip(tmp_path) -> str:
+    """Two seconds so like a voice that they reach the model."""
+    soundfile.write(tmp_path / "clip.wav", chirp(2, 200), 16_000)
+    return str(tmp_path / "clip.wav")
+
+
+@pytest.fixture(scope="module")
+def talk(spoken_es, tmp_path_factory) -> str:
+    """Two minutes of real clips with pauses of 1.5 s."""
+    pause = np.zeros(24_000, np.float32)
+    pieces = [piece for path in list(spoken_es)[:18] for piece in (audio.load(path), pause)]
+    path = tmp_path_factory.mktemp("talk") / "talk.flac"
+    soundfile.write(path, np.concatenate(pieces), 16_000)
+    return str(path)
+
+
+def test_a_short_clip_is_told_once_and_whole(parts, clip):
+    (only,) = hear(parts, clip, None)
+    assert (only.step, only.text, only.position_s, only.duration_s) == ("done", "a", 2.0, 2.0)
+    assert only.language == "es" and 0 < only.seconds < 10
+    assert sentence(parts, None, only).startswith("Listo. 2,0 s de audio en ")
+
+
+def test_a_long_recording_is_told_segment_by_segment(parts, talk):
+    told = list(hear(parts, talk, None))
+    assert {one.step for one in told[:-1]} == {"understanding"} and told[-1].step == "done"
+    assert [len(one.segments) for one in told] == sorted(len(one.segments) for one in told) and len(told) > 10
+    positions = [one.position_s for one in told]
+    assert positions == sorted(positions) and positions[0] < 30 < positions[-1] == pytest.approx(told[-1].duration_s)
+    assert sentence(parts, None, told[0]).startswith("Entendiendo, 0:")
+    assert told[-1].transcript.text == told[-1].text == " ".join("a" for _ in told[-1].segments)
+
+
+def test_silence_never_waits_nor_runs_the_model(parts, tmp_path, monkeypatch):
+    soundfile.write(tmp_path / "silence.wav", np.zeros(32_000), 16_000)
+    monkeypatch.setattr(parts.transcriber.engine, "generate", None)
+    with parts.admission.line.enter(), pytest.raises(Refusal, match=r"refusal\.silent"):
+        next(hear(parts, str(tmp_path / "silence.wav"), None))
+
+
+def test_a_long_silence_is_told_too(parts, tmp_path):
+    soundfile.write(tmp_path / "silence.wav", np.zeros(40 * 8000), 8000)
+    with pytest.raises(Refusal, match=r"refusal\.silent"):
+        list(hear(parts, str(tmp_path / "silence.wav"), None))
+    assert len(parts.admission.line) == 0
+
+
+def test_who_waits_is_told_how_many_are_ahead(parts, clip):
+    with parts.admission.line.enter():
+        hearing = hear(parts, clip, None)
+        waiting = next(hearing)
+        assert (waiting.step, waiting.ahead) == ("waiting", 1)
+        assert sentence(parts, None, waiting) == "En cola, 1 delante de ti…"
+    assert [one.step for one in hearing] == ["done"]
+
+
+def test_who_leaves_while_waiting_gives_the_place_back(parts, clip):
+    with parts.admission.line.enter():
+        hearing = hear(parts, clip, None)
+        next(hearing)
+        assert len(parts.admission.line) == 2
+        hearing.close()
+        assert len(parts.admission.line) == 1
+
+
+def test_a_full_line_refuses(parts, clip):
+    turns = [parts.admission.line.enter() for _ in range(4)]
+    with pytest.raises(Refusal, match=r"refusal\.busy"):
+        next(hear(parts, clip, None))
+    turns[0].__exit__()
+    assert len(parts.admission.line) == 3
+
+
+def test_a_short_clip_passes_a_long_recording(parts, clip, talk):
+    long = hear(parts, talk, None)
+    next(long)
+    short = threading.Thread(target=lambda: order.append(("short", whole(parts, clip, None).text)))
+    order = []
+    short.start()
+    while len(parts.admission.line) < 2:
+        time.sleep(0.001)
+    order.append(("long", next(long).step))
+    assert order[0] == ("short", "a") or order == [("long", "waiting")]
+    short.join(5)
+    assert list(long)[-1].step == "done" and ("short", "a") in order
+
+
+def test_stop_ends_the_work_and_keeps_what_was_heard(parts, talk, monkeypatch):
+    runs = counted(parts, monkeypatch)
+    stop = Stop()
+    hearing = hear(parts, talk, None, stop=stop)
+    first = next(hearing)
+    stop.ask()
+    rest = list(hearing)
+    assert rest[-1].step == "stopped" and rest[-1].segments[: len(first.segments)] == first.segments
+    assert len(rest) == 1 and runs == [1] and len(parts.admission.line) == 0
+    assert sentence(parts, None, rest[-1]).startswith("Parado. Queda lo que oí hasta 0:")
+
+
+def test_stop_ends_a_long_silence_too(parts, tmp_path, monkeypatch):
+    soundfile.write(tmp_path / "quiet.flac", np.zeros(600 * 8000), 8000)
+    stop, read = Stop(), []
+    blocks = streaming.audio.stream
+
+    def stopping(source, block_s=10.0):
+        for block in blocks(source, block_s):
+            read.append(len(block))
+            if len(read) == 12:
+                stop.ask()
+            yield block
+
+    monkeypatch.setattr(streaming.audio, "stream", stopping)
+    (only,) = hear(parts, str(tmp_path / "quiet.flac"), None, stop=stop)
+    assert (only.step, only.segments) == ("stopped", ()) and len(read) < 20
+    assert sentence(parts, None, only) == "Parado."
+
+
+def test_stop_is_heard_while_waiting_and_is_forgotten_by_the_next(parts, clip):
+    stop = Stop()
+    with parts.admission.line.enter():
+        hearing = hear(parts, clip, None, stop=stop)
+        next(hearing)
+        stop.ask()
+        assert [one.step for one in hearing] == ["stopped"]
+    assert [one.step for one in hear(parts, clip, None, stop=stop)] == ["done"]
+
+
+def test_what_goes_on_beyond_the_limit_is_heard_up_to_it(parts, talk, monkeypatch):
+    monkeypatch.setattr("lengua.app.admission.audio.seconds_of", lambda _: None)
+    limited = replace(parts, admission=Admission(Limits(seconds=40)))
+    monkeypatch.setattr("lengua.transcription.streaming.audio.seconds_of", lambda _: None)
+    *_, last = hear(limited, talk, None)
+    assert last.step == "limited" and 35 < last.position_s < 75 and last.segments
+    assert "minutos de una vez" in sentence(limited, None, last)
+
+
+def test_a_file_that_breaks_off_gives_what_was_heard(parts, talk, tmp_path):
+    samples = audio.load(talk)
+    samples[len(samples) // 2 :] = np.nan
+    path = tmp_path / "broken.wav"
+    soundfile.write(path, samples, 16_000, subtype="FLOAT")
+    *_, last = hear(parts, str(path), None)
+    assert last.step == "cut" and last.segments
+    assert sentence(parts, None, last).startswith("El archivo se interrumpe en ")
+
+
+def test_words_come_with_their_probabilities_where_asked_for(tiny_model, spoken_es, monkeypatch):
+    monkeypatch.setattr(streaming.silence, "why_suppressed", lambda decoded, samples: None)
+    parts = parts_of(Transcriber(str(tiny_model), "es"))
+    path = str(next(iter(spoken_es)))
+    plain, worded = whole(parts, path, None), whole(parts, path, None, words=True)
+    assert not plain.segments[0].words and worded.segments[0].words
+    assert all(0 <= word.probability <= 1 for word in worded.segments[0].words)
+
+
+def test_another_language_or_task_shares_the_engine_and_is_heard_at_30_s(tiny, monkeypatch):
+    assert asked(tiny) is asked(tiny, "es") is tiny
+    with pytest.raises(Refusal, match=r"refusal\.language"):
+        asked(tiny, "auto")  # the tiny model cannot tell languages apart
+    monkeypatch.setattr(tiny.engine, "multilingual", True)
+    english, heard = asked(tiny, task="translate"), asked(tiny, "auto")
+    assert english.engine is heard.engine is tiny.engine and english._lock is tiny._lock
+    assert (english.task, english.language, heard.language) == ("translate", "es", "auto")
+    assert english.note.decode_margin_s is heard.note.decode_margin_s is None
+    assert english.prompts.of("es") != tiny.prompts.of("es") == heard.prompts.of("es")
+    assert (tiny.task, tiny.language) == ("transcribe", "es")
+    with pytest.raises(Refusal, match=r"refusal\.language"):
+        asked(tiny, "klingon")
+
+
+def test_every_step_has_its_sentence(parts):
+    for step in ("waiting", "understanding", "done", "stopped", "limited", "cut"):
+        for duration in (None, 300.0):
+            hearing = Hearing(step, (Segment(0, 1, "a"),), 3, 61.5, duration, 2.5)
+            said = sentence(parts, None, hearing)
+            assert said and "{" not in said and (step in ("waiting", "understanding")) == said.endswith("…")
+
+
+def counted(parts: Parts, monkeypatch) -> list[int]:
+    """Return a list that grows by the number of windows of each run of the model."""
+    runs, generate = [], parts.transcriber.engine.generate
+
+    def counting(features, *more):
+        runs.append(len(features))
+        return generate(features, *more)
+
+    monkeypatch.setattr(parts.transcriber.engine, "generate", counting)
+    return runs
+
+
+def test_the_tests_of_this_file_saw_a_real_recording(talk):
+    assert Path(talk).stat().st_size > 1_000_000
