@@ -13,8 +13,8 @@ from lengua.notebook.contract import preflight_table
 from lengua.notebook.examples import alignment_table, examples_table, label_table, metric
 from lengua.notebook.listening import example_clip, worst_clips
 from lengua.notebook.live import LiveChart
-from lengua.notebook.microphone import microphone
 from lengua.notebook.padding import padding_table
+from lengua.notebook.page import microphone
 from lengua.notebook.stores import splits_table
 
 __all__ = [

@@ -5,6 +5,7 @@ Anywhere but in Colab the environment has the tokens, and folders are folders.
 
 import os
 import sys
+import warnings
 from pathlib import Path
 
 from lengua.doctor import describe, diagnose
@@ -16,6 +17,8 @@ SECRETS = ("HF_TOKEN", "OPENAI_API_KEY", "MDC_API_KEY")
 DRIVE = Path("/content/drive")
 """Where Colab mounts Google Drive."""
 ON_DRIVE = "MyDrive"
+
+warnings.filterwarnings("ignore", message="IProgress not found")  # no bar of ours is a widget
 
 
 def in_colab() -> bool:

@@ -5,9 +5,10 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from lengua.checkpoints import find_model
+from lengua.notebook.tables import grid
 from lengua.options import TrainOptions
 from lengua.progress import Watch, unwatched
-from lengua.publishing.markdown import Ready, grid
+from lengua.publishing.markdown import Ready
 
 WORDS = {True: "ok", False: Ready("**wrong**"), None: "unknown"}
 

@@ -11,7 +11,8 @@ from lengua.checkpoints import find_model, load_tokenizer
 from lengua.errors import LenguaError
 from lengua.files import read_jsonl
 from lengua.labels import IGNORED, decoder_pair
-from lengua.publishing.markdown import Ready, escaped, grid
+from lengua.notebook.tables import grid
+from lengua.publishing.markdown import Ready, escaped
 from lengua.report import examples
 from lengua.scoring import score
 from lengua.scoring.counts import aligned_words

@@ -12,12 +12,12 @@ from lengua.pages.verdicts import opponent
 from lengua.sources import Utterance, open_source
 from lengua.store import open_store
 
-LOOKED_AT = 20
-"""Clips of which the one with the longest text is taken: it has something to see."""
+LOOKED_AT, LETTERS = 40, 40
+"""Of so many clips one is taken, whose text has about so many letters: some words, in some seconds."""
 
 
 def example_clip(source: str, language: str | None = None, split: str = "test") -> Utterance:
-    """Return a recording of a source with its text; of the first ones, that with the longest text.
+    """Return a recording of a source with its text; of the first ones, one that says some words.
 
     Raises:
         RequestError: no such source, or none in this split.
@@ -26,7 +26,7 @@ def example_clip(source: str, language: str | None = None, split: str = "test") 
     found = list(islice(items, LOOKED_AT))
     if not found:
         raise RequestError(f"recordings in {split} of {source}", "none", "name another split")
-    return max(found, key=lambda item: len(item.text))
+    return min(found, key=lambda item: abs(len(item.text) - LETTERS))
 
 
 def worst_clips(evaluation: Path, store: Path | None = None, count: int = 5):

@@ -15,6 +15,7 @@ from lengua.report import history_figure
 from lengua.runs import read_history
 
 DRAWN, WIDTH = "training", 900
+WAITING = "The chart comes with the first loss."
 EVERY_S = 10.0
 """Seconds between two drawings, each of which takes some tenths of one; an evaluation is drawn at once."""
 LINE_S = 1.0
@@ -45,6 +46,7 @@ class LiveChart(Console):
         now = time.monotonic()
         if self.stage != DRAWN:
             self.stage, self.started, self.first = DRAWN, now, progress.done
+            self.chart.show(text(WAITING))  # it stands above all remarks
         measured = progress.note.startswith("dev")
         if measured or progress.done == progress.total or now - self.told >= LINE_S:
             self.told = now

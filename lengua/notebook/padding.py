@@ -6,7 +6,7 @@ from pathlib import Path
 
 from lengua.checkpoints import find_model, window_frames
 from lengua.mel import FRAMES_PER_SECOND, LOWEST
-from lengua.publishing.markdown import grid
+from lengua.notebook.tables import grid
 from lengua.windows import window_of
 
 ROUNDS = 5

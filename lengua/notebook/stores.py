@@ -4,7 +4,8 @@ from pathlib import Path
 from typing import Protocol
 
 from lengua.files import read_json
-from lengua.publishing.markdown import Ready, escaped, grid
+from lengua.notebook.tables import grid
+from lengua.publishing.markdown import Ready, escaped
 from lengua.store import MANIFEST
 
 
