@@ -1,0 +1,90 @@
+"""How often a word is wrong, by how sure the model is of it: what the tints of the app rest on.
+
+    python benchmarks/doubtful_words.py --models runs/demo openai/whisper-base
+
+Real Common Voice, which neither model was chosen on. A word is wrong where the alignment with what was said, as
+`lengua.scoring` compares it, has another word or none in its place. The last line is one JSON object.
+"""
+
+import csv
+import json
+import sys
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+
+from common_voice import SHARED
+from recording import markdown, record, run
+
+from lengua.app.tinting import GUESSED, SURE
+from lengua.console import Console
+from lengua.pages.words import DELETED, EQUAL, compared
+from lengua.progress import Progress
+from lengua.transcription import Transcriber
+
+EDGES = (0.0, 0.3, 0.5, GUESSED, 0.7, SURE, 0.9, 0.95, 1.01)
+KINDS = {"guessed": (0.0, GUESSED), "doubtful": (GUESSED, SURE), "sure": (SURE, 1.01)}
+
+
+@dataclass(frozen=True)
+class Options:
+    """Count wrong words by their probability."""
+
+    models: tuple[str, ...] = ("runs/demo", "openai/whisper-base")
+    """Runs, model folders or Hub ids."""
+    clips: Path = SHARED
+    """A language's folder of Common Voice: clips/ and validated.tsv."""
+    language: str = "es"
+    """Its language."""
+    record: bool = False
+    """Write the result into benchmarks/RESULTS.md."""
+
+
+def main(options: Options) -> None:
+    """Hear all clips with each model and print the tables."""
+    if not (options.clips / "validated.tsv").is_file():
+        sys.exit(f"skipped: no Common Voice folder at {options.clips}; name one with --clips")
+    with open(options.clips / "validated.tsv", encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE))
+    lines, told = [], {}
+    for model in options.models:
+        words = judged(model, rows, options)
+        told[model] = {kind: counted(words, *bounds) for kind, bounds in KINDS.items()}
+        cells = [(f"{low} to {min(high, 1.0)}", counted(words, low, high)) for low, high in pairwise(EDGES)]
+        cells += [(f"**{kind}**", count) for kind, count in told[model].items()]
+        header = [model, "words", "wrong", "share"]
+        table = [[name, f"{all_}", f"{wrong}", f"{100 * wrong / max(all_, 1):.0f} %"] for name, (all_, wrong) in cells]
+        lines += [*markdown(header, table), ""]
+    lines.append(f"{len(rows)} validated clips of {options.clips.parent.name}.")
+    print("\n".join(lines))
+    if options.record:
+        command = f"python benchmarks/doubtful_words.py --models {' '.join(options.models)}"
+        record("Words that a model doubts", command, lines)
+    print(json.dumps({"clips": len(rows), "models": told}))
+
+
+def judged(model: str, rows: list[dict], options: Options) -> list[tuple[float, bool]]:
+    """Return (probability, whether it is wrong) of each word that a model writes.
+
+    A clip whose words are cut otherwise than its text is, by a lone dash for one, is left out.
+    """
+    transcriber, found = Transcriber(model, options.language), []
+    with Console() as watch:
+        for done, row in enumerate(rows, start=1):
+            heard = transcriber.transcribe(options.clips / "clips" / row["path"], words=True)
+            words = [word for segment in heard.segments for word in segment.words]
+            aligned = [word for word in compared(row["sentence"], heard.text) if word.kind != DELETED]
+            if [word.text for word in words] == [word.text for word in aligned]:
+                found += [(word.probability, one.kind != EQUAL) for word, one in zip(words, aligned, strict=True)]
+            watch(Progress(f"hearing with {model}", done, len(rows), " clips"))
+    return found
+
+
+def counted(words: list[tuple[float, bool]], low: float, high: float) -> tuple[int, int]:
+    """Return (words, wrong words) of those between two probabilities."""
+    wrong = [is_wrong for probability, is_wrong in words if low <= probability < high]
+    return len(wrong), sum(wrong)
+
+
+if __name__ == "__main__":
+    run(main, Options)

@@ -1,0 +1,94 @@
+"""A page with a stand-in for the microphone mode, and a visitor who presses its buttons over HTTP as a browser does."""
+
+import json
+import secrets
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import gradio as gr
+import httpx
+from starlette.requests import Request
+
+from lengua.app.admission import Admission
+from lengua.app.hearing import Heard
+from lengua.app.parts import Parts
+from lengua.app.wording import Wording
+from lengua.engines import Written
+from lengua.labels import word_tokens
+from lengua.transcription import Segment, Transcriber
+
+
+def parts_of(transcriber: Transcriber, base: Callable[[], Transcriber] | None = None) -> Parts:
+    """Return what the modes share, around a transcriber."""
+    return Parts(transcriber, Wording(), Admission(), lambda key: None, base)
+
+
+def request_in(language: str) -> gr.Request:
+    """Return a request of a browser with this language, from loopback."""
+    scope = {"type": "http", "headers": [(b"accept-language", language.encode())], "client": ("127.0.0.1", 1)}
+    return gr.Request(Request(scope))
+
+
+def saying(transcriber: Transcriber, text: str) -> Callable:
+    """Return an `engine.generate` that hears this text in every clip."""
+    tokens = word_tokens(transcriber.tokenizer, text)
+    return lambda features, *_: [Written(list(tokens))] * len(features)
+
+
+def build(mode: Callable, parts: Parts, *more) -> gr.Blocks:
+    """Return a page of one mode below a recorder in which one segment is heard, whatever is recorded."""
+    with gr.Blocks(analytics_enabled=False) as demo:
+        recording, text = gr.Audio(type="filepath"), gr.Textbox()
+        segments = gr.State(())
+        ready = recording.change(heard_in, recording, [text, segments])
+        mode(parts, Heard(recording, segments, text, ready), *more)
+    return demo
+
+
+def heard_in(recording: str | None) -> tuple[str, tuple[Segment, ...]]:
+    """Stand in for the microphone mode."""
+    return ("hola", (Segment(0.0, 2.0, "hola", "es"),)) if recording else ("", ())
+
+
+class Visitor:
+    """Somebody with a browser tab open on the page."""
+
+    def __init__(self, demo: gr.Blocks, language: str = "es"):
+        self.demo, self.session = demo, secrets.token_hex(6)
+        self.web = httpx.Client(base_url=f"{demo.local_url}gradio_api/", headers={"accept-language": language})
+
+    def __enter__(self) -> "Visitor":
+        return self
+
+    def __exit__(self, *error) -> None:
+        self.web.close()
+
+    def upload(self, path: Path) -> dict:
+        """Return an uploaded file as components take it."""
+        with open(path, "rb") as file:
+            (place,) = self.web.post("upload", files={"files": file}).json()
+        return {"path": place, "orig_name": path.name, "meta": {"_type": "gradio.FileData"}}
+
+    def does(self, function: str, *data) -> list:
+        """Run the event of this function and return what it gives to its outputs in the end."""
+        (number,) = [number for number, one in self.demo.fns.items() if getattr(one.fn, "__name__", "") == function]
+        body = {"fn_index": number, "session_hash": self.session, "data": list(data), "event_data": None}
+        joined = self.web.post("queue/join", json=body)
+        assert joined.status_code == 200, joined.text
+        with self.web.stream("GET", "queue/data", params={"session_hash": self.session}, timeout=30) as told:
+            for line in told.iter_lines():
+                message = json.loads(line.removeprefix("data:")) if line.startswith("data:") else {}
+                if message.get("msg") == "process_completed":
+                    assert message["success"], message
+                    return message["output"]["data"]
+        raise AssertionError("the stream ended before the event did")
+
+    @contextmanager
+    def staying(self) -> Iterator[None]:
+        """Keep the tab open; at the end it is closed, and with it the visit."""
+        with self.web.stream("GET", f"heartbeat/{self.session}", timeout=30) as beat:
+            lines = beat.iter_lines()
+            next(lines)
+            yield
+            lines.close()
