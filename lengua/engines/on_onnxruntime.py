@@ -100,7 +100,7 @@ class OnnxEngine:
 
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = self._threads or len(_cores())
-        options.add_session_config_entry("session.intra_op.allow_spinning", "1")  # waking would take longer than the work
+        options.add_session_config_entry("session.intra_op.allow_spinning", "1")  # to wake up takes too long
         options.add_session_config_entry("session.force_spinning_stop", "1")  # behind it the cores are for others
         options.enable_cpu_mem_arena = False  # every window has its own length; an arena would keep room for each
         return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
