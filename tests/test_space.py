@@ -1,24 +1,28 @@
 """The Space: its folder runs by itself, without torch and without secrets, and goes to the Hub as one commit."""
 
 import os
-import signal
-import socket
+import shutil
 import subprocess
 import sys
 import tomllib
+from fnmatch import fnmatch
 from importlib import metadata
 from pathlib import Path
 
 import httpx
 import pytest
+import soundfile
 import yaml
-from conftest import ROOT
+from browsing import Server, Visitor, serving
+from conftest import ROOT, chirp
 from hub_server import a_hub  # noqa: F401 - a fixture
 from huggingface_hub import SpaceCard
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
+from lengua.base_weights import HUB_FILES
 from lengua.hub.uploading import plain_files
+from lengua.options import BASE_MODEL
 from lengua.publishing.space import FOLDER, package_files, stage_space, with_default
 
 HOME = ROOT / FOLDER
@@ -67,15 +71,24 @@ def test_the_front_matter_is_what_the_hub_asks_for():
     assert (told["sdk"], told["app_file"], told["license"]) == ("gradio", "app.py", "apache-2.0")
     assert f"=={told['sdk_version']}" == pins(ROOT / "constraints.txt")["gradio"]
     assert told["python_version"] in ("3.11", "3.12") and {told["colorFrom"], told["colorTo"]} <= COLOURS
-    assert len(told["short_description"]) <= 60 and told["suggested_hardware"] == "cpu-basic"
-    assert told["models"] == told["preload_from_hub"] == ["openai/whisper-base"]
+    assert (told["title"], told["pinned"], told["suggested_hardware"]) == (FOLDER, True, "cpu-basic")
+    assert len(told["short_description"]) <= 60
+    (preloaded,) = told["preload_from_hub"]
+    repo, files = preloaded.split()
+    assert [repo] == told["models"] == [BASE_MODEL]
+    assert {"config.json", "model.safetensors", "tokenizer.json"} < set(files.split(","))
+    assert not [file for file in files.split(",") if not any(fnmatch(file, kind) for kind in HUB_FILES)]
     assert not (HOME / "packages.txt").exists(), "PyAV and soundfile bring their own libraries"
 
 
 def test_the_folder_holds_the_app_the_package_and_nothing_else(staged):
     names = set(plain_files(staged))
     package = {path.relative_to(ROOT).as_posix() for path in package_files()}
-    assert len(package) > 100 and "lengua/data/card.md" in package and "lengua/app.py" in package
+    assert (
+        len(package) > 100
+        and "lengua/data/card.md" in package
+        and {"lengua/app/page.py", "lengua/data/app.js"} < package
+    )
     assert names == package | {"README.md", "requirements.txt", "app.py", "LICENSE", "NOTICE"}
     for name in package | {"LICENSE", "NOTICE"}:
         assert (staged / name).read_bytes() == (ROOT / name).read_bytes(), name
@@ -85,7 +98,7 @@ def test_the_folder_holds_the_app_the_package_and_nothing_else(staged):
 def test_the_model_stands_in_the_front_matter_and_in_the_program(staged):
     told = SpaceCard.load(staged / "README.md").data.to_dict()
     before = SpaceCard.load(HOME / "README.md").data.to_dict()
-    assert told == before | {"models": [MODEL_ID], "preload_from_hub": [MODEL_ID]}
+    assert told == before | {"models": [MODEL_ID], "preload_from_hub": [MODEL_ID, *before["preload_from_hub"]]}
     assert list(told) == list(before)
     code = "import runpy, os; runpy.run_path('app.py', run_name='imported'); print(os.environ['LENGUA_MODEL'])"
     for mine, expected in ({}, MODEL_ID), ({"LENGUA_MODEL": "eva/other"}, "eva/other"):
@@ -132,10 +145,10 @@ def test_it_builds_the_demo_from_its_own_package_without_torch(staged, spoken_mo
 import sys
 sys.modules["torch"] = sys.modules["transformers"] = None       # not to be had
 import lengua
-from lengua.app import build_demo
+from lengua.app import build_demo, parts_of
 from lengua.transcription import Transcriber
 import app
-demo = build_demo(Transcriber())
+demo = build_demo(parts_of(Transcriber()))
 print(lengua.__file__, type(demo).__name__, len(demo.fns))
 """
     environment = bare(staged.parent) | {"LENGUA_MODEL": str(spoken_model)}
@@ -146,30 +159,33 @@ print(lengua.__file__, type(demo).__name__, len(demo.fns))
     assert place == str(staged / "lengua/__init__.py") and kind == "Blocks" and int(events) > 0
 
 
-def served(python: Path | str, staged: Path, model: Path) -> tuple[str, str]:
-    """Run the staged program with next to no environment; return what it prints first and its page."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = str(free.getsockname()[1])
-    environment = bare(staged.parent) | {"LENGUA_MODEL": str(model), "PORT": port}
-    command = [str(python), "app.py"]
-    with subprocess.Popen(command, cwd=staged, env=environment, text=True, stdout=subprocess.PIPE) as program:
-        line = program.stdout.readline()
-        page = httpx.get(f"http://127.0.0.1:{port}", timeout=20).text if port in line else ""
-        program.send_signal(signal.SIGINT)
-        program.communicate(timeout=20)
-    return line, page
+def answers(app: Server, folder: Path) -> None:
+    """Assert that a server shows its page, hears, and replies."""
+    soundfile.write(folder / "voice.wav", chirp(1, 200), 16_000)
+    with Visitor(app.url, "anybody") as visitor:
+        text, state = visitor.transcribe(folder / "voice.wav").data
+        (reply,) = visitor.call("reply", ["Hola, ¿qué tal?", [], "free", "beginner", "MX", ""]).data
+    assert text and state.startswith("Listo.") and "tutor" in reply
+    assert app.printed().splitlines() == [f"lengua: open {app.url}/ in a browser; Ctrl-C ends"]
 
 
 @pytest.mark.slow
-def test_it_serves(staged, spoken_model):
-    line, page = served(sys.executable, staged, spoken_model)
-    assert "open http://127.0.0.1:" in line and "lengua" in page
+def test_without_its_model_it_serves_the_base_model_and_says_so(staged, spoken_model, tmp_path):
+    environment = bare(tmp_path)
+    cached = Path(environment["LENGUA_CACHE"]) / "models/openai--whisper-base"
+    shutil.copytree(spoken_model, cached)
+    with serving(tmp_path / "run", program=staged / "app.py", environment=environment) as app:
+        page, printed = httpx.get(f"{app.url}/config").text, app.printed()
+        soundfile.write(tmp_path / "voice.wav", chirp(1, 200), 16_000)
+        with Visitor(app.url, "anybody") as visitor:
+            assert visitor.transcribe(tmp_path / "voice.wav").data[0]
+    assert "page.not_found" in page and BASE_MODEL in page and str(tmp_path) not in page
+    assert MODEL_ID in printed and BASE_MODEL in printed and "Traceback" not in printed
 
 
 @pytest.mark.slow
 @pytest.mark.real
-def test_it_serves_from_an_environment_made_of_its_own_requirements(staged, spoken_model, tmp_path):
+def test_it_answers_from_an_environment_made_of_its_own_requirements(staged, spoken_model, tmp_path):
     subprocess.run([sys.executable, "-m", "venv", str(tmp_path / "env")], check=True)
     python = tmp_path / "env/bin/python"
     install = [str(python), "-m", "pip", "-q", "--disable-pip-version-check", "install", "-r", "requirements.txt"]
@@ -177,8 +193,9 @@ def test_it_serves_from_an_environment_made_of_its_own_requirements(staged, spok
     if done.returncode and "Retrying" in done.stderr:
         pytest.skip("needs a package index, and none answers")
     assert done.returncode == 0, done.stderr
-    line, page = served(python, staged, spoken_model)
-    assert "open http://127.0.0.1:" in line and "lengua" in page
+    program, environment = staged / "app.py", bare(tmp_path)
+    with serving(tmp_path / "run", spoken_model, program, python, environment) as app:
+        answers(app, tmp_path)
 
 
 def test_it_goes_to_the_hub_as_one_commit_and_comes_back_identical(hub, staged, tmp_path):
@@ -215,7 +232,7 @@ def test_files_of_an_older_package_go_and_those_by_hand_stay(hub, staged):
 @pytest.mark.slow
 def test_a_wheel_brings_along_what_a_space_is_made_of(tmp_path, staged):
     tree = tmp_path / "tree"
-    names = ["lengua", FOLDER, "pyproject.toml", "README.md", "app.py", "LICENSE", "NOTICE"]
+    names = ["lengua", FOLDER, "metrics", "pyproject.toml", "README.md", "app.py", "LICENSE", "NOTICE"]
     copied = [path for name in names for path in [ROOT / name, *(ROOT / name).rglob("*")] if path.is_file()]
     for path in copied:
         if "__pycache__" not in path.parts:

@@ -5,9 +5,10 @@
 
 What makes it a Space, README.md and requirements.txt, stands in `whisper-spanish-conversation/` of the project's tree,
 with the base model in its front matter; a wheel carries the same files to `share/lengua`. Staging puts in the model:
-into the front matter, so that the Hub fetches it when it builds the Space, and into the first statement of app.py, as
-the default of $LENGUA_MODEL. A variable of the Space goes before that; but the default is part of the commit, so that
-the folder alone, fetched or duplicated, still knows whose voice it is for.
+into the front matter, so that the Hub fetches it when it builds the Space, before the base model, which takes its place
+if it is gone; and into the first statement of app.py, as the default of $LENGUA_MODEL. A variable of the Space goes
+before that; but the default is part of the commit, so that the folder alone, fetched or duplicated, still knows whose
+voice it is for.
 """
 
 import ast
@@ -61,12 +62,13 @@ def package_files() -> list[Path]:
 
 
 def with_model(readme: str, model: str) -> str:
-    """Return the README of a Space with its model in the front matter."""
+    """Return the README of a Space with its model in the front matter; the base model is preloaded behind it."""
     from huggingface_hub import SpaceCard
 
     card = SpaceCard(readme)
+    others = [one for one in card.data["preload_from_hub"] if one.split()[0] != model]
     card.data.models = [model]
-    card.data["preload_from_hub"] = [model]
+    card.data["preload_from_hub"] = [model, *others]
     return str(card)
 
 
