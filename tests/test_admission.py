@@ -113,6 +113,14 @@ def test_a_visitor_has_so_many_recordings_a_day_and_bad_ones_do_not_count(tmp_pa
     assert admission.admit(good, eva) is not None
 
 
+def test_a_full_line_costs_no_turn(tmp_path):
+    admission, ana = Admission(Limits(line=1), Allowance(turns=1)), request_from("203.0.113.1")
+    good = wav(tmp_path / "a.wav", chirp(2, 200))
+    with admission.line.enter(), pytest.raises(Refusal, match="busy"):
+        admission.admit(good, ana)
+    assert admission.admit(good, ana) is not None
+
+
 def test_behind_a_proxy_the_last_hop_tells_visitors_apart():
     admission = Admission()
     ana, eva = (request_from("10.0.0.5", **{"x-forwarded-for": f"1.1.1.1, 8.8.4.{host}"}) for host in (1, 2))

@@ -56,11 +56,14 @@ class Admission:
         """Return the samples of a short recording, None for a long one, which is to be read while it is heard.
 
         Raises:
-            Refusal: it is missing, empty, too big, too long, too short, not audio or silent; or today was enough.
+            Refusal: it is missing, empty, too big, too long, too short, not audio or silent; the line is full; or today
+                was enough.
         """
         samples = self.load(recording)
         if samples is not None and silence.why_silent(samples):
             raise Refusal("refusal.silent")
+        if len(self.line) >= self.line.places:  # before it counts as a turn of today
+            raise Refusal("refusal.busy")
         if not self.allowance.turn(self.visitor(request)):
             raise Refusal("refusal.enough_today")
         return samples

@@ -64,7 +64,7 @@ def mode(parts: Parts, heard: Heard) -> None:
         gr.Markdown(text("mirror.what"))
         again = gr.Button(text("mirror.compare"), elem_id="mirror-compare")
         told = gr.HTML(elem_id="mirror-told", js_on_load=WATCH)
-        with gr.Row():
+        with gr.Row(elem_id="mirror-sides"):
             left, right = (gr.HTML(elem_id=f"mirror-{side}") for side in get_args(Side))
         with gr.Row(visible=False, elem_id="mirror-choices") as choices:
             buttons = {choice: gr.Button(text(f"mirror.{choice}")) for choice in get_args(Choice)}

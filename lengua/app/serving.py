@@ -8,6 +8,9 @@ from collections.abc import Callable
 
 import gradio as gr
 import numpy as np
+from fastapi.exceptions import RequestValidationError
+from starlette.requests import Request
+from starlette.responses import JSONResponse
 
 from lengua import audio, memory
 from lengua.app.admission import Admission, Limits
@@ -104,7 +107,7 @@ def serve(demo: gr.Blocks, options: AppOptions, wait: bool = True) -> str:
     wording = Wording()
     os.environ.setdefault("GRADIO_ANALYTICS_MAX_EVENTS", "1")  # else each event is followed by a table of all before it
     try:
-        demo.queue(max_size=QUEUE_SIZE, default_concurrency_limit=None).launch(
+        demo.queue(max_size=QUEUE_SIZE, default_concurrency_limit=None, api_open=False).launch(
             server_name=options.host,
             server_port=options.port,
             max_threads=THREADS,
@@ -120,6 +123,7 @@ def serve(demo: gr.Blocks, options: AppOptions, wait: bool = True) -> str:
             ssr_mode=False,
             quiet=True,
             prevent_thread_lock=True,
+            app_kwargs={"exception_handlers": {RequestValidationError: malformed, KeyError: malformed}},
             _frontend=False,  # else it looks at its own page, and gives up the whole server if that takes 3 s
         )
     except OSError as error:
@@ -136,6 +140,11 @@ def close_deep_links(demo: gr.Blocks) -> None:
     """Take away Gradio's way to share a page, which writes what a visitor said to disk for whoever asks."""
     routes = demo.app.router.routes
     routes[:] = [route for route in routes if not getattr(route, "path", "").endswith("/deep_link")]
+
+
+async def malformed(request: Request, error: Exception) -> JSONResponse:
+    """Answer a request that is none, or for a function that there is not; Gradio and FastAPI fail at some of these."""
+    return JSONResponse({"detail": "malformed request"}, 404 if isinstance(error, KeyError) else 422)
 
 
 def head(wording: Wording) -> str:

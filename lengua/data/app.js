@@ -143,6 +143,13 @@ globalThis.lengua ||= (() => {
         });
       };
     }
+    // Gradio calls its suggestions a list and gives it no items, which a screen reader stumbles over.
+    function tidy() {
+      document.querySelector("#talk-chat .examples[role]")?.removeAttribute("role");
+    }
+    new MutationObserver(tidy).observe(document.getElementById("talk"), { childList: true, subtree: true });
+    tidy();
+
     window.addEventListener("pagehide", () => voice.stop());
     watch("value", () => {
       voice.follow(props.value || {});
