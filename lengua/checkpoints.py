@@ -4,6 +4,7 @@ A model folder is a plain Hugging Face Whisper folder. Beside its weights stands
 trained (window, margin, language); programs that do not know it lose nothing.
 """
 
+import hashlib
 import os
 import shutil
 import tempfile
@@ -184,23 +185,31 @@ def ctranslate2_folder(folder: Path) -> Path:
             if (converted / "model.bin").is_file():
                 return converted
         raise RequestError("model.safetensors or ctranslate2/model.bin", f"neither in {folder}", "name a model folder")
-    seen = _look(weights)
-    if (stamp := inside / base_weights.STAMP).is_file() and stamp.read_text().split()[1:] == seen:
-        return inside
-    digest = digest_of(weights)
+    digest = _digest(weights)
     kept = inside if os.access(folder, os.W_OK) else cache_dir() / "ctranslate2" / digest[:16]
     stamp = kept / base_weights.STAMP
-    if not (stamp.is_file() and stamp.read_text().split()[:1] == [digest]):
+    if not (stamp.is_file() and stamp.read_text().strip() == digest):
         convert_to_ctranslate2(folder, kept)
-    with suppress(OSError):  # not ours to write: digested again next time
-        stamp.write_text(" ".join([digest, *seen]) + "\n")
+        stamp.write_text(digest + "\n")
     return kept
 
 
-def _look(weights: Path) -> list[str]:
-    """Return what changes with a file, as git's index has it: what is equal need not be digested again."""
+def _digest(weights: Path) -> str:
+    """Return the digest of weights, remembered in the cache for as long as size, time and place on the disk are equal.
+
+    It is how git knows without reading that a file is the same; half a second for each opening of a model.
+    """
     seen = weights.stat()
-    return [str(seen.st_size), str(seen.st_mtime_ns), str(seen.st_ino)]
+    looks = [str(weights.resolve()), seen.st_size, seen.st_mtime_ns, seen.st_ino]
+    kept = cache_dir() / "digests" / f"{hashlib.sha256(looks[0].encode()).hexdigest()[:16]}.json"
+    with suppress(OSError, LenguaError):
+        told = read_json(kept)
+        if told["looks"] == looks:
+            return told["digest"]
+    digest = digest_of(weights)
+    with suppress(OSError):  # a cache that cannot be written: digested again next time
+        write_json(kept, {"looks": looks, "digest": digest})
+    return digest
 
 
 def _leave_out_strange_tokens(converted: Path) -> None:

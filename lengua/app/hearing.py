@@ -145,6 +145,8 @@ def asked(transcriber: Transcriber, language: str | None = None, task: str = TAS
     Raises:
         Refusal: there is no such language, or the model does not speak it or cannot translate.
     """
+    if not (isinstance(language, str | None) and task in TASKS):  # programs send what they like
+        raise Refusal("refusal.language")
     try:
         wanted = transcriber.language if language is None else AUTO if language == AUTO else language_code(language)
         if (wanted, task) == (transcriber.language, transcriber.task):

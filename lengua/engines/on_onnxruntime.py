@@ -7,6 +7,7 @@ CTranslate2, which is opened the first time that somebody asks: wide searches, t
 
 import os
 import shutil
+from collections.abc import Sequence
 from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
@@ -80,7 +81,7 @@ class OnnxEngine:
     def languages(self, features: np.ndarray) -> list[dict[str, float]]:
         """Return the probability of each language."""
         writing = _Writing(self, features, [self._start])
-        logits = writing.step([0], self._first_mask, "logits")[:, 0, self._languages]
+        logits = writing.step([0], self._first_mask, "logits")[: len(features), 0, self._languages]
         chances = np.exp(logits - logits.max(axis=1, keepdims=True))
         codes = [self._vocabulary[token].strip("<|>") for token in self._languages]
         return [dict(zip(codes, (row / row.sum()).tolist(), strict=True)) for row in chances]
@@ -119,14 +120,15 @@ class _Writing:
     """Windows that are being written out together, token after token; those that are done drop out."""
 
     def __init__(self, engine: OnnxEngine, features: np.ndarray, prompt: list[int]):
-        self.engine, self.prompt = engine, prompt
+        self.engine, self.prompt, self.count = engine, prompt, len(features)
         self.heard = self._encoded(features)
-        self.past = {name: engine._nothing.repeat(len(features), 0) for name in self._names("past_key", "past_value")}
-        self.tokens, self.position = np.array([prompt] * len(features), np.int64), 0
+        rows = len(next(iter(self.heard.values())))
+        self.past = {name: engine._nothing.repeat(rows, 0) for name in self._names("past_key", "past_value")}
+        self.tokens, self.position = np.array([prompt] * rows, np.int64), 0
 
     def to_the_end(self, most: int) -> list[Written]:
         """Write until every window has ended, or has so many tokens."""
-        engine, count = self.engine, len(self.tokens)
+        engine, count = self.engine, self.count
         tokens, sums = [[] for _ in range(count)], np.zeros(count)
         chances, rows = self._begin(), list(range(count))
         for step in range(most):
@@ -139,8 +141,8 @@ class _Writing:
                 break
             if len(on) < len(rows):
                 rows = [rows[place] for place in on]
-                self._keep(on)
-            self.tokens = best[on, None]
+                self._keep(_even(on))
+            self.tokens = best[_even(on), None]
             self.step([0], engine._mask)
         means = sums / [max(1, len(row)) for row in tokens]
         said = [[token for token in row if token != engine._end] for row in tokens]
@@ -163,10 +165,10 @@ class _Writing:
         engine, last = self.engine, len(self.prompt) - 1
         if engine._silence is None or engine._start not in self.prompt:
             self.step([last], engine._first_mask)
-            return [None] * len(self.tokens)
+            return [None] * self.count
         logits = self.step([self.prompt.index(engine._start), last], engine._first_mask, "logits")[:, 0]
         chances = np.exp(logits - logits.max(axis=1, keepdims=True))
-        return (chances[:, engine._silence] / chances.sum(axis=1)).tolist()
+        return (chances[:, engine._silence] / chances.sum(axis=1)).tolist()[: self.count]
 
     def _keep(self, places: list[int]) -> None:
         """Go on with some of the windows."""
@@ -179,11 +181,22 @@ class _Writing:
         rows = np.ascontiguousarray(features, np.float32)
         heard = [engine._encoder.run(None, {"features": row[None]}) for row in rows]
         names = [output.name for output in engine._encoder.get_outputs()]
-        together = heard[0] if len(heard) == 1 else [np.concatenate(parts) for parts in zip(*heard, strict=True)]
+        together = [
+            np.concatenate(parts) for parts in zip(*(heard[place] for place in _even(range(len(heard)))), strict=True)
+        ]
         return dict(zip(names, together, strict=True))
 
     def _names(self, *kinds: str) -> list[str]:
         return [f"{kind}_{layer}" for kind in kinds for layer in range(self.engine._layers)]
+
+
+def _even(places: Sequence[int]) -> list[int]:
+    """Return places, the last of an odd number twice.
+
+    MatMulNBits multiplies two rows at a time, and the one that is over by another kernel, which rounds in another way:
+    what is heard in a clip would hang on how many there are beside it.
+    """
+    return [*places, *places[-1:]] if len(places) % 2 else [*places]
 
 
 def graphs_of(form: Path) -> Path:
@@ -193,7 +206,7 @@ def graphs_of(form: Path) -> Path:
         NotConvertible: there is no graph for it.
     """
     stamp = form / STAMP
-    digest = stamp.read_text().split()[0] if stamp.is_file() else digest_of(form / "model.bin")
+    digest = stamp.read_text().strip() if stamp.is_file() else digest_of(form / "model.bin")
     kept = cache_dir() / "onnx" / f"{digest[:16]}-{(form / 'model.bin').stat().st_size}-{FORM}"
     if not (kept / "decoder.onnx").is_file():
         variables = read_variables(form / "model.bin")
