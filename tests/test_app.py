@@ -188,6 +188,7 @@ def test_limits_hold_in_the_functions_too(tiny, spoken, says_a):
     for one in served(limited):
         with limited.admission.line.enter():
             assert ask(one, spoken) == ("", SPANISH["refusal.busy"])
+        assert ask(one, spoken)[0] == "a", "who was sent away has lost no turn"
         assert ask(one, spoken) == ("", SPANISH["refusal.enough_today"])
         long = wav(spoken.parent / "long.wav", np.zeros(95 * 4000), 4000)
         assert ask(one, long) == ("", SPANISH["refusal.too_long"].format(minutes=2))
