@@ -58,7 +58,7 @@ class CTranslate2Engine:
         self._device = device or ("cuda" if gpu_count() else "cpu")
         self._threads, self._folder = threads, converted(folder)
         self.window_frames = checkpoints.window_frames(folder)
-        self.aligns = bool(self._told().get("alignment_heads"))
+        self.aligns = bool(told_of(self._folder).get("alignment_heads"))
         asked = compute_type or os.environ.get(COMPUTE_TYPE, "")
         timed = asked == "auto" and self._device == "cpu" and not trial.int8_is_best()
         chosen = self._timed() if timed else self._usual(asked)
@@ -132,17 +132,6 @@ class CTranslate2Engine:
         means = [score * (tokens if beam > 1 else 1) / (tokens + (tokens < most)) for score, tokens in scored]
         return [mean if np.isfinite(mean) else None for mean in means]
 
-    def _told(self) -> dict:
-        """Return config.json of the CTranslate2 form: tokens never written, languages, alignment heads."""
-        if not (path := self._folder / "config.json").is_file():
-            raise RequestError("a config.json beside model.bin", f"none in {self._folder}", "copy or convert it again")
-        told, size = read_json(path), len(ctranslate2_vocabulary(self._folder))
-        strange = [token for name in SUPPRESSED for token in told.get(name) or [] if not 0 <= token < size]
-        if strange:  # CTranslate2 would write beside its memory
-            found = f"{strange[:3]} to suppress in {path}"
-            raise RequestError(f"tokens below {size}, the size of the vocabulary", found, "convert the model again")
-        return told
-
     def _opened(self, compute_type: str) -> ctranslate2.models.Whisper:
         try:
             return ctranslate2.models.Whisper(
@@ -176,6 +165,22 @@ class CTranslate2Engine:
 def gpu_count() -> int:
     """Return how many GPUs CTranslate2 sees."""
     return ctranslate2.get_cuda_device_count()
+
+
+def told_of(form: Path) -> dict:
+    """Return config.json of a CTranslate2 form: tokens never written, languages, alignment heads.
+
+    Raises:
+        RequestError: there is none, or it names tokens that the vocabulary lacks.
+    """
+    if not (path := form / "config.json").is_file():
+        raise RequestError("a config.json beside model.bin", f"none in {form}", "copy or convert it again")
+    told, size = read_json(path), len(ctranslate2_vocabulary(form))
+    strange = [token for name in SUPPRESSED for token in told.get(name) or [] if not 0 <= token < size]
+    if strange:  # CTranslate2 would write beside its memory
+        found = f"{strange[:3]} to suppress in {path}"
+        raise RequestError(f"tokens below {size}, the size of the vocabulary", found, "convert the model again")
+    return told
 
 
 def converted(folder: Path) -> Path:

@@ -7,7 +7,6 @@ CTranslate2, which is opened the first time that somebody asks: wide searches, t
 
 import os
 import shutil
-from collections.abc import Sequence
 from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
@@ -18,9 +17,9 @@ from lengua import checkpoints
 from lengua.base_weights import STAMP
 from lengua.cache import cache_dir
 from lengua.engines import POSITIONS, Written
-from lengua.engines.on_ctranslate2 import MOST_TOKENS, SUPPRESSED, CTranslate2Engine, converted
+from lengua.engines.on_ctranslate2 import MOST_TOKENS, SUPPRESSED, CTranslate2Engine, converted, told_of
 from lengua.errors import RequestError
-from lengua.files import digest_of, read_json, replacing, write_bytes
+from lengua.files import digest_of, replacing, write_bytes
 from lengua.layouts import ctranslate2_vocabulary, read_variables
 from lengua.layouts.onnx import decoder, encoder, is_convertible, shape_of
 
@@ -56,7 +55,7 @@ class OnnxEngine:
         self._folder, self._threads = folder, threads
         self.window_frames = checkpoints.window_frames(folder)
         form = converted(folder)
-        told, self._vocabulary = read_json(form / "config.json"), ctranslate2_vocabulary(form)
+        told, self._vocabulary = told_of(form), ctranslate2_vocabulary(form)
         graphs = graphs_of(form)
         self._encoder, self._decoder = (self._session(graphs / name) for name in ("encoder.onnx", "decoder.onnx"))
         self._given = [output.name for output in self._decoder.get_outputs() if output.name != "logits"]
@@ -112,7 +111,7 @@ class OnnxEngine:
 
     def _without(self, tokens: list[int]) -> np.ndarray:
         mask = np.zeros(len(self._vocabulary), np.float32)
-        mask[[token for token in tokens if 0 <= token < len(mask)]] = NEVER
+        mask[tokens] = NEVER
         return mask
 
 
@@ -179,24 +178,21 @@ class _Writing:
         """Return keys and values of cross-attention; window after window, so that none hangs on its neighbours."""
         engine = self.engine
         rows = np.ascontiguousarray(features, np.float32)
-        heard = [engine._encoder.run(None, {"features": row[None]}) for row in rows]
+        heard = _even([engine._encoder.run(None, {"features": row[None]}) for row in rows])
         names = [output.name for output in engine._encoder.get_outputs()]
-        together = [
-            np.concatenate(parts) for parts in zip(*(heard[place] for place in _even(range(len(heard)))), strict=True)
-        ]
-        return dict(zip(names, together, strict=True))
+        return dict(zip(names, map(np.concatenate, zip(*heard, strict=True)), strict=True))
 
     def _names(self, *kinds: str) -> list[str]:
         return [f"{kind}_{layer}" for kind in kinds for layer in range(self.engine._layers)]
 
 
-def _even(places: Sequence[int]) -> list[int]:
-    """Return places, the last of an odd number twice.
+def _even(rows: list) -> list:
+    """Return rows, the last of an odd number twice.
 
     MatMulNBits multiplies two rows at a time, and the one that is over by another kernel, which rounds in another way:
     what is heard in a clip would hang on how many there are beside it.
     """
-    return [*places, *places[-1:]] if len(places) % 2 else [*places]
+    return [*rows, rows[-1]] if len(rows) % 2 else rows
 
 
 def graphs_of(form: Path) -> Path:
