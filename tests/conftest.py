@@ -182,6 +182,14 @@ def tiny_tokenizer():
     return tokenizer
 
 
+def joined(clips, count: int, pause_s: float) -> np.ndarray:
+    """Return the first of some files one behind the other, each with a pause behind it: 16 kHz."""
+    from lengua import audio
+
+    pause = np.zeros(round(pause_s * audio.SAMPLE_RATE), np.float32)
+    return np.concatenate([piece for path in list(clips)[:count] for piece in (audio.load(path), pause)])
+
+
 def tiny_whisper(tokenizer):
     """Return an untrained Whisper for a tokenizer, with all that the generation config of a released one holds."""
     import torch

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
-from conftest import chirp
+from conftest import chirp, joined
 
 from lengua import audio
 from lengua.app import parts_of
@@ -42,10 +42,8 @@ def clip(tmp_path) -> str:
 @pytest.fixture(scope="module")
 def talk(spoken_es, tmp_path_factory) -> str:
     """Two minutes of real clips with pauses of 1.5 s."""
-    pause = np.zeros(24_000, np.float32)
-    pieces = [piece for path in list(spoken_es)[:18] for piece in (audio.load(path), pause)]
     path = tmp_path_factory.mktemp("talk") / "talk.flac"
-    soundfile.write(path, np.concatenate(pieces), 16_000)
+    soundfile.write(path, joined(spoken_es, 18, pause_s=1.5), 16_000)
     return str(path)
 
 

@@ -8,6 +8,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 import soundfile
+from conftest import joined
 
 from lengua import audio, mel
 from lengua.errors import RequestError
@@ -18,8 +19,7 @@ from lengua.transcription.streaming import segment_of
 @pytest.fixture(scope="module")
 def talk(spoken_es) -> np.ndarray:
     """Two minutes of real clips with pauses of 1.5 s."""
-    pause = np.zeros(24_000, np.float32)
-    return np.concatenate([piece for path in list(spoken_es)[:18] for piece in (audio.load(path), pause)])
+    return joined(spoken_es, 18, pause_s=1.5)
 
 
 @pytest.fixture(scope="module")

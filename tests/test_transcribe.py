@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+from conftest import joined
 
 from lengua import audio
 from lengua.cli import main
@@ -24,10 +25,8 @@ from lengua.transcription.sheets import Sheet, output_files
 @pytest.fixture(scope="module")
 def talk(spoken_es, tmp_path_factory) -> Path:
     """A file of some fifty seconds: real clips with pauses."""
-    pause = np.zeros(32_000, np.float32)
-    pieces = [piece for path in list(spoken_es)[:8] for piece in (audio.load(path), pause)]
     path = tmp_path_factory.mktemp("talk") / "charla.flac"
-    soundfile.write(path, np.concatenate(pieces), 16_000)
+    soundfile.write(path, joined(spoken_es, 8, pause_s=2), 16_000)
     assert audio.seconds_of(path) > 35
     return path
 
