@@ -36,6 +36,13 @@ def saying(transcriber: Transcriber, text: str) -> Callable:
     return lambda features, *_: [Written(list(tokens))] * len(features)
 
 
+def that_hears(model: Path, text: str) -> Transcriber:
+    """Return a transcriber that hears this text in every clip."""
+    one = Transcriber(str(model), "es")
+    one.engine.generate = saying(one, text)
+    return one
+
+
 def build(mode: Callable, parts: Parts, *more) -> gr.Blocks:
     """Return a page of one mode below a recorder in which one segment is heard, whatever is recorded."""
     with gr.Blocks(analytics_enabled=False) as demo:

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import soundfile
 from conftest import chirp
-from standin_page import Visitor, build, parts_of, request_in, saying
+from standin_page import Visitor, build, parts_of, request_in, saying, that_hears
 
 from lengua.app import mirror, picks
 from lengua.app.mirror import Latest, Mirror
@@ -31,16 +31,12 @@ SPANISH, ENGLISH = request_in("es-MX"), request_in("en")
 
 @pytest.fixture(scope="module")
 def tuned(tiny_model) -> Transcriber:
-    one = Transcriber(str(tiny_model), "es")
-    one.engine.generate = saying(one, TUNED)
-    return one
+    return that_hears(tiny_model, TUNED)
 
 
 @pytest.fixture(scope="module")
 def base(tiny_model) -> Transcriber:
-    one = Transcriber(str(tiny_model), "es")
-    one.engine.generate = saying(one, BASE)
-    return one
+    return that_hears(tiny_model, BASE)
 
 
 @pytest.fixture

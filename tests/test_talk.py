@@ -15,7 +15,7 @@ from conftest import chirp
 from gradio_client import Client
 from gradio_client.exceptions import AppError
 from llm_server import KEY, REPLY, Llm, an_llm
-from standin_page import saying
+from standin_page import that_hears
 from talk_page import Page, Tab, talking
 
 from lengua.app.admission import Admission
@@ -56,9 +56,7 @@ WORLD = World()
 
 @pytest.fixture(scope="module")
 def tiny(tiny_model) -> Transcriber:
-    one = Transcriber(str(tiny_model), "es")
-    one.engine.generate = saying(one, HEARD)
-    return one
+    return that_hears(tiny_model, HEARD)
 
 
 @pytest.fixture(scope="module")
