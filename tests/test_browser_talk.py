@@ -151,6 +151,7 @@ def test_the_microphone_is_closed_while_the_reply_is_spoken(talk, visit, llm):
     talk.say("Habla.")
     talk.answered()
     assert talk.state("speaking") == SPANISH["talk.speaking"]
+    visit.page.wait_for_function("() => spoken.length === 2")  # the second is given when the reply has ended
     assert visit.page.evaluate("() => spoken.map((one) => one.text)") == ["Primera frase.", "Segunda frase."]
     assert is_closed(visit)
     visit.page.evaluate("() => finishSpeaking()")
