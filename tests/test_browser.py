@@ -148,13 +148,12 @@ def test_what_cannot_be_heard_is_told_in_the_language_of_the_browser(browser, ap
 @pytest.mark.parametrize("locale", ["es-MX", "en-US"])
 def test_a_refused_microphone_is_told_in_both_modes(browser, app, locale):
     with visiting(browser, app.url, PHONE, locale, script=NO_MICROPHONE) as visit:
-        sentence = WORDS[locale]["refusal.microphone"]
         visit.page.locator("#recorder .record-button").click()
-        Microphone(visit.page).told(sentence)
+        Microphone(visit.page).told(WORDS[locale]["refusal.microphone"])
         conversation = Conversation(visit.page)
         conversation.open()
         visit.page.locator("#talk-recorder .record-button").click()
-        assert conversation.state("failed") == sentence
+        assert conversation.state("failed") == WORDS[locale]["talk.microphone"]
 
 
 # By keyboard alone

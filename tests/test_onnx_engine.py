@@ -11,6 +11,7 @@ from lengua import audio, mel
 from lengua.checkpoints import convert_to_ctranslate2, ctranslate2_folder, load_tokenizer
 from lengua.engines import on_onnxruntime, open_engine
 from lengua.engines.on_onnxruntime import NotConvertible, graphs_of
+from lengua.errors import RequestError
 from lengua.labels import prompt_tokens, words_of
 from lengua.layouts.onnx import in_blocks, in_columns
 from lengua.scoring import cer
@@ -141,6 +142,19 @@ def test_what_has_no_graph_goes_to_ctranslate2(tiny_model, wide, tmp_path, monke
     assert open_engine("auto", tiny_model).name == open_engine("auto", small).name == "ctranslate2 int8"
     assert open_engine("auto", wide).name == "onnxruntime int8"
     assert open_engine("auto", wide, compute_type="float32").name == "ctranslate2 float32"
+
+
+@pytest.mark.parametrize("share", [None, 0.0, 0.5], ids=["missing", "empty", "half"])
+@pytest.mark.parametrize("name", ["config.json", "vocabulary.json"])
+def test_a_model_without_its_lists_is_refused(name, share, wide, tmp_path):
+    folder = shutil.copytree(ctranslate2_folder(wide), tmp_path / "half")
+    whole = (folder / name).read_bytes()
+    (folder / name).unlink()
+    if share is not None:
+        (folder / name).write_bytes(whole[: int(share * len(whole))])
+    for engine in ("onnxruntime", "auto"):
+        with pytest.raises(RequestError, match=r"expected .*; found .*; copy"):
+            open_engine(engine, folder)
 
 
 def test_eight_bits_are_off_by_half_a_step_at_most():

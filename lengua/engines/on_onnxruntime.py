@@ -23,7 +23,7 @@ from lengua.files import digest_of, replacing, write_bytes
 from lengua.layouts import ctranslate2_vocabulary, read_variables
 from lengua.layouts.onnx import decoder, encoder, is_convertible, shape_of
 
-FORM = "2"
+FORM = "4"
 """Of the graphs. Another number here, and kept ones are made anew."""
 KEPT = 8
 """Models in the cache; the one that was unused for longest goes."""
@@ -59,8 +59,9 @@ class OnnxEngine:
         graphs = graphs_of(form)
         self._encoder, self._decoder = (self._session(graphs / name) for name in ("encoder.onnx", "decoder.onnx"))
         self._given = [output.name for output in self._decoder.get_outputs() if output.name != "logits"]
-        self._layers, past = (len(self._given) - 2) // 2, self._decoder.get_inputs()[4]
-        self._nothing = np.zeros((1, past.shape[1], 0, past.shape[3]), np.float32)
+        self._layers, shapes = (len(self._given) - 2) // 2, {one.name: one.shape for one in self._decoder.get_inputs()}
+        _, heads, _, of_head = shapes["past_key_0"]
+        self._nothing = np.zeros((1, heads, 0, of_head), np.float32)
         self.n_mels = self._encoder.get_inputs()[0].shape[1]
         self.most_tokens, self.multilingual = MOST_TOKENS, len(self._vocabulary) >= MULTILINGUAL
         self.aligns, self._languages = bool(told.get("alignment_heads")), told.get("lang_ids") or []
@@ -80,7 +81,7 @@ class OnnxEngine:
     def languages(self, features: np.ndarray) -> list[dict[str, float]]:
         """Return the probability of each language."""
         writing = _Writing(self, features, [self._start])
-        logits = writing.step([0], self._first_mask, "logits")[: len(features), 0, self._languages]
+        logits = writing.step([0], self._first_mask, "logits")[:, 0, self._languages]
         chances = np.exp(logits - logits.max(axis=1, keepdims=True))
         codes = [self._vocabulary[token].strip("<|>") for token in self._languages]
         return [dict(zip(codes, (row / row.sum()).tolist(), strict=True)) for row in chances]
@@ -121,9 +122,8 @@ class _Writing:
     def __init__(self, engine: OnnxEngine, features: np.ndarray, prompt: list[int]):
         self.engine, self.prompt, self.count = engine, prompt, len(features)
         self.heard = self._encoded(features)
-        rows = len(next(iter(self.heard.values())))
-        self.past = {name: engine._nothing.repeat(rows, 0) for name in self._names("past_key", "past_value")}
-        self.tokens, self.position = np.array([prompt] * rows, np.int64), 0
+        self.past = {name: engine._nothing.repeat(self.count, 0) for name in self._names("past_key", "past_value")}
+        self.tokens, self.position = np.array([prompt] * self.count, np.int64), 0
 
     def to_the_end(self, most: int) -> list[Written]:
         """Write until every window has ended, or has so many tokens."""
@@ -140,8 +140,8 @@ class _Writing:
                 break
             if len(on) < len(rows):
                 rows = [rows[place] for place in on]
-                self._keep(_even(on))
-            self.tokens = best[_even(on), None]
+                self._keep(on)
+            self.tokens = best[on, None]
             self.step([0], engine._mask)
         means = sums / [max(1, len(row)) for row in tokens]
         said = [[token for token in row if token != engine._end] for row in tokens]
@@ -149,9 +149,10 @@ class _Writing:
 
     def step(self, at: list[int], mask: np.ndarray, *more: str):
         """Read `tokens` and go on; return one more output of the graph, if it is named."""
-        engine, count = self.engine, self.tokens.shape[1]
+        engine, (rows, count) = self.engine, self.tokens.shape
         positions = np.arange(self.position, self.position + count)
         given = {"tokens": self.tokens, "positions": positions, "at": np.array(at, np.int64), "mask": mask}
+        given["pairs"] = np.array(_pairs(rows, count, len(at)), np.int64)
         names = [*engine._given, *more]
         found = dict(zip(names, engine._decoder.run(names, given | self.past | self.heard), strict=True))
         self.past = {f"past_{name}": found[name] for name in self._names("key", "value")}
@@ -167,7 +168,7 @@ class _Writing:
             return [None] * self.count
         logits = self.step([self.prompt.index(engine._start), last], engine._first_mask, "logits")[:, 0]
         chances = np.exp(logits - logits.max(axis=1, keepdims=True))
-        return (chances[:, engine._silence] / chances.sum(axis=1)).tolist()[: self.count]
+        return (chances[:, engine._silence] / chances.sum(axis=1)).tolist()
 
     def _keep(self, places: list[int]) -> None:
         """Go on with some of the windows."""
@@ -178,7 +179,7 @@ class _Writing:
         """Return keys and values of cross-attention; window after window, so that none hangs on its neighbours."""
         engine = self.engine
         rows = np.ascontiguousarray(features, np.float32)
-        heard = _even([engine._encoder.run(None, {"features": row[None]}) for row in rows])
+        heard = [engine._encoder.run(None, {"features": row[None]}) for row in rows]
         names = [output.name for output in engine._encoder.get_outputs()]
         return dict(zip(names, map(np.concatenate, zip(*heard, strict=True)), strict=True))
 
@@ -186,13 +187,14 @@ class _Writing:
         return [f"{kind}_{layer}" for kind in kinds for layer in range(self.engine._layers)]
 
 
-def _even(rows: list) -> list:
-    """Return rows, the last of an odd number twice.
+def _pairs(rows: int, *lengths: int) -> list[int]:
+    """Return the numbers of a batch's rows, the last one twice where rows of these lengths are an odd number together.
 
     MatMulNBits multiplies two rows at a time, and the one that is over by another kernel, which rounds in another way:
     what is heard in a clip would hang on how many there are beside it.
     """
-    return [*rows, rows[-1]] if len(rows) % 2 else rows
+    is_odd = any(rows * length % 2 for length in lengths)
+    return [*range(rows), *[rows - 1] * is_odd]
 
 
 def graphs_of(form: Path) -> Path:

@@ -83,7 +83,8 @@ def encoder(variables: dict[str, np.ndarray]) -> bytes:
 def decoder(variables: dict[str, np.ndarray]) -> bytes:
     """Return the graph of one step.
 
-    Inputs: tokens (batch, n); positions (n,); at (m,), the places among the n whose next token is asked for; mask
+    Inputs: tokens (batch, n); pairs, the rows of the batch as matrices are to meet them, one perhaps twice; positions
+    (n,); at (m,), the places among the n whose next token is asked for; mask
     (vocabulary,), added to the logits; for each layer past_key_0, past_value_0, ... (batch, heads, before, width /
     heads) and cross_key_0, ... of the encoder.
 
@@ -91,30 +92,35 @@ def decoder(variables: dict[str, np.ndarray]) -> bytes:
     logits (batch, m, vocabulary) without the mask; for each layer key_0, value_0, ...: the past and these n.
     """
     shape, graph = shape_of(variables), _Graph(variables)
+    count = graph.op("Shape", "tokens", start=0, end=1)
     words = graph.op("Gather", graph.constant(variables["decoder/embeddings/weight"].astype(np.float16)), "tokens")
     places = graph.op("Gather", graph.weights("decoder/position_encodings/encodings"), "positions")
     x = graph.op("Add", graph.op("Cast", words, to=graph.kind("FLOAT")), places)
+    x = graph.op("Gather", x, "pairs", axis=0)
     for layer in range(shape.layers):
         name = f"decoder/layer_{layer}"
-        query, key, value = graph.projected(graph.normed(x, f"{name}/self_attention"), f"{name}/self_attention", 3)
+        rows = graph.linear(graph.normed(x, f"{name}/self_attention"), f"{name}/self_attention/linear_0")
+        query, key, value = graph.parts(graph.first(rows, count), 3)
         past = (f"past_key_{layer}", f"past_value_{layer}")
         said, keys, values = graph.attention(query, key, value, past=past, heads=shape.heads, unidirectional=1)
         graph.output(f"key_{layer}", keys, "FLOAT", 4)
         graph.output(f"value_{layer}", values, "FLOAT", 4)
+        said = graph.op("Gather", said, "pairs", axis=0)
         x = graph.op("Add", x, graph.linear(said, f"{name}/self_attention/linear_1"))
-        query = graph.linear(graph.normed(x, f"{name}/attention"), f"{name}/attention/linear_0")
+        query = graph.first(graph.linear(graph.normed(x, f"{name}/attention"), f"{name}/attention/linear_0"), count)
         [heard] = graph.attention(query, f"cross_key_{layer}", f"cross_value_{layer}", heads=shape.heads)
+        heard = graph.op("Gather", heard, "pairs", axis=0)
         x = graph.op("Add", x, graph.linear(heard, f"{name}/attention/linear_2"))
         x = graph.fed_forward(x, name)
     logits = graph.linear(graph.op("Gather", graph.normed(x, "decoder"), "at", axis=1), "decoder/embeddings")
+    logits = graph.first(logits, count)
     allowed = graph.op("Add", logits, "mask")
-    total = graph.op("ReduceLogSumExp", allowed, graph.integers(2), keepdims=0)
     graph.output("best", graph.op("ArgMax", allowed, axis=2, keepdims=0), "INT64", 2)
-    top = graph.op("ReduceMax", allowed, graph.integers(2), keepdims=0)
-    graph.output("logprob", graph.op("Sub", top, total), "FLOAT", 2)
+    likeliest = graph.op("ReduceMax", graph.op("Softmax", allowed, axis=2), graph.integers(2), keepdims=0)
+    graph.output("logprob", graph.op("Log", likeliest), "FLOAT", 2)
     graph.output("logits", logits, "FLOAT", 3)
     inputs = {"tokens": ("INT64", [None, None]), "positions": ("INT64", [None]), "at": ("INT64", [None])}
-    inputs["mask"] = ("FLOAT", [shape.tokens])
+    inputs |= {"mask": ("FLOAT", [shape.tokens]), "pairs": ("INT64", [None])}
     for layer in range(shape.layers):
         for name in ("past_key", "past_value", "cross_key", "cross_value"):
             inputs[f"{name}_{layer}"] = ("FLOAT", [None, shape.heads, None, shape.of_head])
@@ -214,7 +220,15 @@ class _Graph:
 
     def projected(self, x: str, name: str, parts: int, matrix: str = "linear_0") -> list[str]:
         """Return the parts of what one matrix gives: query, key and value."""
-        return self.op("Split", self.linear(x, f"{name}/{matrix}"), count=parts, axis=2, num_outputs=parts)
+        return self.parts(self.linear(x, f"{name}/{matrix}"), parts)
+
+    def parts(self, x: str, count: int) -> list[str]:
+        """Return so many equal parts."""
+        return self.op("Split", x, count=count, axis=2, num_outputs=count)
+
+    def first(self, x: str, count: str) -> str:
+        """Return so many rows of the batch, the first ones."""
+        return self.op("Slice", x, self.integers(0), count, self.integers(0))
 
     def normed(self, x: str, name: str) -> str:
         gamma, beta = (self.weights(f"{name}/layer_norm/{part}") for part in ("gamma", "beta"))

@@ -20,7 +20,7 @@ from lengua.transcription.decoding import AUTO
 LINE = """<p role="status" data-state="${value.state}"><span>${value.text || label}</span></p>"""
 TOLD_IN_THE_BROWSER = (
     *("state.ready", "state.hearing", "state.understanding", "talk.thinking", "talk.speaking", "talk.failed"),
-    *("refusal.microphone", "refusal.no_microphone"),
+    *("talk.microphone", "talk.no_microphone"),
 )
 """What the browser knows before the server does, or when the server does not answer."""
 FORMATS = ("markdown", "json", "zip")
