@@ -105,11 +105,11 @@ def _by_whisper_cpp(folder: Path, clips: Clips, language: str) -> Heard:
 
 
 def _by_lengua(folder: Path, clips: Clips, language: str, padded: bool) -> Heard:
-    """Decode by our own Transcriber, without looking for pauses."""
+    """Decode by our own Transcriber, on the engine that it chooses here, without looking for pauses."""
     from lengua.transcription import TRAINED, Transcriber
 
     whole = (folder / "config.json").is_file()
-    transcriber = Transcriber(str(folder if whole else folder / CT2), language, "ctranslate2")
+    transcriber = Transcriber(str(folder if whole else folder / CT2), language)
     margin = None if padded else TRAINED
 
     def hear(samples: np.ndarray) -> str:
