@@ -61,13 +61,16 @@ class Console:
         return True
 
     def _line(self, progress: Progress) -> str:
-        of = f"/{progress.total:g}" if progress.total else ""
-        parts = [f"{progress.stage}: {progress.done:g}{of} {progress.unit}", self._rate(progress)]
+        of = f"/{progress.total:.10g}" if progress.total else ""
+        parts = [f"{progress.stage}: {progress.done:.10g}{of} {progress.unit}", self._rate(progress)]
         return ", ".join(part for part in (*parts, self._left(progress), progress.note) if part)
 
     def _rate(self, progress: Progress) -> str:
         seconds, done = time.monotonic() - self.started, progress.done - self.first
-        return f"{done / seconds:.2g} {progress.unit}/s" if done > 0 and seconds > 0.5 else ""
+        if done <= 0 or seconds <= 0.5:
+            return ""
+        rate = done / seconds
+        return f"{rate:.0f} {progress.unit}/s" if rate > 10 else f"{rate:.2g} {progress.unit}/s"
 
     def _left(self, progress: Progress) -> str:
         done = progress.done - self.first

@@ -33,6 +33,15 @@ def test_a_line_tells_rate_and_what_is_left():
     assert log.getvalue().splitlines()[-1] == "training: 20/100 steps, 0.5 steps/s, 2:40 left, loss 0.50"
 
 
+def test_large_numbers_are_written_out():
+    log = io.StringIO()
+    with Console(log) as watch:
+        watch(Progress("features", 0, 1_500_000))
+        watch.started -= 3600
+        watch(Progress("features", 1_500_000, 1_500_000))
+    assert log.getvalue().splitlines()[-1] == "features: 1500000/1500000 clips, 417 clips/s"
+
+
 def test_a_terminal_gets_a_bar():
     terminal = Terminal()
     with Console(terminal) as watch:
