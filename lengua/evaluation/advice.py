@@ -87,7 +87,8 @@ def _texts(reading: Reading) -> Iterator[Advice]:
     if found := doubtful(reading.pairs):
         errors = sum(record["counts"]["errors"] for record in reading.after)
         theirs = sum(change.errors_after for change in found)
-        do = f"Listen to {_counted(len(found), 'clip')} whose text may be wrong, and mend the text or leave them out"
+        them = "it" if len(found) == 1 else "them"
+        do = f"Listen to {_counted(len(found), 'clip')} whose text may be wrong, and mend the text or leave {them} out"
         because = "both models write the same words there, and mostly not those of the text"
         yield Advice(do, f"{because}: {percent(theirs / max(1, errors))} of all errors")
 
