@@ -92,6 +92,7 @@ def test_axe_finds_nothing_serious(browser, app, sounds, screen, dark):
         microphone.heard()
         for accordion in ("#options", "#keeping"):
             visit.page.locator(f"{accordion} button").first.click()
+        visit.page.locator("#keeping-words .words").wait_for(timeout=60_000)  # which asks for consent anew
         visit.page.locator("#keeping-consent input").check()
         visit.page.locator("#keeping-keep:enabled").wait_for()
         assert violations(visit.page) == []

@@ -72,6 +72,7 @@ def open_accordion(page, name: str) -> None:
 def wait_for_a_pair(page) -> bool:
     """Wait until both models have heard; return whether there is something to pick."""
     page.locator("#mirror-left section").wait_for(timeout=60_000)
+    page.evaluate("() => new Promise((drawn) => requestAnimationFrame(() => requestAnimationFrame(drawn)))")
     return page.locator("#mirror-choices").is_visible()
 
 

@@ -1,6 +1,7 @@
 """The conversation mode in a real browser, with a server of replies that does as it is told."""
 
 import json
+import time
 import zipfile
 
 import llm_server
@@ -63,6 +64,9 @@ def test_a_reply_comes_word_by_word_and_can_be_stopped(talk, llm, visit):
     stopped = talk.replies.last.inner_text()
     assert len(first) <= len(stopped) < 1500 and talk.turns.all_inner_texts() == ["Cuéntame algo largo."]
     visit.page.wait_for_timeout(600)
+    end = time.monotonic() + 20
+    while not llm.asked[-1].hung_up and time.monotonic() < end:
+        visit.page.wait_for_timeout(100)
     assert talk.replies.last.inner_text() == stopped and llm.asked[-1].hung_up
     llm.behave("")
     talk.say("Sigue.")
