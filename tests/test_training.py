@@ -218,6 +218,20 @@ def test_trap_12_precision_by_hardware(options):
             hardware.pick_device("cuda")
 
 
+def test_gradients_of_shared_positions_are_the_same_bits_every_time():
+    positions, places = torch.zeros(40, 512, requires_grad=True), torch.arange(40).repeat(16, 1)
+    noise, threads = torch.randn(16, 40, 512, generator=torch.Generator().manual_seed(3)), torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        with hardware.summed_in_order("cpu"):
+            sums = [torch.autograd.grad((positions[places] * noise).sum(), positions)[0] for _ in range(30)]
+    finally:
+        torch.set_num_threads(threads)
+    assert all(torch.equal(one, sums[0]) for one in sums)
+    assert torch.allclose(sums[0], noise.sum(0), atol=1e-4)
+    assert not torch.are_deterministic_algorithms_enabled(), "what others compute is left alone"
+
+
 @pytest.mark.parametrize(
     ("epochs", "batch", "accumulation", "steps"), [(1, 8, 1, 2), (2.0, 8, 1, 4), (1, 4, 2, 2), (0.1, 8, 1, 1)]
 )

@@ -1,6 +1,10 @@
-"""What the machine can do: device and precision."""
+"""What the machine can do: device, precision, and the same sums every time."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
+import torch.utils.deterministic
 
 from lengua.errors import RequestError
 
@@ -19,6 +23,25 @@ def pick_precision(asked: str, device: str) -> str:
     if device == "cuda":
         return "bf16" if torch.cuda.get_device_capability()[0] >= 8 else "fp16"
     return "bf16" if cpu_has_bfloat16() else "fp32"
+
+
+@contextmanager
+def summed_in_order(device: str) -> Iterator[None]:
+    """Add up gradients in one order on a CPU, so that the same run learns the same weights to the bit.
+
+    By default torch's threads race to add those of the decoder's positions, which every clip of a batch shares
+    (index_put_ with accumulate). On a GPU nothing is changed: there it would cost more than it is worth.
+    """
+    settings, was_on = torch.utils.deterministic, torch.are_deterministic_algorithms_enabled()
+    only_warned, filled = torch.is_deterministic_algorithms_warn_only_enabled(), settings.fill_uninitialized_memory
+    if device == "cpu":
+        torch.use_deterministic_algorithms(True, warn_only=True)
+        settings.fill_uninitialized_memory = False
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(was_on, warn_only=only_warned)
+        settings.fill_uninitialized_memory = filled
 
 
 def cpu_has_bfloat16() -> bool:

@@ -22,6 +22,7 @@ from lengua.progress import Progress, Watch, unwatched
 from lengua.training import guard, learning, trackers
 from lengua.training.blending import blend
 from lengua.training.budget import Plan, kept_plan, measure, plan_run
+from lengua.training.hardware import summed_in_order
 from lengua.training.keeping import require_same, room_for
 from lengua.training.pace import Pace
 from lengua.training.preflight import preflight, require
@@ -97,7 +98,7 @@ def _learn(trainer: AdaptiveTrainer, folder: Path, checkpoint: Path | None, run:
     if leads:
         write_json(out / "run.json", run)
     start = time.perf_counter()
-    with room_for(out), trainer.keeper:
+    with room_for(out), trainer.keeper, summed_in_order(trainer.args.device.type):
         with Interruption(trainer):
             if not guard.take_up_the_end(trainer, checkpoint):
                 trainer.train(resume_from_checkpoint=checkpoint and str(checkpoint))
