@@ -182,6 +182,14 @@ def tiny_tokenizer():
     return tokenizer
 
 
+def leave(path: Path, share: float | None) -> None:
+    """Leave so much of a file, from its beginning; nothing but a gap where that is None."""
+    whole = path.read_bytes()
+    path.unlink()
+    if share is not None:
+        path.write_bytes(whole[: int(share * len(whole))])
+
+
 def joined(clips, count: int, pause_s: float) -> np.ndarray:
     """Return the first of some files one behind the other, each with a pause behind it: 16 kHz."""
     from lengua import audio

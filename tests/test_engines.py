@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from conftest import leave
 
 from lengua import audio, engines, mel
 from lengua.checkpoints import convert_to_ctranslate2, ctranslate2_folder, load_tokenizer
@@ -286,8 +287,7 @@ def test_a_cache_that_cannot_be_written_is_no_trouble(tiny_model, tmp_path, monk
 @pytest.mark.parametrize("share", [0.0, 0.001, 0.3, 0.999])
 def test_half_a_model_bin_is_refused(share, tiny_model, tmp_path):
     folder = shutil.copytree(ctranslate2_folder(tiny_model), tmp_path / "half")
-    whole = (folder / "model.bin").read_bytes()
-    (folder / "model.bin").write_bytes(whole[: int(share * len(whole))])
+    leave(folder / "model.bin", share)
     with pytest.raises(RequestError, match=r"expected .*; found .*; copy or convert it again"):
         open_engine("ctranslate2", folder)
 
@@ -296,10 +296,7 @@ def test_half_a_model_bin_is_refused(share, tiny_model, tmp_path):
 @pytest.mark.parametrize("name", ["config.json", "vocabulary.json"])
 def test_a_ctranslate2_folder_without_its_lists_is_refused(name, share, tiny_model, tmp_path):
     folder = shutil.copytree(ctranslate2_folder(tiny_model), tmp_path / "half")
-    whole = (folder / name).read_bytes()
-    (folder / name).unlink()
-    if share is not None:
-        (folder / name).write_bytes(whole[: int(share * len(whole))])
+    leave(folder / name, share)
     for compute_type in ("", "auto"):
         with pytest.raises(RequestError):
             open_engine("ctranslate2", folder, compute_type=compute_type)
@@ -309,8 +306,7 @@ def test_a_ctranslate2_folder_without_its_lists_is_refused(name, share, tiny_mod
 @pytest.mark.parametrize("share", [0.0, 0.001, 0.5, 0.999])
 def test_half_a_safetensors_is_refused(share, engine, tiny_model, tmp_path):
     folder = shutil.copytree(tiny_model, tmp_path / "half", ignore=shutil.ignore_patterns("ctranslate2"))
-    whole = (folder / "model.safetensors").read_bytes()
-    (folder / "model.safetensors").write_bytes(whole[: int(share * len(whole))])
+    leave(folder / "model.safetensors", share)
     with pytest.raises(RequestError, match=r"expected a .*model.safetensors.*; found .*; copy it again"):
         open_engine(engine, folder)
 

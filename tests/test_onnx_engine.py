@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from conftest import leave
 from small_whisper import small_clips, small_whisper
 
 from lengua import audio, mel
@@ -148,10 +149,7 @@ def test_what_has_no_graph_goes_to_ctranslate2(tiny_model, wide, tmp_path, monke
 @pytest.mark.parametrize("name", ["config.json", "vocabulary.json"])
 def test_a_model_without_its_lists_is_refused(name, share, wide, tmp_path):
     folder = shutil.copytree(ctranslate2_folder(wide), tmp_path / "half")
-    whole = (folder / name).read_bytes()
-    (folder / name).unlink()
-    if share is not None:
-        (folder / name).write_bytes(whole[: int(share * len(whole))])
+    leave(folder / name, share)
     for engine in ("onnxruntime", "auto"):
         with pytest.raises(RequestError, match=r"expected .*; found .*; copy"):
             open_engine(engine, folder)
