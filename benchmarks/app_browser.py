@@ -132,8 +132,14 @@ def opened(page: "Page", url: str) -> Visit:
     page.on("console", lambda message: visit.errors.append(message.text) if message.type == "error" else None)
     page.on("request", lambda request: visit.outside.append(request.url) if _is_outside(request.url) else None)
     page.goto(url, wait_until="load")
-    page.get_by_role("tablist").first.wait_for()
+    wait_until_usable(page)
     return visit
+
+
+def wait_until_usable(page: "Page") -> None:
+    """Wait until all parts of the first mode are there: Gradio fetches the code of each kind by itself."""
+    for selector in ("[role=tablist]", "#recorder .record-button", "input[type=file]", "#text textarea"):
+        page.locator(selector).first.wait_for(state="attached")
 
 
 def _is_outside(url: str) -> bool:

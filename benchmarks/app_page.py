@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 LONGEST_MS = 60_000
 """That a text or a reply may take where others use the machine, too."""
-STILL = "() => document.querySelector('#state .still') && document.querySelector('#text textarea').value"
+STILL = "() => document.querySelector('#state .still') && document.querySelector('#text textarea')?.value"
 WATCH = """([selector, before]) => { window.seen = new Promise((done) => {
     const words = (one) => (one.value ?? one.innerText).trim();
     const look = () => {
@@ -49,7 +49,7 @@ class Microphone:
     def clear(self) -> None:
         """Throw the recording away."""
         self.page.locator("#recorder .top-panel button").last.click()
-        self.page.wait_for_function("() => !document.querySelector('#text textarea').value")
+        self.page.wait_for_function("() => document.querySelector('#text textarea')?.value === ''")
 
     def heard(self) -> str:
         """Wait for the whole text and return it."""

@@ -18,14 +18,24 @@ from lengua.app.wording import Wording
 
 sys.path.insert(0, str(ROOT / "benchmarks"))
 try:
-    from app_browser import DESK, PHONE, Visit, chromium, program, violations, visiting, write_microphone
+    from app_browser import (
+        DESK,
+        PHONE,
+        Visit,
+        chromium,
+        program,
+        violations,
+        visiting,
+        wait_until_usable,
+        write_microphone,
+    )
     from app_page import Conversation, Microphone
     from app_server import Answer, Server, Visitor, serving
 finally:
     sys.path.remove(str(ROOT / "benchmarks"))
 
 __all__ = ["DESK", "PHONE", "Answer", "Conversation", "Microphone", "Server", "Visit", "Visitor"]
-__all__ += ["serving", "violations", "visiting", "write_microphone"]
+__all__ += ["serving", "violations", "visiting", "wait_until_usable", "write_microphone"]
 SPANISH, ENGLISH = (Wording().languages[code] for code in ("es", "en"))
 WORDS = {"es-MX": SPANISH, "en-US": ENGLISH, "fr-FR": ENGLISH}
 """What the page says, by the language of the browser."""

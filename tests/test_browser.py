@@ -21,6 +21,7 @@ from browsing import (  # noqa: F401 - some are fixtures
     the_visit,
     violations,
     visiting,
+    wait_until_usable,
 )
 from conftest import chirp
 
@@ -171,7 +172,7 @@ def test_all_of_it_by_keyboard_alone(visit, llm, microphone):
     page.keyboard.press("Enter")
     assert microphone.heard()
     page.reload(wait_until="load")
-    page.get_by_role("tablist").first.wait_for()
+    wait_until_usable(page)
     visit.errors.clear()  # of connections that the reload cut
     until_focused(page, "#modes [role=tab][aria-selected=false]")
     page.keyboard.press("Enter")

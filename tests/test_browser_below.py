@@ -28,8 +28,8 @@ from lengua.sources import SPLITS, open_source
 
 pytestmark = pytest.mark.slow
 WATCH = """() => { const look = () => {
-    const text = document.querySelector("#text"), words = text.querySelector("textarea").value;
-    window.begun ||= !words;
+    const text = document.querySelector("#text"), words = text.querySelector("textarea")?.value;
+    window.begun ||= words === "";
     if (window.begun && words && text.checkVisibility()) window.shown.push(words);
     requestAnimationFrame(look);
 }; look(); }"""
@@ -121,7 +121,7 @@ def test_what_is_kept_in_the_browser_is_a_source(visit, microphone, sounds, tmp_
     source = open_source(f"folder:{tmp_path / 'grabaciones'}")
     assert [item.text for split in SPLITS for item in source.read(split)] == ["¿Sí?"]
     microphone.upload(sounds[1])
-    microphone.page.wait_for_function("() => !document.querySelector('#keeping-consent input').checked")
+    microphone.page.wait_for_function("() => document.querySelector('#keeping-consent input')?.checked === false")
     page.locator("#keeping-forget").click()
     page.locator("#keeping-download").wait_for(state="hidden")
 

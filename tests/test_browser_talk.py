@@ -83,7 +83,7 @@ def test_again_edit_undo_and_clear(talk, llm, visit):
     page.get_by_text("Otra respuesta.").wait_for()
     assert talk.replies.all_inner_texts() == ["Otra respuesta."] and talk.turns.count() == 1
     page.locator("#talk-edit").click()
-    page.wait_for_function("() => document.querySelector('#talk-message textarea').value === 'Uno.'")
+    page.wait_for_function("() => document.querySelector('#talk-message textarea')?.value === 'Uno.'")
     assert talk.turns.count() == talk.replies.count() == 0
     talk.say("Dos.")
     talk.answered()
