@@ -10,7 +10,7 @@ import random
 import time
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass, replace
 from multiprocessing import get_context
 from pathlib import Path
@@ -29,6 +29,7 @@ from lengua.options import TrainOptions
 from lengua.scoring import bootstrap_interval, score
 from lengua.store import open_store
 from lengua.streams import Block
+from lengua.training.hardware import summed_in_order
 from lengua.training.trainer import token_loss
 
 USUAL, OURS = "usual recipe", "lengua"
@@ -152,13 +153,15 @@ class Side:
     def take(self, draws: list[Draw]) -> float:
         """Make a batch and take a step: forward, backward, clip, update. Returns the loss."""
         batch = {name: value.to(self.setup.device) for name, value in self.speech.batch(draws).items()}
+        ours = self.setup.name == OURS
         with torch.autocast(**self.autocast):
-            if self.setup.name == USUAL:
-                loss = usual_loss(self.model, batch)
-            else:
+            if ours:
                 labels = batch.pop("labels")
                 loss = token_loss(self.model(**batch), labels, labels.ne(IGNORED).sum())
-        loss.backward()
+            else:
+                loss = usual_loss(self.model, batch)
+        with summed_in_order(self.setup.device) if ours else nullcontext():
+            loss.backward()
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
         self.optimizer.step()
         self.optimizer.zero_grad()

@@ -143,7 +143,8 @@ def _planned(
     if kept:
         plan = kept_plan(kept)
     else:
-        cost = measure(trial)
+        with summed_in_order(trial.args.device.type):
+            cost = measure(trial)
         [plan] = broadcast_object_list([plan_run(60 * asked.minutes - (time.perf_counter() - started), cost)])
         watch(Progress("plan", 0, None, "", plan.sentence()))
     return replace(asked, steps=plan.steps, evaluations=plan.evaluations), plan
