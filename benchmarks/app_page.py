@@ -5,6 +5,7 @@ microphone.record(seconds=3)
 microphone.heard()
 """
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -24,6 +25,12 @@ WATCH = """([selector, before]) => { window.seen = new Promise((done) => {
     look();
 }); }"""
 """Keeps a promise of the moment when an element behind the first `before` ones of a selector has words."""
+GONE = """() => {
+    window.gone = false;
+    const look = () => (window.gone ||= !document.querySelector("#text textarea").value) || requestAnimationFrame(look);
+    look();
+}"""
+"""Notes that there was no text in some frame."""
 UPLOADED = """() => Math.max(...performance.getEntriesByType('resource')
     .filter((one) => /\\/upload(\\?|$)/.test(one.name)).map((one) => one.responseEnd))"""
 
@@ -43,8 +50,10 @@ class Microphone:
         self.page.locator("#recorder .stop-button").click()
 
     def upload(self, path: Path) -> None:
-        """Choose a file."""
-        self.page.locator("input[type=file]").first.set_input_files(path)
+        """Choose a file, the way a visitor does, who can choose the same one twice."""
+        with self.page.expect_file_chooser() as chooser:
+            self.page.locator("#upload").click()
+        chooser.value.set_files(path)
 
     def clear(self) -> None:
         """Throw the recording away."""
@@ -55,6 +64,13 @@ class Microphone:
         """Wait for the whole text and return it."""
         self.page.wait_for_function(STILL, timeout=LONGEST_MS)
         return self.text.input_value()
+
+    def heard_again(self, do: Callable[[], None]) -> str:
+        """Do what has a recording heard while there is a text; wait until that is gone; return the whole new one."""
+        self.page.evaluate(GONE)
+        do()
+        self.page.wait_for_function("() => window.gone", timeout=LONGEST_MS)
+        return self.heard()
 
     def told(self, sentence: str) -> None:
         """Wait until the state line says a sentence."""

@@ -135,6 +135,16 @@ def test_a_file_is_written_copied_and_downloaded(microphone, visit, sounds):
     assert microphone.state.inner_text() == SPANISH["state.ready"]
 
 
+def test_the_same_file_and_other_options_are_heard_again(microphone, visit, sounds):
+    microphone.upload(sounds["voice"])
+    text = microphone.heard()
+    assert microphone.heard_again(lambda: microphone.upload(sounds["voice"])) == text
+    visit.page.locator("#options > button").click()
+    translate = visit.page.locator("#options input[type=checkbox]")
+    assert microphone.heard_again(translate.check), "though a tiny model translates like it writes"
+    assert microphone.heard_again(translate.uncheck) == text
+
+
 @pytest.mark.parametrize("locale", ["es-MX", "en-US"])
 def test_what_cannot_be_heard_is_told_in_the_language_of_the_browser(browser, app, sounds, locale):
     with visiting(browser, app.url, PHONE, locale) as visit:

@@ -219,6 +219,14 @@ def test_a_text_that_was_in_sight_is_not_picked_blind(glass, spoken):
     assert shown.pair.seen and mirror.WAITS not in shown.told and "no contará" in shown.told
 
 
+@pytest.mark.parametrize("opened, segments, seen", [(False, (1,), True), (True, (1,), True), (True, (), False)])
+def test_what_is_heard_once_more_is_blind_only_where_there_was_no_text(glass, spoken, opened, segments, seen):
+    latest = Latest()
+    list(glass.after_hearing(str(spoken), Tally(), latest, opened, segments, SPANISH))
+    *_, last = glass.after_hearing(str(spoken), Tally(), latest, True, (1,), SPANISH)
+    assert mirror.Shown(*last[:-1]).pair.seen == seen
+
+
 @pytest.mark.parametrize("opened, segments", [(False, (1,)), (True, ())], ids=["closed", "nothing heard"])
 def test_a_closed_mirror_does_no_work(glass, spoken, opened, segments):
     (step,) = glass.after_hearing(str(spoken), Tally(), Latest(), opened, segments, SPANISH)

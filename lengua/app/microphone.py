@@ -57,8 +57,10 @@ def mode(parts: Parts) -> Heard:
     shown = [text, state]
     upload.upload(None, upload, recording, js="(file) => file")
     recording.start_recording(None, None, shown, js=says(said, "", "state.hearing"))
-    recording.change(None, recording, shown, js=_arrived(said))
-    written = recording.change(
+    asked = [recording.change, language.input, translate.input]
+    gr.on(asked, None, recording, shown, js=_arrived(said))
+    written = gr.on(
+        asked,
         handlers.write,
         [recording, language, translate, stop],
         [text, state, segments],

@@ -42,6 +42,8 @@ class Latest:
 
     def __init__(self):
         self.recording: str | None = None
+        self.heard: str | None = None
+        """Of which the visitor had a text; heard once more, say with other options, it is not blind."""
 
 
 WAITS = "mirror-waits"
@@ -115,9 +117,11 @@ class Mirror:
         segments: tuple[Segment, ...],
         request: gr.Request,
     ) -> Iterator[tuple]:
-        """Compare what was just heard if the mirror is open: then nobody has read its text yet."""
+        """Compare what was just heard if the mirror is open: then nobody has read its text yet, the first time."""
+        seen = latest.heard == recording
+        latest.heard = recording if segments else latest.heard
         if opened and segments:
-            yield from self._compared(recording, tally, latest, request, seen=False)
+            yield from self._compared(recording, tally, latest, request, seen)
         else:
             yield *Shown(), tally
 
