@@ -152,9 +152,11 @@ def test_what_cannot_be_heard_is_told_in_the_language_of_the_browser(browser, ap
         for name, key in (("silence", "silent"), ("text", "unreadable"), ("big", "unreadable")):
             microphone.upload(sounds[name])
             microphone.told(WORDS[locale][f"refusal.{key}"])
+            assert visit.page.locator("#state .still.refused").count() == 1
             assert microphone.text.input_value() == ""
         microphone.upload(sounds["voice"])
         assert microphone.heard(), "and the next one is heard"
+        assert visit.page.locator("#state .refused").count() == 0
 
 
 @pytest.mark.parametrize("locale", ["es-MX", "en-US"])

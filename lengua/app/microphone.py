@@ -4,6 +4,7 @@ import json
 import logging
 from collections.abc import Iterator
 from functools import partial
+from itertools import chain
 from pathlib import Path
 
 import gradio as gr
@@ -22,7 +23,9 @@ from lengua.transcription.prompts import TASKS
 GREY, ORANGE = "#a8a29e", "#ea580c"
 FILES = ["audio", "video", ".opus", ".oga", ".amr", ".caf", ".mkv", ".m4b", ".gsm"]
 """What the file chooser of a browser shows; what a file really is, its content tells."""
-STATE = """<p role="status" class="${value.endsWith('…') ? 'moving' : 'still'}">${value}</p>"""
+STATE = """<p role="status" class="${value.endsWith('…') ? 'moving' : 'still'}${
+    REFUSALS.some((one) => value.startsWith(one)) ? ' refused' : ''}">${value}</p>"""
+"""What a sentence is, it tells itself: something goes on while it ends in "…", and a refusal begins like one."""
 BUTTONS = {"TXT": "text", "SRT": "srt", "VTT": "vtt", "JSON": "json"}
 KINDS = {"text": "text/plain", "srt": "application/x-subrip", "vtt": "text/vtt", "json": "application/json"}
 SAVE = """({name, kind, text}) => {
@@ -102,7 +105,14 @@ def state_line(parts: Parts, elem_id: str = "state", key: str = "state.ready") -
     most = parts.admission.limits.bytes
     told = {code: _told_in_the_browser(one, most >> 20) for code, one in parts.wording.languages.items()}
     script = f"const words = {json.dumps(told)}, most = {most};\n{SCRIPT}"
-    return gr.HTML(str(parts.wording.text(key)), html_template=STATE, js_on_load=script, elem_id=elem_id)
+    template = STATE.replace("REFUSALS", json.dumps(_refusals(parts)))
+    return gr.HTML(str(parts.wording.text(key)), html_template=template, js_on_load=script, elem_id=elem_id)
+
+
+def _refusals(parts: Parts) -> list[str]:
+    """Return how the refusals begin, in all languages: up to the first value that is filled in."""
+    sentences = chain.from_iterable(texts.items() for texts in parts.wording.languages.values())
+    return [text.partition("{")[0] for key, text in sentences if key.startswith("refusal.")]
 
 
 def _told_in_the_browser(texts: dict[str, str], megabytes: int) -> dict[str, str]:
