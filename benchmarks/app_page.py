@@ -27,7 +27,8 @@ WATCH = """([selector, before]) => { window.seen = new Promise((done) => {
 """Keeps a promise of the moment when an element behind the first `before` ones of a selector has words."""
 GONE = """() => {
     window.gone = false;
-    const look = () => (window.gone ||= !document.querySelector("#text textarea").value) || requestAnimationFrame(look);
+    const empty = () => document.querySelector("#text textarea")?.value === "";
+    const look = () => (window.gone ||= empty()) || requestAnimationFrame(look);
     look();
 }"""
 """Notes that there was no text in some frame."""
