@@ -119,7 +119,8 @@ class Mirror:
     ) -> Iterator[tuple]:
         """Compare what was just heard if the mirror is open: then nobody has read its text yet, the first time."""
         seen = latest.heard == recording
-        latest.heard = recording if segments else latest.heard
+        if segments:
+            latest.heard = recording
         if opened and segments:
             yield from self._compared(recording, tally, latest, request, seen)
         else:
