@@ -185,6 +185,44 @@ def test_what_is_not_there_or_not_audio_is_refused(tmp_path):
     assert "no samples" in refused((np.empty((0, 2), np.int16), 16_000))
 
 
+REFERRING = {  # texts that make FFmpeg open the file that they name
+    "hls": "#EXTM3U\n#EXT-X-TARGETDURATION:2\n#EXTINF:2,\n{path}\n#EXT-X-ENDLIST\n",
+    "concat": "ffconcat version 1.0\nfile '{path}'\n",
+    "sdp": "v=0\no=- 0 0 IN IP4 127.0.0.1\ns=x\nc=IN IP4 127.0.0.1\nt=0 0\nm=audio 5004 RTP/AVP 0\n",
+    "dash": '<?xml version="1.0"?><MPD xmlns="urn:mpeg:dash:schema:mpd:2011" type="static"><Period><AdaptationSet '
+    'mimeType="audio/mp4"><Representation id="1"><BaseURL>{path}</BaseURL></Representation></AdaptationSet></Period></MPD>',
+}
+
+
+@pytest.mark.parametrize("kind", REFERRING)
+@pytest.mark.parametrize("suffix", [".m3u8", ".mp3", ".flac", ".ffconcat", ".mpd"])
+def test_a_text_that_names_other_files_is_refused(kind, suffix, tmp_path):
+    secret = encoded(tmp_path / "secret.aac", "aac", 16_000, tone(16_000, 2))
+    for name in (str(secret), secret.name):
+        path = (tmp_path / "upload").with_suffix(suffix)
+        path.write_text(REFERRING[kind].format(path=name), encoding="utf-8")
+        assert "upload" in refused(path)
+        assert "the recording" in refused(path.read_bytes())
+
+
+def test_without_the_whitelist_ffmpeg_does_open_other_files(tmp_path, monkeypatch):
+    """Else the test above could not fail."""
+    encoded(tmp_path / "secret.aac", "aac", 16_000, tone(16_000, 2))
+    (tmp_path / "upload.mp3").write_text(REFERRING["concat"].format(path="secret.aac"), encoding="utf-8")
+    monkeypatch.setattr(audio.files, "FFMPEG_OPTIONS", {})
+    assert audio.duration_s(audio.load(tmp_path / "upload.mp3")) > 1
+
+
+def test_no_demuxer_that_refers_to_other_files_is_allowed():
+    referring = {"hls", "dash", "concat", "image2", "image2pipe", "sdp", "rtsp", "rtp", "sap", "imf", "mlv", "lavfi"}
+    assert not referring & set(audio.files.MEDIA_FORMATS)
+
+
+def test_a_name_with_a_colon_is_a_file(tmp_path):
+    path = encoded(tmp_path / "nota.m4a", "aac", 16_000, tone(16_000, 1)).rename(tmp_path / "12:30 nota.m4a")
+    assert audio.duration_s(audio.load(path)) == pytest.approx(1, abs=0.2)
+
+
 def test_a_video_without_sound_is_refused(tmp_path):
     with av.open(str(tmp_path / "mute.mp4"), "w") as container:
         stream = container.add_stream("mpeg4", rate=25)

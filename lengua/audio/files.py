@@ -1,5 +1,6 @@
 """Files of sound: what can be read, by which library, and a clip read whole."""
 
+import errno
 import io
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,6 +14,17 @@ MAX_SECONDS = 12 * 3600
 """A bound on what `load` unpacks; two hours are 460 MB as float32. `stream` has none."""
 
 AudioInput = Path | str | bytes | tuple[np.ndarray, int]
+
+# FFmpeg guesses the format from the content, whatever the file is called. Some of its demuxers (HLS, DASH, concat, image
+# sequences, SDP, ...) hold no media but names of other files, which FFmpeg opens: an uploaded text would be read as the
+# sound of another file of this machine. So only containers and raw streams that hold their own media are allowed.
+MEDIA_FORMATS = """
+    aac ac3 ac4 aiff alaw amr amrnb amrwb ape asf asf_o au avi caf dsf dts dtshd dv eac3 f32be f32le f64be f64le flac flv
+    g722 g723_1 g726 g726le g729 gsm iff ilbc ircam lc3 live_flv loas matroska mov mp3 mpc mpc8 mpeg mpegts mulaw mxf nut
+    ogg oma qcp rm s16be s16le s24be s24le s32be s32le s8 sbc shn sln sox swf tak truehd tta u8 voc w64 wav wsd wtv wv
+    xwma
+""".split()
+FFMPEG_OPTIONS = {"format_whitelist": ",".join(MEDIA_FORMATS), "protocol_whitelist": "file,pipe"}
 
 
 def load(source: AudioInput, max_seconds: float = MAX_SECONDS) -> np.ndarray:
@@ -81,10 +93,14 @@ def open_soundfile(source: Path | bytes):
 
 
 def open_ffmpeg(source: Path | bytes):
-    """Open by FFmpeg. Raises av.FFmpegError or ValueError where that cannot read it."""
+    """Open by FFmpeg, which may read nothing but this one source. The only place where `av.open` is called.
+
+    Raises:
+        av.FFmpegError, ValueError: FFmpeg cannot read it, or it is none of MEDIA_FORMATS.
+    """
     import av
 
-    return av.open(io.BytesIO(source) if isinstance(source, bytes) else str(source))
+    return av.open(io.BytesIO(source) if isinstance(source, bytes) else f"file:{source}", options=FFMPEG_OPTIONS)
 
 
 def ffmpeg_frames(source: Path | bytes, name: str, refusal: Exception) -> Iterator[tuple[np.ndarray, int]]:
@@ -148,5 +164,7 @@ def _without_sound(container, name: str) -> RequestError:
 
 
 def _reason(error: Exception) -> str:
+    if getattr(error, "errno", None) == errno.EINVAL:  # also what FFmpeg says of a format that is not allowed
+        return "a damaged file, or a playlist or script, which holds no sound of its own"
     told = getattr(error, "error_string", None) or getattr(error, "strerror", None) or str(error)
     return told.partition("\n")[0].strip(" .") or type(error).__name__
