@@ -11,9 +11,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from lengua.figures.canvas import percent
 from lengua.figures.wer import BASE, history_figure, ordered, wer_figure
-from lengua.scoring import score
+from lengua.scoring import percent, score
 
 __all__ = ["Example", "examples", "history_figure", "markdown_table", "table", "wer_figure", "worsened"]
 

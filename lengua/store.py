@@ -23,9 +23,9 @@ import pyarrow.parquet as pq
 from lengua import mel as log_mel
 from lengua.errors import RequestError
 from lengua.files import read_json, write_bytes, write_json
-from lengua.hub.stores import MANIFEST
 from lengua.sources import Dropped
 
+MANIFEST = "manifest.json"
 FORMAT, FORMAT_VERSION = "lengua-feature-store", 1
 DROPPED = "lengua.dropped"
 """Where a shard keeps [id, reason] of what was left out on the way to it."""

@@ -15,14 +15,14 @@ MAX_SECONDS = 12 * 3600
 
 AudioInput = Path | str | bytes | tuple[np.ndarray, int]
 
-# FFmpeg guesses the format from the content, whatever the file is called. Some of its demuxers (HLS, DASH, concat, image
-# sequences, SDP, ...) hold no media but names of other files, which FFmpeg opens: an uploaded text would be read as the
-# sound of another file of this machine. So only containers and raw streams that hold their own media are allowed.
+# FFmpeg guesses the format from the content, whatever the file is called. Some of its demuxers (HLS, DASH, concat,
+# image sequences, SDP, ...) hold no media but names of other files, which FFmpeg opens: an uploaded text would be read
+# as the sound of another file of this machine. So only containers and raw streams that hold their media are allowed.
 MEDIA_FORMATS = """
-    aac ac3 ac4 aiff alaw amr amrnb amrwb ape asf asf_o au avi caf dsf dts dtshd dv eac3 f32be f32le f64be f64le flac flv
-    g722 g723_1 g726 g726le g729 gsm iff ilbc ircam lc3 live_flv loas matroska mov mp3 mpc mpc8 mpeg mpegts mulaw mxf nut
-    ogg oma qcp rm s16be s16le s24be s24le s32be s32le s8 sbc shn sln sox swf tak truehd tta u8 voc w64 wav wsd wtv wv
-    xwma
+    aac ac3 ac4 aiff alaw amr amrnb amrwb ape asf asf_o au avi caf dsf dts dtshd dv eac3 f32be f32le f64be f64le flac
+    flv g722 g723_1 g726 g726le g729 gsm iff ilbc ircam lc3 live_flv loas matroska mov mp3 mpc mpc8 mpeg mpegts mulaw
+    mxf nut ogg oma qcp rm s16be s16le s24be s24le s32be s32le s8 sbc shn sln sox swf tak truehd tta u8 voc w64 wav wsd
+    wtv wv xwma
 """.split()
 FFMPEG_OPTIONS = {"format_whitelist": ",".join(MEDIA_FORMATS), "protocol_whitelist": "file,pipe"}
 

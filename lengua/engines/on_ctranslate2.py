@@ -12,7 +12,8 @@ import ctranslate2
 import numpy as np
 
 from lengua import checkpoints
-from lengua.engines import DOUBT, POSITIONS, Written, trial
+from lengua.engines import trial
+from lengua.engines.base import DOUBT, POSITIONS, Written
 from lengua.engines.wholeness import require_whole
 from lengua.errors import LenguaError, RequestError
 from lengua.files import read_json

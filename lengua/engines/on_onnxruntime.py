@@ -16,7 +16,7 @@ import numpy as np
 from lengua import checkpoints
 from lengua.base_weights import STAMP
 from lengua.cache import cache_dir
-from lengua.engines import POSITIONS, Written
+from lengua.engines.base import POSITIONS, Written
 from lengua.engines.on_ctranslate2 import MOST_TOKENS, SUPPRESSED, CTranslate2Engine, converted, told_of
 from lengua.errors import RequestError
 from lengua.files import digest_of, replacing, write_bytes

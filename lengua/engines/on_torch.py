@@ -7,7 +7,7 @@ import torch
 from transformers import GenerationConfig
 from transformers.modeling_outputs import BaseModelOutput
 
-from lengua.engines import DOUBT, POSITIONS, Written
+from lengua.engines.base import DOUBT, POSITIONS, Written
 from lengua.engines.wholeness import require_whole
 from lengua.errors import RequestError
 from lengua.model import load_model, window_frames

@@ -16,8 +16,7 @@ from lengua.evaluation.changes import doubtful
 from lengua.evaluation.groups import SMALL_SPEAKERS, UNKNOWN
 from lengua.evaluation.hard_words import HardWord, hard_words
 from lengua.evaluation.reading import Reading
-from lengua.figures.canvas import percent
-from lengua.scoring import Difference, difference, rate
+from lengua.scoring import Difference, difference, percent, rate
 
 NAMED = 12
 """Words and groups that are named of a kind."""

@@ -15,8 +15,7 @@ from lengua.evaluation.confusions import confusions
 from lengua.evaluation.diagnosis import diagnose
 from lengua.evaluation.groups import groups
 from lengua.evaluation.leaks import Leaks
-from lengua.figures.canvas import percent
-from lengua.scoring import orthography, rate, views
+from lengua.scoring import orthography, percent, rate, views
 
 SPELLED = ("accents", "letters", "numbers", "spacing")
 """Errors that the WER counts although they are heard right."""

@@ -12,8 +12,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from lengua.evaluation.other_languages import english_words, is_english, is_in_other_script, scripts_of
-from lengua.figures.canvas import percent
-from lengua.scoring import is_looped, orthography, score
+from lengua.scoring import is_looped, orthography, percent, score
 from lengua.scoring.counts import aligned_words
 from lengua.text import normalise
 

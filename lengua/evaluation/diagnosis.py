@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 from lengua.evaluation.autopsy import Autopsy
 from lengua.evaluation.causes import BROKEN, GOOD, NOTE, SEVERITIES, WARNING, Facts, Finding, finding
-from lengua.figures.canvas import percent
+from lengua.scoring import percent
 
 # Borders between a clip that fails now and then and a fault of the whole model, chosen by looking at transcripts of
 # whisper-base, healthy and broken; tests/test_diagnosis.py holds them to the latter.

@@ -17,7 +17,7 @@ import numpy as np
 
 from lengua.errors import RequestError
 from lengua.evaluation.neighbours import twins_of
-from lengua.figures.canvas import percent
+from lengua.scoring import percent
 from lengua.store import Split
 from lengua.text import normalise
 

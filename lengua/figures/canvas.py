@@ -15,11 +15,6 @@ WIDTH_IN, DPI = 9.0, 200  # 1800 px, shown at 900 in a README: sharp on any scre
 EDGE_IN = 0.18
 
 
-def percent(fraction: float) -> str:
-    """Write a fraction as per cent: 0.13 -> "13.0 %"."""
-    return f"{100 * fraction:.1f} %"
-
-
 def new_figure(height_in: float):
     """Return an empty white figure, 1800 px wide, that no window and no pyplot knows of."""
     from matplotlib.figure import Figure

@@ -13,8 +13,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from lengua.figures.canvas import BLUE, EDGE_IN, FAINT, INK, SKY, VERMILION, WIDTH_IN, percent, write_png
+from lengua.figures.canvas import BLUE, EDGE_IN, FAINT, INK, SKY, VERMILION, WIDTH_IN, write_png
 from lengua.figures.pages import GAP_IN, HEAD_IN, axes_at, cut, page, width_of, write
+from lengua.scoring import percent
 
 COLOURS = (BLUE, VERMILION, "#009e73", "#e69f00", "#cc79a7", SKY, INK)
 STYLES = ("-", (0, (4, 1.5)), (0, (1, 1.2)))

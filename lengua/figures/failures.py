@@ -3,7 +3,8 @@
 from collections.abc import Mapping
 from pathlib import Path
 
-from lengua.figures.canvas import FAINT, GREY, INK, SKY, VERMILION, new_figure, percent, write_png
+from lengua.figures.canvas import FAINT, GREY, INK, SKY, VERMILION, new_figure, write_png
+from lengua.scoring import percent
 
 KINDS = {"substitutions": SKY, "deletions": GREY, "insertions": VERMILION}
 ROW_IN, HEAD_IN, FOOT_IN = 0.42, 0.95, 0.45

@@ -5,8 +5,9 @@ from itertools import groupby
 from pathlib import Path
 
 from lengua.errors import LenguaError
-from lengua.figures.canvas import BLUE, EDGE_IN, FAINT, GREY, INK, SKY, WIDTH_IN, percent, write_png
+from lengua.figures.canvas import BLUE, EDGE_IN, FAINT, GREY, INK, SKY, WIDTH_IN, write_png
 from lengua.figures.pages import HEAD_IN, axes_at, cut, page, write, write_pair
+from lengua.scoring import percent
 
 KIND_IN, BAR_IN, FOOT_IN = 0.5, 0.34, 0.15  # heights
 NAME_IN, VALUE_IN = 3.4, 0.9  # widths

@@ -3,19 +3,8 @@
 from pathlib import Path
 
 from lengua.errors import LenguaError
-from lengua.figures.canvas import (
-    BLUE,
-    EDGE_IN,
-    FAINT,
-    GREY,
-    INK,
-    SKY,
-    VERMILION,
-    WIDTH_IN,
-    new_figure,
-    percent,
-    write_png,
-)
+from lengua.figures.canvas import BLUE, EDGE_IN, FAINT, GREY, INK, SKY, VERMILION, WIDTH_IN, new_figure, write_png
+from lengua.scoring import percent
 
 BASE = "base"  # what `model` says in rows of the untouched model
 

@@ -13,8 +13,8 @@ from pathlib import Path
 from lengua.errors import RequestError
 from lengua.files import read_json
 from lengua.hub.uploading import upload_folder
+from lengua.store import MANIFEST
 
-MANIFEST = "manifest.json"
 REHOSTING = "the terms of Mozilla Data Collective forbid to hand on a data set that was downloaded there"
 PEOPLE = "whoever speaks in these recordings should be asked before everyone can listen"
 PRIVATE = {"collective": REHOSTING, "common_voice": REHOSTING, "folder": PEOPLE}

@@ -16,11 +16,11 @@ from lengua.evaluation.diagnosis import diagnose
 from lengua.evaluation.failures import Failure, study
 from lengua.evaluation.probes import spread
 from lengua.evaluation.provoking import heard_in
-from lengua.figures.canvas import percent
 from lengua.figures.failures import failures_figure
 from lengua.options import TrainOptions
 from lengua.publishing.markdown import escaped, grid, one_line
 from lengua.report import with_interval
+from lengua.scoring import percent
 from lengua.store import Row
 from lengua.transcription import Transcriber
 

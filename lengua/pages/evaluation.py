@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 from lengua.errors import RequestError
-from lengua.figures.canvas import percent
 from lengua.figures.wer import BASE, ordered
 from lengua.pages import drawing
 from lengua.pages.clips import shown_examples, worst_clips
@@ -19,6 +18,7 @@ from lengua.pages.players import NOT_KEPT, Player, players
 from lengua.pages.rendering import render
 from lengua.pages.verdicts import headline, opponent, verdicts
 from lengua.report import table, with_interval
+from lengua.scoring import percent
 from lengua.store import Split, Store
 
 UNKNOWN = "unknown"  # the group of those who told nothing, as evaluation.groups calls it

@@ -3,10 +3,9 @@
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from lengua.figures.canvas import percent
 from lengua.figures.wer import BASE, ordered
 from lengua.report import with_interval
-from lengua.scoring import paired_bootstrap, rate
+from lengua.scoring import paired_bootstrap, percent, rate
 
 WORSE, UNDECIDED, BETTER = "worse", "undecided", "better"
 NAMED = 4

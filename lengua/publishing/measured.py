@@ -5,14 +5,13 @@ from collections.abc import Sequence
 
 from lengua import report
 from lengua.evaluation.groups import UNKNOWN, values_of
-from lengua.figures.canvas import percent
 from lengua.figures.wer import ordered
 from lengua.pages.verdicts import opponent, verdicts
 from lengua.publishing import parity
 from lengua.publishing.markdown import Ready, code, grid
 from lengua.publishing.metadata import label_of
 from lengua.report import UNKNOWN as DASH
-from lengua.scoring import rate
+from lengua.scoring import percent, rate
 from lengua.sources import is_source
 
 KINDS = ("accent", "age", "gender", "variant", "sentence_domain", "duration")

@@ -2,9 +2,9 @@
 
 from pathlib import Path
 
-from lengua.figures.canvas import percent
 from lengua.publishing.licences import base_name
 from lengua.runs import Run
+from lengua.scoring import percent
 
 LEARNED = {"all": "all weights", "decoder": "the decoder; the encoder stayed as it was"}
 

@@ -15,7 +15,7 @@ The edge cases are defined, and none divides by zero:
     wer([], []) == 0.0              no utterances: look at `Score.utterances` before believing it
 """
 
-from lengua.scoring.counts import COUNTS, Score, cer, rate, score, wer
+from lengua.scoring.counts import COUNTS, Score, cer, percent, rate, score, wer
 from lengua.scoring.intervals import (
     Difference,
     bootstrap_interval,
@@ -43,6 +43,7 @@ __all__ = [
     "is_looped",
     "orthography",
     "paired_bootstrap",
+    "percent",
     "rate",
     "score",
     "smallest_difference",

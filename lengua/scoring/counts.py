@@ -113,3 +113,8 @@ def _row(words: Counter, characters: Counter) -> tuple[int, ...]:
     s, d, i, hits = words["substitute"], words["delete"], words["insert"], words["equal"]
     wrong = characters["substitute"] + characters["delete"]
     return (s + d + i, s + d + hits, s, d, i, hits, wrong + characters["insert"], wrong + characters["equal"])
+
+
+def percent(fraction: float) -> str:
+    """Write a fraction as per cent: 0.13 -> "13.0 %"."""
+    return f"{100 * fraction:.1f} %"
