@@ -55,6 +55,10 @@ class replacing:
                 shutil.rmtree(old, ignore_errors=True)
 
 
+ASSETS = Path(__file__).parent / "data"
+"""Style, scripts, templates, texts and tables that the package reads."""
+
+
 def write_bytes(path: Path, data: bytes | memoryview) -> None:
     """Write a file whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)

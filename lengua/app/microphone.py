@@ -13,7 +13,7 @@ from lengua import audio
 from lengua.app.admission import Refusal
 from lengua.app.hearing import Heard, Stop, hear, sentence
 from lengua.app.parts import Parts, name_of
-from lengua.app.wording import DATA
+from lengua.files import ASSETS
 from lengua.languages import NAMES
 from lengua.transcription import FORMATS, Segment
 from lengua.transcription.cues import cues
@@ -38,7 +38,7 @@ SAVE = """({name, kind, text}) => {
     setTimeout(() => URL.revokeObjectURL(link.href), 60000);
 }"""
 """The file is made in the browser: nothing of what was said is written on the server."""
-SCRIPT = (DATA / "microphone.js").read_text(encoding="utf-8")
+SCRIPT = (ASSETS / "microphone.js").read_text(encoding="utf-8")
 
 log = logging.getLogger(__name__)
 

@@ -16,10 +16,11 @@ from lengua import audio, memory
 from lengua.app.admission import Admission, Limits
 from lengua.app.page import build_demo
 from lengua.app.parts import Parts
-from lengua.app.wording import DATA, Wording
+from lengua.app.wording import Wording
 from lengua.conversation import responder_for
 from lengua.conversation.streaming import prepare
 from lengua.errors import LenguaError, RequestError
+from lengua.files import ASSETS
 from lengua.mel import FRAMES_PER_SECOND, LOWEST
 from lengua.options import BASE_MODEL, AppOptions
 from lengua.transcription import Transcriber
@@ -114,7 +115,7 @@ def serve(demo: gr.Blocks, options: AppOptions, wait: bool = True) -> str:
             state_session_capacity=SESSIONS,
             max_file_size=2 * Limits.bytes,  # what is over the limit gets a sentence; what is far over it is cut off
             theme=theme(),
-            css_paths=sorted(DATA.glob("app*.css")),
+            css_paths=sorted(ASSETS.glob("app*.css")),
             head=head(wording),
             i18n=wording.i18n,
             footer_links=["api"],

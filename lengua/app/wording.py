@@ -12,8 +12,8 @@ from pathlib import Path
 import gradio as gr
 
 from lengua.errors import RequestError
+from lengua.files import ASSETS
 
-DATA = Path(__file__).parent.parent / "data"
 FIRST, OTHERWISE = "es", "en"
 
 
@@ -24,7 +24,7 @@ class Wording:
         RequestError: a language lacks a key that another has.
     """
 
-    def __init__(self, folder: Path = DATA):
+    def __init__(self, folder: Path = ASSETS):
         self.languages = {path.stem.removeprefix("app_"): _flat(path) for path in sorted(folder.glob("app_*.toml"))}
         missing = {key for one in self.languages.values() for key in self.languages[FIRST].keys() ^ one.keys()}
         if missing:

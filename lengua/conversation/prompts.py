@@ -5,12 +5,12 @@ For Spanish it is in Spanish and knows how each country speaks; for any other la
 
 import tomllib
 from functools import cache
-from pathlib import Path
 
 from lengua.conversation.settings import Setting
+from lengua.files import ASSETS
 from lengua.languages import NAMES
 
-TEXTS = Path(__file__).parent.parent / "data/prompts.toml"
+TEXTS = ASSETS / "prompts.toml"
 ANY = "any"
 
 

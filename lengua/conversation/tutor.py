@@ -10,7 +10,6 @@ import tomllib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
-from pathlib import Path
 from typing import ClassVar
 
 from lengua.conversation.dictation import Marks, Pair, marks_of, unmarked
@@ -18,9 +17,10 @@ from lengua.conversation.prompts import opening
 from lengua.conversation.settings import Setting
 from lengua.conversation.trimming import require_bounded
 from lengua.conversation.turns import Turn
+from lengua.files import ASSETS
 from lengua.text import normalise
 
-TEXTS = Path(__file__).parent.parent / "data/tutor.toml"
+TEXTS = ASSETS / "tutor.toml"
 OTHER = "en"
 ECHO_LETTERS, WORD_LETTERS = 160, 40
 SIGNS = " .,;:¿?¡!“”«»"

@@ -11,9 +11,9 @@ from pathlib import Path
 
 from lengua.errors import RequestError
 from lengua.evaluation.causes import Finding
-from lengua.files import read_json
+from lengua.files import ASSETS, read_json
 
-KEPT = Path(__file__).parent.parent / "data/three_hundred.json"
+KEPT = ASSETS / "three_hundred.json"
 HEALTHY, BASE = "healthy", "base"
 
 

@@ -2,9 +2,7 @@
 
 from pathlib import Path
 
-from lengua.files import write_bytes
-
-TEMPLATES = Path(__file__).parent.parent / "data"
+from lengua.files import ASSETS, write_bytes
 
 
 def render(path: Path, template: str, facts: dict) -> Path:
@@ -12,7 +10,7 @@ def render(path: Path, template: str, facts: dict) -> Path:
     from markupsafe import Markup
 
     engine = template_engine(autoescape=True)
-    style = Markup((TEMPLATES / "page.css").read_text(encoding="utf-8"))
+    style = Markup((ASSETS / "page.css").read_text(encoding="utf-8"))
     engine.filters["drawn"] = Markup  # for SVG of lengua.pages.drawing, which holds nothing that came from data raw
     engine.filters["unbroken"] = unbroken
     write_bytes(Path(path), engine.get_template(template).render(style=style, **facts).encode())
@@ -24,7 +22,7 @@ def template_engine(**how):
     import jinja2
 
     return jinja2.Environment(
-        loader=jinja2.FileSystemLoader(TEMPLATES),
+        loader=jinja2.FileSystemLoader(ASSETS),
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import lengua
 from lengua.errors import LenguaError
-from lengua.files import replacing, write_bytes
+from lengua.files import ASSETS, replacing, write_bytes
 
 FOLDER = "whisper-spanish-conversation"
 PACKAGE = Path(lengua.__file__).parent
@@ -57,7 +57,7 @@ def stage_space(out: Path, model: str) -> Path:
 
 def package_files() -> list[Path]:
     """Return the source files of the package and its data; nothing that Python or an editor left there."""
-    data = [path for path in (PACKAGE / "data").iterdir() if path.is_file() and path.name[0] != "."]
+    data = [path for path in ASSETS.iterdir() if path.is_file() and path.name[0] != "."]
     return sorted([*PACKAGE.rglob("*.py"), *data])
 
 

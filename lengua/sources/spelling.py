@@ -10,7 +10,8 @@ Untouched whisper-base heard other words there, most of them in three decodings;
 
 import functools
 import re
-from importlib import resources
+
+from lengua.files import ASSETS
 
 UNCERTAIN = "???"
 # What hints at a sentence before or after the prompt, and nobody says.
@@ -52,7 +53,7 @@ def stored_pairs(language: str, name: str) -> list[tuple[str, str]]:
 
 def stored(language: str, name: str) -> bytes:
     """Return one table, accents or misread, as its bytes."""
-    path = resources.files("lengua") / "data" / f"sample_{language}_{name}.tsv"
+    path = ASSETS / f"sample_{language}_{name}.tsv"
     return path.read_bytes() if path.is_file() else b""
 
 

@@ -12,8 +12,8 @@ into the noise of benchmarks/silence.py.
 
 import functools
 from collections.abc import Set
-from importlib import resources
 
+from lengua.files import ASSETS
 from lengua.text import normalise
 
 NEVER, WEAK = "never", "weak"
@@ -49,7 +49,7 @@ def phrases(kind: str, language: str | None = None) -> frozenset[Words]:
 @functools.cache
 def listed() -> tuple[tuple[str, str, str], ...]:
     """Return the list's rows: language, kind, phrase."""
-    text = (resources.files("lengua") / "data" / "ghosts.tsv").read_text(encoding="utf-8")
+    text = (ASSETS / "ghosts.tsv").read_text(encoding="utf-8")
     return tuple(tuple(line.split("\t")) for line in text.splitlines()[1:])
 
 

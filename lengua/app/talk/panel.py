@@ -3,7 +3,6 @@
 import html
 import json
 from dataclasses import dataclass
-from pathlib import Path
 
 import gradio as gr
 
@@ -15,6 +14,7 @@ from lengua.app.wording import Wording
 from lengua.conversation import Responder, Setting, Turn
 from lengua.conversation.prompts import opening
 from lengua.conversation.settings import LEVELS, SITUATIONS, varieties
+from lengua.files import ASSETS
 from lengua.transcription.decoding import AUTO
 
 LINE = """<p role="status" data-state="${value.state}"><span>${value.text || label}</span></p>"""
@@ -24,7 +24,7 @@ TOLD_IN_THE_BROWSER = (
 )
 """What the browser knows before the server does, or when the server does not answer."""
 FORMATS = ("markdown", "json", "zip")
-SCRIPT = Path(__file__).parent.parent.parent / "data/app.js"
+SCRIPT = ASSETS / "app.js"
 
 
 @dataclass(frozen=True)
