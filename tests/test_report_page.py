@@ -15,9 +15,9 @@ from types import SimpleNamespace
 import pytest
 from report_data import evaluation, record, row
 
+from lengua.files import ASSETS
 from lengua.pages import summary, write_comparison, write_page
 from lengua.pages.drawing import bar, curves, longest, strokes
-from lengua.pages.rendering import TEMPLATES
 from lengua.pages.words import SHOWN
 
 ATTACK = "<script>alert(1)</script><img src=http://evil.example/x onerror=alert(2)>\"'&"
@@ -174,7 +174,7 @@ def test_a_page_may_load_nothing(tmp_path, tiny_store):
     (policy,) = [tags["content"] for _, tags in page.tags if tags.get("http-equiv") == "Content-Security-Policy"]
     assert "default-src 'none'" in policy and "script-src" not in policy
     assert len(page.addresses) > 3 and all(address.startswith("data:") for address in page.addresses)
-    style = (TEMPLATES / "page.css").read_text(encoding="utf-8")
+    style = (ASSETS / "page.css").read_text(encoding="utf-8")
     assert not re.search(r"url\(|@import|@font-face|</", style)
 
 
@@ -279,7 +279,7 @@ def test_the_terminal_says_the_same_shortly():
 
 def test_text_can_be_read_in_light_and_dark():
     """The contrast that WCAG asks of text is 4.5."""
-    style = (TEMPLATES / "page.css").read_text(encoding="utf-8")
+    style = (ASSETS / "page.css").read_text(encoding="utf-8")
     light, dark = (dict(re.findall(r"--(\w+): (#\w{6})", block)) for block in style.split("@media")[:2])
     seen = 0
     for colours in (light, light | dark):
