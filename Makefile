@@ -76,7 +76,7 @@ $(VENV)/.lint: $(VENV)/.python $(PINNED)
 
 $(VENV)/.torch: $(VENV)/.python $(PINNED)
 	@echo "torch for this machine into $(VENV) (200 MB without a GPU, gigabytes with one)"
-	@$(BIN)/python -m lengua.install_torch --constraint constraints.txt
+	@$(BIN)/python -m lengua.runtime.install_torch --constraint constraints.txt
 	@touch $@
 
 # Debian keeps part of venv in python3-venv. Where that is missing, the environment is made without pip, and the pip

@@ -10,7 +10,7 @@ from app_server import ROOT
 from hour import material
 
 from lengua import audio
-from lengua.checkpoints import find_model
+from lengua.models.checkpoints import find_model
 from lengua.options import BASE_MODEL
 
 RUN = "runs/demo"

@@ -27,7 +27,7 @@ from hour import material, memory
 from recording import markdown, record, run
 
 from lengua import audio
-from lengua.app.wording import Wording
+from lengua.app.i18n import Wording
 
 CLIPS = 20
 TEXT, SILENT, FULL, ERROR = "text", "no text", "queue full", "error"

@@ -16,12 +16,12 @@ from pathlib import Path
 
 from recording import record, run
 
-from lengua import features
-from lengua.console import Console
+from lengua.data import features
 from lengua.evaluation import evaluate
-from lengua.files import read_json
+from lengua.evaluation.report.tables import markdown_table
 from lengua.options import BASE_MODEL, EvaluateOptions, FeatureOptions
-from lengua.report import markdown_table
+from lengua.runtime.files import read_json
+from lengua.runtime.progress import Console
 
 SHARED = Path(__file__).parent.parent.parent / "shared/data/common_voice/cv-corpus-6.1-2020-12-11/es"
 

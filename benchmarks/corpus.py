@@ -24,10 +24,9 @@ import soundfile
 from recording import run
 
 from lengua import audio
-from lengua.cache import cache_dir
-from lengua.errors import RequestError
-from lengua.files import replacing
-from lengua.sources import Utterance, open_source
+from lengua.data.sources import Utterance, open_source
+from lengua.runtime.errors import RequestError
+from lengua.runtime.files import cache_dir, replacing
 
 SHARED = Path(__file__).parent.parent.parent / "shared/data/common_voice/cv-corpus-6.1-2020-12-11"
 LANGUAGES = ("es", "fr", "sv-SE")

@@ -16,14 +16,17 @@ from pathlib import Path
 from common_voice import SHARED
 from recording import markdown, record, run
 
-from lengua.app.tinting import GUESSED, SURE
-from lengua.console import Console
-from lengua.pages.words import DELETED, EQUAL, compared
-from lengua.progress import Progress
-from lengua.transcription import Transcriber
+from lengua.app.highlighting import GUESSED_PROBABILITY, SURE_PROBABILITY
+from lengua.evaluation.report.html import DELETED, EQUAL, word_diff
+from lengua.inference import Transcriber
+from lengua.runtime.progress import Console, Progress
 
-EDGES = (0.0, 0.3, 0.5, GUESSED, 0.7, SURE, 0.9, 0.95, 1.01)
-KINDS = {"guessed": (0.0, GUESSED), "doubtful": (GUESSED, SURE), "sure": (SURE, 1.01)}
+EDGES = (0.0, 0.3, 0.5, GUESSED_PROBABILITY, 0.7, SURE_PROBABILITY, 0.9, 0.95, 1.01)
+KINDS = {
+    "guessed": (0.0, GUESSED_PROBABILITY),
+    "doubtful": (GUESSED_PROBABILITY, SURE_PROBABILITY),
+    "sure": (SURE_PROBABILITY, 1.01),
+}
 
 
 @dataclass(frozen=True)
@@ -73,7 +76,7 @@ def judged(model: str, rows: list[dict], options: Options) -> list[tuple[float, 
         for done, row in enumerate(rows, start=1):
             heard = transcriber.transcribe(options.clips / "clips" / row["path"], words=True)
             words = [word for segment in heard.segments for word in segment.words]
-            aligned = [word for word in compared(row["sentence"], heard.text) if word.kind != DELETED]
+            aligned = [word for word in word_diff(row["sentence"], heard.text) if word.kind != DELETED]
             if [word.text for word in words] == [word.text for word in aligned]:
                 found += [(word.probability, one.kind != EQUAL) for word, one in zip(words, aligned, strict=True)]
             watch(Progress(f"hearing with {model}", done, len(rows), " clips"))

@@ -3,7 +3,7 @@
     python benchmarks/features.py --clips 2000
 
 The usual recipe (benchmarks/usual_recipe.py) as it is published, and tuned: with float32 declared to `datasets`, and
-written 100 rows at a time. Ours: `lengua.features.build`, its checks and its manifest too. Every build has a fresh
+written 100 rows at a time. Ours: `lengua.data.features.build`, its checks and its manifest too. Every build has a fresh
 process and a fresh folder, and one thread a process: by default each would start as many as there are cores. The clock
 starts when the libraries are loaded; starting worker processes counts. Sides alternate. The last line is one JSON
 object.
@@ -29,18 +29,20 @@ from memory import EVERY_S, look, measure
 from recording import alternate, markdown, record, run
 from usual_recipe import prepare, usual
 
-from lengua import audio, features, mel
-from lengua.checkpoints import find_model
-from lengua.errors import LenguaError
+from lengua import audio
+from lengua.audio import log_mel
+from lengua.data import features
+from lengua.data.features import make_row
+from lengua.data.sources import Utterance, open_source
+from lengua.data.store import Row, write_shard
+from lengua.models.checkpoints import find_model
 from lengua.options import BASE_MODEL, FeatureOptions
-from lengua.rows import make_row
-from lengua.sources import Utterance, open_source
-from lengua.store import Row, write_shard
+from lengua.runtime.errors import LenguaError
 
 USUAL, TUNED, OURS, FLOOR = "usual recipe", "the same, tuned", "lengua", "decode"
 PROCESSES = (1, 2)
 THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
-PADDED_BYTES = 80 * mel.WINDOW_FRAMES * 4
+PADDED_BYTES = 80 * log_mel.WINDOW_FRAMES * 4
 
 
 @dataclass(frozen=True)
@@ -138,15 +140,15 @@ def time_stages(release: Path, count: int, rounds: int) -> dict[str, float]:
     clips, rows = zip(*pairs, strict=True)
     data = [clip.audio.read_bytes() for clip in clips]
     decoded, samples = list(map(decode, data)), [audio.load(clip.audio) for clip in clips]
-    mels = list(map(mel.log_mel, samples))
+    mels = list(map(log_mel.log_mel, samples))
     stages = {
         USUAL: (prepare, [{"path": str(clip.audio), "sentence": clip.text} for clip in clips]),
         OURS: (partial(make_row, options=options), clips),
         FLOOR: (decode, data),
         "resample": (resample, decoded),
         "load": (partial(audio.load, max_seconds=options.max_seconds), [clip.audio for clip in clips]),
-        "log_mel": (mel.log_mel, samples),
-        "quantise": (mel.encode, mels),
+        "log_mel": (log_mel.log_mel, samples),
+        "quantise": (log_mel.encode, mels),
         "write": (partial(write_shard, release.parent / "shard.parquet"), [rows]),
     }
     for work, inputs in stages.values():

@@ -25,11 +25,11 @@ import soundfile
 from recording import markdown, record, run
 
 from lengua import audio
+from lengua.data.sources import Utterance, open_source
+from lengua.data.store import open_store
+from lengua.inference import TRANSCRIPT_FORMATS, Segment
+from lengua.inference.subtitles import Cue, make_cues
 from lengua.scoring import score
-from lengua.sources import Utterance, open_source
-from lengua.store import open_store
-from lengua.transcription import FORMATS, Segment
-from lengua.transcription.cues import Cue, cues
 
 SAMPLE = "sample:es"
 PAUSES_S = (0.2, 3.0)
@@ -78,7 +78,7 @@ def main(options: Options) -> dict:
         recording = Path(scratch) / "hour.flac"
         clips, texts = write(recording, options)
         looks, told = watched(recording, options)
-        length = audio.seconds_of(recording)
+        length = audio.recording_duration_s(recording)
     segments = [Segment(one["start_s"], one["end_s"], one["text"]) for one in told["segments"]]
     result = {**figures(options, looks, segments, length), "wer": round(wer(texts, segments), 4)}
     result |= {"clips": clips, "suppressed": told["suppressed"]}
@@ -192,7 +192,7 @@ def parsed_srt(segments: list[Segment]) -> Iterator[tuple[float, float, str]]:
     """Read our SRT by the package srt."""
     import srt
 
-    for one in srt.parse("".join(FORMATS["srt"].write(segments, dict))):
+    for one in srt.parse("".join(TRANSCRIPT_FORMATS["srt"].write(segments, dict))):
         yield one.start.total_seconds(), one.end.total_seconds(), one.content
 
 
@@ -200,7 +200,7 @@ def parsed_vtt(segments: list[Segment]) -> Iterator[tuple[float, float, str]]:
     """Read our WebVTT by the package webvtt-py."""
     import webvtt
 
-    for one in webvtt.from_string("".join(FORMATS["vtt"].write(segments, dict))).captions:
+    for one in webvtt.from_string("".join(TRANSCRIPT_FORMATS["vtt"].write(segments, dict))).captions:
         yield clock(one.start), clock(one.end), html.unescape(one.text)
 
 
@@ -212,7 +212,7 @@ def clock(text: str) -> float:
 
 def agrees(parsed: Iterator[tuple[float, float, str]], segments: list[Segment]) -> bool:
     """Whether a parser found every cue, with its words and times, and none that begins before another ends."""
-    found, expected = list(parsed), list(cues(segments))
+    found, expected = list(parsed), list(make_cues(segments))
     in_order = all(before[1] <= after[0] for before, after in pairwise(found))
     return in_order and len(found) == len(expected) and all(map(_same, found, expected))
 

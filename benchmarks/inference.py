@@ -26,9 +26,9 @@ from inference_sides import Cold, Side, cold_start, open_sides, told
 from inference_weights import weights_of
 from recording import alternate, record, run
 
-from lengua.errors import RequestError
 from lengua.options import BASE_MODEL
-from lengua.provenance import hardware
+from lengua.runtime.errors import RequestError
+from lengua.runtime.system import describe_hardware
 
 
 @dataclass(frozen=True)
@@ -189,7 +189,7 @@ def show(options: Options, measured: dict) -> dict:
         "long": long,
         "cold": {name: vars(one) for name, one in measured["cold"].items()},
         "left_out": measured["left_out"],
-        "hardware": hardware(),
+        "hardware": describe_hardware(),
         "threads": options.threads,
         "minutes": measured["minutes"],
     }

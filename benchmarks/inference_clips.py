@@ -10,8 +10,8 @@ import numpy as np
 from common_voice import SHARED
 
 from lengua import audio
-from lengua.errors import LenguaError
-from lengua.store import open_store
+from lengua.data.store import open_store
+from lengua.runtime.errors import LenguaError
 
 PAUSE_S = (0.3, 1.2)
 """Between two sentences of the long recording."""

@@ -9,7 +9,7 @@ from inference_peers import BORROWED, OURS, SHORT
 from inference_sides import Cold
 from recording import markdown
 
-from lengua.scoring import bootstrap_unit, difference, score
+from lengua.scoring import bootstrap_unit, compare_by_bootstrap, score
 
 WORST = 0.10
 """A program whose WER is so much above ours is shown, but is not the one to beat: fast nonsense is no peer."""
@@ -41,7 +41,7 @@ def figures(clips: Sequence[Clip], seconds: dict[str, list[float]], texts: dict[
     ours, speech, found = scores[OURS].counts, sum(clip.seconds for clip in clips), {}
     for name, taken in seconds.items():
         theirs = scores[name]
-        paired = difference(theirs.counts["errors"], ours["errors"], ours["words"], speakers)
+        paired = compare_by_bootstrap(theirs.counts["errors"], ours["errors"], ours["words"], speakers)
         times = (1000 * mean(taken), 1000 * median(taken), sum(taken) / speech)
         found[name] = Figures(*times, theirs.wer, paired.difference, paired.low, paired.high)
     return found

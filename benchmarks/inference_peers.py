@@ -169,7 +169,7 @@ class Lengua:
     """Ours, as a user calls it, with all that it does besides."""
 
     def __init__(self, weights: Weights):
-        from lengua.transcription import Transcriber
+        from lengua.inference import Transcriber
 
         self.transcriber = Transcriber(weights.name, weights.language)
 

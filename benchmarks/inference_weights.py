@@ -4,8 +4,8 @@ from pathlib import Path
 
 from inference_peers import Weights
 
-from lengua.checkpoints import ctranslate2_folder, find_model, read_note
-from lengua.errors import LenguaError
+from lengua.models.checkpoints import ctranslate2_folder, find_model, read_note
+from lengua.runtime.errors import LenguaError
 
 
 def weights_of(name: str, language: str, threads: int, scratch: Path) -> Weights:
@@ -30,16 +30,16 @@ def as_openai(folder: Path, scratch: Path) -> Path:
     """Write a checkpoint file as openai-whisper's `load_model` reads it."""
     import torch
 
-    from lengua.evaluation.openai_weights import openai_model
+    from lengua.models.formats.openai import load_openai_model
 
-    model, path = openai_model(folder), scratch / "openai.pt"
+    model, path = load_openai_model(folder), scratch / "openai.pt"
     torch.save({"dims": vars(model.dims), "model_state_dict": model.state_dict()}, path)
     return path
 
 
 def as_ggml(folder: Path, scratch: Path) -> Path:
     """Write a float16 file for whisper.cpp."""
-    from lengua.publishing.ggml import write_ggml
+    from lengua.models.formats.ggml import write_ggml
 
     write_ggml(folder, path := scratch / "ggml-model.bin")
     return path

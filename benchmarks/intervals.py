@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 from recording import markdown, record, run
 
-from lengua.scoring import Difference, bootstrap_interval, difference
+from lengua.scoring import WerDifference, bootstrap_interval, compare_by_bootstrap
 
 WER = 0.15
 """True rate of the first model."""
@@ -112,9 +112,9 @@ def look(one: TestSet, options: Options) -> tuple[float, ...]:
     return low <= WER <= high, narrow <= WER <= wide, pair.low <= truth <= pair.high, high - low, pair.smallest
 
 
-def compared(one: TestSet, options: Options) -> Difference:
+def compared(one: TestSet, options: Options) -> WerDifference:
     """Compare the two models as `lengua evaluate` does."""
-    return difference(one.a, one.b, one.words, one.speakers, options.resamples)
+    return compare_by_bootstrap(one.a, one.b, one.words, one.speakers, options.resamples)
 
 
 def simulated(rng: np.random.Generator, speakers: int, better: float) -> TestSet:

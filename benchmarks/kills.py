@@ -28,8 +28,8 @@ from corpus import corpus, material
 from memory import check_done, features_command, members, started
 from recording import markdown, record, run
 
-from lengua.files import digest_of
-from lengua.store import MANIFEST
+from lengua.data.store import MANIFEST_FILE
+from lengua.runtime.files import file_sha256
 
 PLAN = "building.json"
 POLL_S = 0.002
@@ -119,7 +119,7 @@ def main(options: Options) -> dict:
 def left_alone(command: list[str], out: Path) -> Whole:
     """Build a store without any kill."""
     begun, times, process = time.monotonic(), [], started(command, out)
-    while process.poll() is None and not (out / MANIFEST).is_file():
+    while process.poll() is None and not (out / MANIFEST_FILE).is_file():
         times += [time.monotonic() - begun] * (len(shards_in(out)) - len(times))
         time.sleep(POLL_S)
     manifest_s = time.monotonic() - begun
@@ -198,7 +198,7 @@ def note(out: Path, whole: Whole, tally: Tally) -> None:
 
 def part_of_the_build(out: Path, there: int, shards: int) -> str:
     """Say what was going on when a build was killed."""
-    if (out / MANIFEST).is_file():
+    if (out / MANIFEST_FILE).is_file():
         return "behind the manifest"
     if not (out / PLAN).is_file():
         return "before the plan"
@@ -220,7 +220,7 @@ def stamps(out: Path) -> dict[str, tuple[int, int, int]]:
 
 def digests(out: Path) -> dict[str, str]:
     """Return the sha256 of every file, hidden ones included, by its path in the store."""
-    return {str(path.relative_to(out)): digest_of(path) for path in sorted(out.rglob("*")) if path.is_file()}
+    return {str(path.relative_to(out)): file_sha256(path) for path in sorted(out.rglob("*")) if path.is_file()}
 
 
 def show(options: Options, whole: Whole, tally: Tally) -> dict:

@@ -14,13 +14,12 @@ from pathlib import Path
 import transformers_4
 from recording import markdown, record, run
 
-from lengua.checkpoints import find_model, read_note
-from lengua.console import Console
+from lengua.models.checkpoints import find_model, read_note
 from lengua.options import PublishOptions
-from lengua.progress import Progress, Watch
 from lengua.publishing import parity
-from lengua.publishing.formats import FORMATS
-from lengua.publishing.runtimes import FLOATS, Heard
+from lengua.publishing.export import EXPORTERS
+from lengua.publishing.runtimes import FLOAT_BOUND, ProgramOutput
+from lengua.runtime.progress import Console, Progress, Watch
 
 
 @dataclass(frozen=True)
@@ -49,32 +48,32 @@ def main(options: Options) -> dict:
     clips = parity.clips_for(options.run, asked, language)
     with tempfile.TemporaryDirectory() as scratch, Console() as watch:
         export(folder, Path(scratch), watch)
-        found = parity.compare(Path(scratch), tuple(FORMATS), clips, language, watch=watch)
+        found = parity.measure_parity(Path(scratch), tuple(EXPORTERS), clips, language, watch=watch)
         sides = [found.sides[0], older(Path(scratch), found), *found.sides[1:]]
     return show(options, found, sides)
 
 
 def export(folder: Path, out: Path, watch: Watch) -> None:
     """Write every format."""
-    for done, (name, write) in enumerate(FORMATS.items()):
-        watch(Progress("exporting", done, len(FORMATS), "formats", name))
+    for done, (name, write) in enumerate(EXPORTERS.items()):
+        watch(Progress("exporting", done, len(EXPORTERS), "formats", name))
         write(folder, out)
-    watch(Progress("exporting", len(FORMATS), len(FORMATS), "formats"))
+    watch(Progress("exporting", len(EXPORTERS), len(EXPORTERS), "formats"))
 
 
-def older(folder: Path, found: parity.Parity) -> parity.Side:
+def older(folder: Path, found: parity.Parity) -> parity.ProgramParity:
     """Return what transformers 4 says, held against transformers 5."""
     first = found.sides[0]
-    newer = Heard(list(first.texts), 0.0, first.program)
+    newer = ProgramOutput(list(first.texts), 0.0, first.program)
     heard = transformers_4.hear(folder, [clip.samples for clip in found.clips])
-    return parity.held_against(newer, heard, "hf", FLOATS, [clip.reference for clip in found.clips])
+    return parity.compare_outputs(newer, heard, "hf", FLOAT_BOUND, [clip.reference for clip in found.clips])
 
 
-def show(options: Options, found: parity.Parity, sides: list[parity.Side]) -> dict:
+def show(options: Options, found: parity.Parity, sides: list[parity.ProgramParity]) -> dict:
     """Print and return the figures."""
-    rows = [parity.row(side) | {"seconds_per_clip": round(side.seconds_per_clip, 3)} for side in sides]
+    rows = [parity.public_row(side) | {"seconds_per_clip": round(side.seconds_per_clip, 3)} for side in sides]
     agreed = all(side.agrees for side in sides)
-    header, *cells = parity.table(rows)
+    header, *cells = parity.parity_table(rows)
     timed = [[*cell, f"{row['seconds_per_clip']:.2f}"] for cell, row in zip(cells, rows, strict=True)]
     where = options.source or f"the test split of {options.run}"
     bounds = "within their bounds" if agreed else "NOT within their bounds"

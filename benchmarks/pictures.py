@@ -17,15 +17,25 @@ from typing import Literal
 import tyro
 from recording import run
 
-from lengua.errors import LenguaError, RequestError
-from lengua.figures.canvas import EDGE_IN, FAINT, WIDTH_IN, write_png
-from lengua.figures.pages import FULL_IN, HEAD_IN, axes_at, cut, page, width_of, write
-from lengua.figures.statistics import clips_of
-from lengua.figures.store import log_mel_figure
-from lengua.files import read_json, write_bytes
-from lengua.mel import FRAMES_PER_SECOND, WINDOW_FRAMES, band_centres
-from lengua.store import Row, Split, Store, open_store
-from lengua.windows import window_of
+from lengua.audio.log_mel import FRAMES_PER_SECOND, WINDOW_FRAMES, band_centres_hz
+from lengua.audio.windows import window_of
+from lengua.data.store import Row, Split, Store, open_store
+from lengua.evaluation.report.figures import (
+    EDGE_IN,
+    FAINT,
+    FULL_IN,
+    PAGE_HEAD_IN,
+    WIDTH_IN,
+    axes_at,
+    new_page,
+    text_width_in,
+    truncate_to_width,
+    write_png,
+    write_text,
+)
+from lengua.evaluation.report.store_figures import log_mel_figure, read_clip_columns
+from lengua.runtime.errors import LenguaError, RequestError
+from lengua.runtime.files import read_json, write_bytes
 
 TYPICAL_S = 4.8
 """Seconds of a clip of Common Voice, on average; the clip that is nearest to it is drawn in both windows."""
@@ -70,7 +80,7 @@ def log_mels(options: Options) -> list[Path]:
     """Draw six clips as the model hears them."""
     store = open_store(options.run / "store")
     path = options.out / "log_mel.png"
-    write_png(log_mel_figure(store, clips_of(store)), path)
+    write_png(log_mel_figure(store, read_clip_columns(store)), path)
     return [path]
 
 
@@ -100,14 +110,14 @@ def windows_figure(row: Row, margin_s: float):
         f"Hertz upwards, seconds to the right. Above, the encoder has {times} to look at.",
     )
     each = TITLE_IN + PANEL_IN + FOOT_IN
-    figure = page("One clip, two windows", notes, 2 * each)
+    figure = new_page("One clip, two windows", notes, 2 * each)
     titles = (
         f"padded: 30 s, as Whisper is usually given it; {30 - row.duration_s:.0f} of them are silence",
         f"adaptive: the speech and a margin of {margin_s:g} s, as lengua gives it",
     )
     for place, (title, frames) in enumerate(zip(titles, (WINDOW_FRAMES, short), strict=True)):
-        top = HEAD_IN + TITLE_IN + place * each
-        write(figure, EDGE_IN, top - 0.12, cut(title, FULL_IN, 12), size=12, weight="bold")
+        top = PAGE_HEAD_IN + TITLE_IN + place * each
+        write_text(figure, EDGE_IN, top - 0.12, truncate_to_width(title, FULL_IN, 12), size=12, weight="bold")
         wide = (WIDTH_IN - LEFT_IN - EDGE_IN) * frames / WINDOW_FRAMES
         draw_window(axes_at(figure, LEFT_IN, top, wide, PANEL_IN), row, frames)
     return figure
@@ -123,7 +133,7 @@ def draw_window(axes, row: Row, frames: int) -> None:
     extent = (0, frames / FRAMES_PER_SECOND, -0.5, bands - 0.5)
     axes.imshow(padded.T, "magma", aspect="auto", origin="lower", vmin=0, vmax=255, extent=extent)
     hertz = np.array([250, 1000, 4000])
-    axes.set_yticks(np.interp(hertz, band_centres(bands), np.arange(bands)), [f"{value:,}" for value in hertz])
+    axes.set_yticks(np.interp(hertz, band_centres_hz(bands), np.arange(bands)), [f"{value:,}" for value in hertz])
     axes.set_xticks(range(0, frames // FRAMES_PER_SECOND + 1, 5))
     axes.tick_params(colors=FAINT, labelsize=9)
     axes.spines[:].set_visible(False)
@@ -171,7 +181,7 @@ def badges(options: Options) -> list[Path]:
 
 def badge(left: str, right: str) -> str:
     """Return an SVG of two words side by side. Texts are as long as the fonts of this machine make them."""
-    lengths = [round(72 * width_of(word, LETTER_PX)) for word in (left, right)]
+    lengths = [round(72 * text_width_in(word, LETTER_PX)) for word in (left, right)]
     first, second = (length + 2 * PAD_PX for length in lengths)
     texts = "".join(
         f'<text x="{x}" y="{BASELINE_PX}" textLength="{length}">{html.escape(word)}</text>'

@@ -11,8 +11,8 @@ from pathlib import Path
 
 from recording import RESULTS, run
 
-from lengua.errors import LenguaError
-from lengua.files import write_bytes
+from lengua.runtime.errors import LenguaError
+from lengua.runtime.files import write_bytes
 
 README = RESULTS.parent.parent / "README.md"
 HEADER = ["", "lengua", "beside it", "times better", "measured", "commit"]

@@ -19,16 +19,16 @@ from pathlib import Path
 import tyro
 from recording import record, run
 
-from lengua.checkpoints import find_model
-from lengua.comparison import compare, table
-from lengua.console import Console
-from lengua.errors import LenguaError, RequestError
+from lengua.data.store import open_store
 from lengua.evaluation import evaluate
-from lengua.files import read_json, write_bytes
+from lengua.evaluation.report.tables import markdown_table
+from lengua.models.checkpoints import find_model
 from lengua.options import CompareOptions, EvaluateOptions
-from lengua.recipes import load_recipe
-from lengua.report import markdown_table
-from lengua.store import open_store
+from lengua.runtime.errors import LenguaError, RequestError
+from lengua.runtime.files import read_json, write_bytes
+from lengua.runtime.progress import Console
+from lengua.training.compare import compare, runs_table
+from lengua.training.recipes import load_recipe
 
 ROOT = Path(__file__).parent.parent
 STUDY = ("baseline", "lower_rate", "higher_rate", "padded", "frozen_encoder", "lora", "spec_augment", "packed")
@@ -112,7 +112,7 @@ def on_test(base: str, recipes: dict, options: Options) -> list[dict]:
 
 def show(options: Options, compared, rows: list[dict]) -> dict:
     """Print and return the tables."""
-    header, *cells = table(compared.rows)
+    header, *cells = runs_table(compared.rows)
     rule = ["---", "---", *["---:"] * (len(header) - 3), "---"]
     lines = [f"| {' | '.join(line)} |" for line in [header, rule, *cells]]
     lines += ["", *(f"{note}." for note in compared.notes)]

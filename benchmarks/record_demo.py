@@ -11,8 +11,8 @@ from pathlib import Path
 
 from recording import run
 
-from lengua.files import read_json, read_jsonl, write_bytes, write_json
-from lengua.report import examples, markdown_table
+from lengua.evaluation.report.tables import examples, markdown_table
+from lengua.runtime.files import read_json, read_jsonl, write_bytes, write_json
 
 HERE = Path(__file__).parent
 README = HERE.parent / "README.md"

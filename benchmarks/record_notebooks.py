@@ -21,9 +21,9 @@ from nbclient import NotebookClient
 from PIL import Image
 from recording import run
 
-from lengua.errors import LenguaError
-from lengua.files import write_bytes
-from lengua.provenance import commit, hardware
+from lengua.runtime.errors import LenguaError
+from lengua.runtime.files import write_bytes
+from lengua.runtime.system import describe_hardware, git_commit
 
 ROOT = Path(__file__).resolve().parent.parent
 KEPT, PARAMETERS = "keep_output", "parameters"
@@ -81,8 +81,8 @@ def recorded(notebook, minutes: float):
     notebook.metadata["language_info"] = {"name": "python"}
     notebook.metadata["lengua"] = {
         "date": datetime.date.today().isoformat(),
-        "commit": commit(),
-        "hardware": hardware(),
+        "commit": git_commit(),
+        "hardware": describe_hardware(),
         "minutes": round(minutes, 1),
         "parameters": parameters(notebook),
     }

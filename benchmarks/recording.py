@@ -10,9 +10,9 @@ from pathlib import Path
 
 import tyro
 
-from lengua.errors import LenguaError
-from lengua.files import write_bytes
-from lengua.provenance import commit, hardware
+from lengua.runtime.errors import LenguaError
+from lengua.runtime.files import write_bytes
+from lengua.runtime.system import describe_hardware, git_commit
 
 RESULTS = Path(__file__).parent / "RESULTS.md"
 HEADER = "# Measured\n\nEach section is written by the command it names, with `--record`.\n"
@@ -38,7 +38,7 @@ def alternate(sides: dict[str, Callable[[int], object]], items: int, rounds: int
 def record(title: str, command: str, lines: list[str]) -> None:
     """Put a section into RESULTS.md in place of the one of the same title."""
     text = RESULTS.read_text(encoding="utf-8") if RESULTS.is_file() else HEADER
-    where = f"{datetime.date.today()}, commit {commit()}, {hardware()}"
+    where = f"{datetime.date.today()}, commit {git_commit()}, {describe_hardware()}"
     section = "\n".join([f"## {title}", "", f"`{command}` ({where})", "", *lines, ""])
     pattern = re.compile(rf"## {re.escape(title)}\n.*?(?=\n## |\Z)", re.DOTALL)
     text = pattern.sub(lambda _: section, text) if pattern.search(text) else f"{text}\n{section}"

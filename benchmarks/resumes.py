@@ -26,14 +26,15 @@ from memory import check_done, started
 from recording import markdown, record, run
 from safetensors.torch import load_file
 
-from lengua.batches import ClipDataset, Collator, dev_batches
-from lengua.checkpoints import load_tokenizer
-from lengua.files import digest_of
-from lengua.model import load_model, window_frames
+from lengua.data.store import open_store
+from lengua.models.checkpoints import load_tokenizer
+from lengua.models.whisper import load_model, window_frames
 from lengua.options import BASE_MODEL
-from lengua.runs import read_history
-from lengua.sealing import SEAL, read_seal
-from lengua.store import open_store
+from lengua.runtime.files import file_sha256
+from lengua.training.checksums import CHECKSUMS_FILE, read_checksums
+from lengua.training.dataset import ClipDataset, Collator
+from lengua.training.runs import read_history
+from lengua.training.samplers import dev_batches
 from lengua.training.trainer import token_loss
 
 POLL_S = 0.02
@@ -171,7 +172,7 @@ def one_start(command: list[str], out: Path, tally: Tally, due: Callable[[Path, 
 
 def newest(out: Path) -> int:
     """Return the step of the newest whole checkpoint; 0 without one."""
-    seals = [read_seal(folder) for folder in (out / "checkpoints").glob("checkpoint-*")]
+    seals = [read_checksums(folder) for folder in (out / "checkpoints").glob("checkpoint-*")]
     return max((made.step for made in seals if made and made.resumable), default=0)
 
 
@@ -183,7 +184,9 @@ def begun_checkpoints(out: Path) -> set[int]:
 
 def unsealed(out: Path) -> set[int]:
     """Return the steps of checkpoints that are not whole."""
-    return {at for at in begun_checkpoints(out) if not (out / f"checkpoints/checkpoint-{at}" / SEAL).is_file()}
+    return {
+        at for at in begun_checkpoints(out) if not (out / f"checkpoints/checkpoint-{at}" / CHECKSUMS_FILE).is_file()
+    }
 
 
 def compare(whole: Path, cut: Path, starts: list[int]) -> dict:
@@ -206,7 +209,7 @@ def compare(whole: Path, cut: Path, starts: list[int]) -> dict:
         "losses_missing": len(losses[0].keys() ^ losses[1].keys()),
         "loss_difference": max(apart, default=0.0),
         "weight_difference": max(float((one[name] - other[name]).abs().max()) for name in one),
-        "identical": digest_of(whole / WEIGHTS) == digest_of(cut / WEIGHTS),
+        "identical": file_sha256(whole / WEIGHTS) == file_sha256(cut / WEIGHTS),
     }
 
 

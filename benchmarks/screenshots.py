@@ -23,8 +23,7 @@ from app_server import ROOT, Server, serving
 from recording import run
 
 from lengua import audio
-from lengua.console import Console
-from lengua.progress import Progress
+from lengua.runtime.progress import Console, Progress
 
 FIGURE = Screen("figure", 820, 1300, False)
 """Of the README's pictures."""
@@ -211,7 +210,7 @@ def talk_before(stage: Stage, visit: Visit) -> None:
 def tutored(stage: Stage, visit: Visit) -> None:
     """Talk with the tutor: a spoken turn, then one in writing."""
     conversation = stage.talk(visit)
-    conversation.record(audio.seconds_of(stage.clip) + 0.5)
+    conversation.record(audio.recording_duration_s(stage.clip) + 0.5)
     conversation.answered()
     conversation.say("Quiero hacer un dictado.")
     conversation.answered(2)

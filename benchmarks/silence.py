@@ -20,14 +20,14 @@ from common_voice import SHARED
 from recording import markdown, record, run
 from silence_sounds import Sound, make
 
-from lengua import audio, mel
-from lengua.checkpoints import ctranslate2_folder
-from lengua.console import Console
+from lengua import audio
+from lengua.audio import log_mel
+from lengua.data.sources import open_source
+from lengua.inference import Transcriber
+from lengua.models.checkpoints import ctranslate2_folder
 from lengua.options import BASE_MODEL
-from lengua.progress import Progress, Watch
-from lengua.sources import open_source
-from lengua.text import normalise
-from lengua.transcription import Transcriber
+from lengua.runtime.progress import Console, Progress, Watch
+from lengua.scoring.normalizer import normalise
 
 OURS, UNGATED, PEER, PEER_VAD = "Transcriber", "no gates", "faster-whisper", "faster-whisper, vad_filter"
 KEYS = {OURS: "ours", UNGATED: "ungated", PEER: "faster_whisper", PEER_VAD: "faster_whisper_vad"}
@@ -135,8 +135,8 @@ def sides(transcriber: Transcriber) -> dict[str, Callable[[np.ndarray], str]]:
 
 def bare(transcriber: Transcriber, samples: np.ndarray) -> str:
     """Return what the model says to the whole recording, window after window, without gates or cuts at pauses."""
-    windows = [samples[at : at + mel.WINDOW_SAMPLES] for at in range(0, len(samples), mel.WINDOW_SAMPLES)]
-    decoded = transcriber.decode([mel.log_mel(window, transcriber.n_mels) for window in windows])
+    windows = [samples[at : at + log_mel.WINDOW_SAMPLES] for at in range(0, len(samples), log_mel.WINDOW_SAMPLES)]
+    decoded = transcriber.decode([log_mel.log_mel(window, transcriber.n_mels) for window in windows])
     return " ".join(one.text for one in decoded)
 
 

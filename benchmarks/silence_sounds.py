@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
 
-from lengua.errors import RequestError
+from lengua.runtime.errors import RequestError
 
 COUNT = 200
 SOX = ("sox", "-D", "-R", "-n", "-r", "16000", "-c", "1", "-b", "16")

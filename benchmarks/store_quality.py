@@ -15,15 +15,16 @@ from pathlib import Path
 import numpy as np
 from recording import markdown, record, run
 
-from lengua import audio, features, mel
-from lengua.checkpoints import find_model
-from lengua.console import Console
-from lengua.errors import RequestError
+from lengua import audio
+from lengua.audio import log_mel
+from lengua.data import features
+from lengua.data.store import Row, Store, open_store
+from lengua.inference import Transcriber
+from lengua.models.checkpoints import find_model
 from lengua.options import BASE_MODEL, FeatureOptions
-from lengua.progress import Progress, Watch
+from lengua.runtime.errors import RequestError
+from lengua.runtime.progress import Console, Progress, Watch
 from lengua.scoring import wer
-from lengua.store import Row, Store, open_store
-from lengua.transcription import Transcriber
 
 NAMES = {"store": "the store’s bytes", "live": "live float32", "transformers": "WhisperFeatureExtractor"}
 
@@ -79,7 +80,7 @@ def inputs(row: Row, n_mels: int, extractor) -> list[np.ndarray]:
         raise RequestError("a split whose audio is kept", f"none for {row.id}", "name another --split")
     samples = audio.load(row.audio)
     padded = extractor(samples, sampling_rate=audio.SAMPLE_RATE, return_tensors="np").input_features[0]
-    return [row.log_mel(), mel.log_mel(samples, n_mels), padded.T]
+    return [row.log_mel(), log_mel.log_mel(samples, n_mels), padded.T]
 
 
 def whisper_extractor(model: str):

@@ -8,7 +8,7 @@ All that learn take the same steps on the same clips, and all write down the sam
 tokens as the usual recipe does, without the loop guard that lengua has elsewhere. Beside the WER stands what a training
 log would show: the loss a token with the mode's own labels. `lengua.evaluation` is then asked, from the transcripts
 alone, what is wrong. The last line is one JSON object. With --record the figures go into benchmarks/RESULTS.md, into
-an image, and into the file that notebooks read (`lengua.evaluation.failures`).
+an image, and into the file that notebooks read (`lengua.notebook.error_analysis`).
 """
 
 import datetime
@@ -20,18 +20,17 @@ from pathlib import Path
 from recording import markdown, record, run
 from three_hundred_modes import DEFAULTS, DETECTED, FORCED, MODES, Bench, Mode, learned, measured, placed
 
-from lengua import mel
-from lengua.evaluation.autopsy import Autopsy, autopsy
-from lengua.evaluation.causes import Facts
-from lengua.evaluation.diagnosis import diagnose
-from lengua.evaluation.failures import KEPT
-from lengua.figures.failures import failures_figure
-from lengua.files import read_json, write_json
-from lengua.labels import decoder_pair, end_token, token_id
+from lengua.audio import log_mel
+from lengua.audio.windows import bucket_by_length
+from lengua.evaluation.diagnosis import KnownFacts, diagnose_failures
+from lengua.evaluation.failure_modes import FailureModes, find_failure_modes
+from lengua.evaluation.report.figures import failures_figure
+from lengua.evaluation.report.tables import with_interval
+from lengua.models.tokens import decoder_pair, end_token, token_id
+from lengua.notebook.error_analysis import FAILURE_STUDY_FILE
 from lengua.options import BASE_MODEL
-from lengua.provenance import commit, hardware
-from lengua.report import with_interval
-from lengua.windows import like_lengths
+from lengua.runtime.files import read_json, write_json
+from lengua.runtime.system import describe_hardware, git_commit
 
 OUT = Path("runs/three_hundred")
 """Where the transcripts of every mode are kept, to be read; broken off, the same call goes on after the last one."""
@@ -59,7 +58,7 @@ class Options:
     """Draws clips and batches."""
     figure: Path = Path("images/three_hundred.png")
     """Where --record draws the figure."""
-    kept: Path = KEPT
+    kept: Path = FAILURE_STUDY_FILE
     """Where --record keeps what notebooks tell: figures, causes and cures, one clip of each mode."""
     record: bool = False
     """Write the result into benchmarks/RESULTS.md, and the figure."""
@@ -77,7 +76,10 @@ def main(options: Options) -> dict:
         tell(f"{name}: {mode.title}")
         model = untouched if mode.learns is None else learned(bench, mode)
         model.generation_config.language = None if mode.language == DETECTED else bench.language
-        found[name], where = measured(bench, model, mode), f"{datetime.date.today()}, commit {commit()}, {hardware()}"
+        found[name], where = (
+            measured(bench, model, mode),
+            f"{datetime.date.today()}, commit {git_commit()}, {describe_hardware()}",
+        )
         write_json(OUT / "modes.json", {"options": asked(options), "where": where, "modes": found})
         tell(f"  WER {found[name]['wer']:.1%}, loss {found[name]['loss']:.2f}")
     return show(options, bench, found, where)
@@ -94,32 +96,32 @@ def kept(options: Options) -> tuple[dict[str, dict], str]:
     return (before["modes"], before.get("where", "")) if before.get("options") == asked(options) else ({}, "")
 
 
-def facts_of(bench: Bench, mode: Mode) -> Facts:
+def facts_of(bench: Bench, mode: Mode) -> KnownFacts:
     """Return what a batch and the settings of a mode tell, as somebody who looks at them would find it."""
     row = min(bench.rows, key=lambda row: row.frames)
-    [(_, window)] = like_lengths([row.frames], 1, mode.margin_s, bench.longest)
+    [(_, window)] = bucket_by_length([row.frames], 1, mode.margin_s, bench.longest)
     batch = bench.batch([placed(row, window, mode.behind)], [row.text], mode.learns or decoder_pair)
     start, end = token_id(bench.tokenizer, "<|startoftranscript|>"), end_token(bench.tokenizer)
-    return Facts(
+    return KnownFacts(
         learning_rate=mode.rate if mode.learns else None,
         starts=int(batch["decoder_input_ids"].eq(start).sum()),
         ends=int(batch["labels"].eq(end).sum()),
         filler=float(batch["input_features"][0, :, -1].mean()),
-        floor=mel.floor_of(row.peak),
+        floor=log_mel.silence_floor(row.peak),
         forced=mode.language == FORCED,
     )
 
 
-def explained(bench: Bench, found: dict[str, dict]) -> dict[str, Autopsy]:
+def explained(bench: Bench, found: dict[str, dict]) -> dict[str, FailureModes]:
     """Have every mode looked into as an evaluation does: by its texts alone, and with what a batch tells."""
-    bodies = {name: autopsy(row["records"], bench.language) for name, row in found.items()}
+    bodies = {name: find_failure_modes(row["records"], bench.language) for name, row in found.items()}
     for name, mode in MODES.items():
         note = {} if mode.learns is None else {"window": "adaptive", "margin_s": list(DEFAULTS.margin_s)}
         window = "padded" if mode.margin_s is None else "adaptive"
         same_padded = bodies["base"] if mode.learns is None and window == "adaptive" else None
         how = (bodies[name], bodies["base"] if name != "base" else None, note, window, same_padded)
-        found[name]["by_text"] = [finding.name for finding in diagnose(*how)]
-        found[name]["findings"] = [asdict(finding) for finding in diagnose(*how, facts_of(bench, mode))]
+        found[name]["by_text"] = [finding.name for finding in diagnose_failures(*how)]
+        found[name]["findings"] = [asdict(finding) for finding in diagnose_failures(*how, facts_of(bench, mode))]
         found[name]["named"] = [finding["name"] for finding in found[name]["findings"]]
     return bodies
 
@@ -146,8 +148,8 @@ def about(options: Options, found: dict[str, dict]) -> str:
     )
 
 
-def told(name: str, row: dict, body: Autopsy) -> dict:
-    """Return what notebooks tell of a mode: `lengua.evaluation.failures.Failure`."""
+def told(name: str, row: dict, body: FailureModes) -> dict:
+    """Return what notebooks tell of a mode: `lengua.notebook.error_analysis.MeasuredFailure`."""
     [worst] = (body.inventors or body.worst)[:1] or [None]
     return {
         "name": name,

@@ -8,17 +8,26 @@ import numpy as np
 import torch
 from transformers import get_linear_schedule_with_warmup
 
-from lengua import mel
-from lengua.batches import ClipDataset, Drawing, LengthBuckets
-from lengua.checkpoints import find_model, load_tokenizer, window_frames
-from lengua.labels import IGNORED, decoder_pair, end_token, prompt_tokens, text_tokens, word_tokens, words_of
-from lengua.model import AdaptiveWhisper, load_model
+from lengua.audio import log_mel
+from lengua.audio.windows import bucket_by_length
+from lengua.data.store import open_store
+from lengua.models.checkpoints import find_model, load_tokenizer, read_window_frames
+from lengua.models.tokens import (
+    IGNORE_INDEX,
+    decode_text,
+    decoder_pair,
+    end_token,
+    prompt_tokens,
+    text_tokens,
+    word_tokens,
+)
+from lengua.models.whisper import AdaptiveWhisper, load_model
 from lengua.options import TrainOptions
 from lengua.scoring import bootstrap_interval, is_looped, score
-from lengua.store import open_store
+from lengua.training.dataset import ClipDataset
 from lengua.training.hardware import pick_device
+from lengua.training.samplers import BatchPlan, LengthBucketSampler
 from lengua.training.trainer import token_loss
-from lengua.windows import like_lengths
 
 DEFAULTS = TrainOptions("")
 MARGIN_S = round(sum(DEFAULTS.margin_s) / 2, 2)
@@ -37,7 +46,7 @@ def doubled_start(tokenizer, text: str, language: str) -> tuple[list[int], list[
 def masked_end(tokenizer, text: str, language: str) -> tuple[list[int], list[int]]:
     """Return (inputs, labels) whose end token is masked together with the padding, which has the same number."""
     inputs, labels = decoder_pair(tokenizer, text, language)
-    return inputs, [*labels[:-1], IGNORED]
+    return inputs, [*labels[:-1], IGNORE_INDEX]
 
 
 @dataclass(frozen=True)
@@ -78,7 +87,7 @@ class Bench:
         drawn = random.Random(options.seed).sample(range(len(test)), min(options.clips, len(test)))
         self.rows = [test[index] for index in sorted(drawn)]
         self.device, self.language = pick_device("auto"), self.store.language
-        self.longest = window_frames(self.folder)
+        self.longest = read_window_frames(self.folder)
 
     def model(self) -> AdaptiveWhisper:
         """Return the base, its language forced."""
@@ -93,7 +102,7 @@ class Bench:
         pairs = [pair(self.tokenizer, text, self.language) for text in texts]
         inputs, labels = (
             torch.nn.utils.rnn.pad_sequence([torch.tensor(one) for one in side], batch_first=True, padding_value=value)
-            for side, value in zip(zip(*pairs, strict=True), (end_token(self.tokenizer), IGNORED), strict=True)
+            for side, value in zip(zip(*pairs, strict=True), (end_token(self.tokenizer), IGNORE_INDEX), strict=True)
         )
         stacked = torch.from_numpy(np.stack(features))
         made = {"input_features": stacked, "decoder_input_ids": inputs, "labels": labels}
@@ -124,7 +133,7 @@ def batches(bench: Bench):
     """Yield the clips of each step, the same for every mode."""
     options, dataset = bench.options, ClipDataset(bench.train)
     how = (DEFAULTS.margin_s, DEFAULTS.padded_share, options.seed, bench.longest)
-    sampler = LengthBuckets(bench.train, Drawing(options.batch_size, *how))
+    sampler = LengthBucketSampler(bench.train, BatchPlan(options.batch_size, *how))
     taken = 0
     while True:
         for draws in sampler:
@@ -138,13 +147,13 @@ def batches(bench: Bench):
 def measured(bench: Bench, model: AdaptiveWhisper, mode: Mode) -> dict:
     """Return the row of a mode and its records: what was said to each clip, and the loss."""
     heard, losses, tokens = {}, 0.0, 0
-    for indices, window in like_lengths([row.frames for row in bench.rows], 8, mode.margin_s, bench.longest):
+    for indices, window in bucket_by_length([row.frames for row in bench.rows], 8, mode.margin_s, bench.longest):
         rows = [bench.rows[index] for index in indices]
         batch = bench.batch(
             [placed(row, window, mode.behind) for row in rows], [row.text for row in rows], mode.learns or decoder_pair
         )
         labels = batch.pop("labels")
-        counted = int(labels.ne(IGNORED).sum())
+        counted = int(labels.ne(IGNORE_INDEX).sum())
         with torch.no_grad(), bench.autocast():
             losses += float(token_loss(model(**batch), labels)) * counted
             said = model.generate(
@@ -160,7 +169,7 @@ def measured(bench: Bench, model: AdaptiveWhisper, mode: Mode) -> dict:
 
 def placed(row, window: int, behind: str) -> np.ndarray:
     """Return a clip's features in a window, with its own silence behind the speech or with zeros."""
-    features = mel.fill(row.log_mel(), window, row.peak)
+    features = log_mel.pad_with_silence(row.log_mel(), window, row.peak)
     if behind == ZEROS:
         features[:, row.frames :] = 0.0
     return features
@@ -174,7 +183,7 @@ def language_of(mode: Mode, language: str) -> dict[str, str]:
 
 def row_of(bench: Bench, mode: Mode, said: list[list[int]]) -> dict:
     """Score the transcripts of a mode and look for loops and for those that were cut off."""
-    texts = [words_of(bench.tokenizer, tokens) for tokens in said]
+    texts = [decode_text(bench.tokenizer, tokens) for tokens in said]
     counts = [len(text_tokens(bench.tokenizer, tokens)) for tokens in said]
     references, speakers = [row.text for row in bench.rows], [row.speaker for row in bench.rows]
     scored = score(references, texts)

@@ -31,11 +31,11 @@ from training_sides import (
     write_down,
 )
 
-from lengua.checkpoints import find_model
+from lengua.data.store import open_store
+from lengua.evaluation.report.tables import with_interval
+from lengua.models.checkpoints import find_model
 from lengua.options import BASE_MODEL
-from lengua.provenance import hardware
-from lengua.report import with_interval
-from lengua.store import open_store
+from lengua.runtime.system import describe_hardware
 from lengua.training.hardware import pick_device
 
 PRECISIONS = {"fp32": "float32", "bf16": "bfloat16"}
@@ -156,7 +156,7 @@ def show(options: Options, device: str, speeds: dict, learned: dict | None) -> d
         "model": f"{options.random_weights}, random weights" if options.random_weights else options.base,
         "precisions": PRECISIONS,
         "device": device,
-        "hardware": hardware(),
+        "hardware": describe_hardware(),
         "batch_size": options.batch_size,
         "steps": speeds["fp32"]["steps"],
         "padded_share": DEFAULTS.padded_share,

@@ -20,16 +20,17 @@ import torch
 from transformers import WhisperConfig, WhisperForConditionalGeneration, get_linear_schedule_with_warmup
 from usual_training import UsualCollator, shuffled, usual_loss
 
-from lengua.batches import ClipDataset, Collator, Draw, Drawing, LengthBuckets, dev_batches
-from lengua.checkpoints import find_model, load_tokenizer
-from lengua.labels import IGNORED, most_tokens, words_of
-from lengua.mel import FRAMES_PER_SECOND
-from lengua.model import AdaptiveWhisper, force_language, load_model, quieten, window_frames
+from lengua.audio.log_mel import FRAMES_PER_SECOND
+from lengua.data.store import open_store
+from lengua.data.streaming import StreamBlock
+from lengua.models.checkpoints import find_model, load_tokenizer
+from lengua.models.tokens import IGNORE_INDEX, decode_text, max_decode_tokens
+from lengua.models.whisper import AdaptiveWhisper, force_language, load_model, silence_transformers, window_frames
 from lengua.options import TrainOptions
 from lengua.scoring import bootstrap_interval, score
-from lengua.store import open_store
-from lengua.streams import Block
-from lengua.training.hardware import summed_in_order
+from lengua.training.dataset import ClipDataset, Collator
+from lengua.training.hardware import deterministic_sums
+from lengua.training.samplers import BatchPlan, LengthBucketSampler, SampledClip, dev_batches
 from lengua.training.trainer import token_loss
 
 USUAL, OURS = "usual recipe", "lengua"
@@ -61,7 +62,7 @@ class Speech:
     """The clips of a store and a model with its weights."""
 
     def __init__(self, setup: Setup):
-        quieten()
+        silence_transformers()
         store, (folder, _) = open_store(setup.store), find_model(setup.base)
         self.split, self.dev = chosen(store.split("train"), setup), store.split("dev")
         self.tokenizer = load_tokenizer(folder)
@@ -73,7 +74,7 @@ class Speech:
         else:
             self.model = load_model(folder, store.language)
 
-    def batch(self, draws: list[Draw]) -> dict[str, torch.Tensor]:
+    def batch(self, draws: list[SampledClip]) -> dict[str, torch.Tensor]:
         return self.collate([self.dataset[draw] for draw in draws])
 
 
@@ -82,7 +83,7 @@ def chosen(split, setup: Setup):
     if setup.clips is None:
         return split
     drawn = random.Random(setup.seed).sample(range(len(split)), min(setup.clips, len(split)))
-    return Block(0, 0, [split[index] for index in sorted(drawn)], [])
+    return StreamBlock(0, 0, [split[index] for index in sorted(drawn)], [])
 
 
 class RandomSpeech:
@@ -100,7 +101,7 @@ class RandomSpeech:
         seconds = np.random.default_rng(setup.seed).gamma(4, RANDOM_MEAN_S / 4, RANDOM_CLIPS).clip(1, 28)
         self.split, self.usual = RandomSplit(seconds), setup.name == USUAL
 
-    def batch(self, draws: list[Draw]) -> dict[str, torch.Tensor]:
+    def batch(self, draws: list[SampledClip]) -> dict[str, torch.Tensor]:
         tokens = max(2, int(TOKENS_PER_SECOND * max(self.split.frames[draw.index] for draw in draws) / 100))
         labels = torch.randint(50_000, (len(draws), tokens))
         batch = {"input_features": torch.randn(len(draws), 80, draws[0].window), "labels": labels}
@@ -139,28 +140,28 @@ class Side:
             Path("/proc/self/clear_refs").write_text("5")  # forget the peak of loading
 
     @property
-    def drawing(self) -> Drawing:
+    def drawing(self) -> BatchPlan:
         """How lengua draws batches when nobody says anything."""
-        return Drawing(self.setup.batch_size, DEFAULTS.margin_s, DEFAULTS.padded_share, self.setup.seed, self.longest)
+        return BatchPlan(self.setup.batch_size, DEFAULTS.margin_s, DEFAULTS.padded_share, self.setup.seed, self.longest)
 
-    def draw_epoch(self) -> list[list[Draw]]:
+    def draw_epoch(self) -> list[list[SampledClip]]:
         """Return the batches of an epoch as this side draws them."""
         split, setup = self.speech.split, self.setup
         if setup.name == USUAL:
             return shuffled(len(split), setup.batch_size, self.longest, setup.seed)
-        return list(LengthBuckets(split, self.drawing))
+        return list(LengthBucketSampler(split, self.drawing))
 
-    def take(self, draws: list[Draw]) -> float:
+    def take(self, draws: list[SampledClip]) -> float:
         """Make a batch and take a step: forward, backward, clip, update. Returns the loss."""
         batch = {name: value.to(self.setup.device) for name, value in self.speech.batch(draws).items()}
         ours = self.setup.name == OURS
         with torch.autocast(**self.autocast):
             if ours:
                 labels = batch.pop("labels")
-                loss = token_loss(self.model(**batch), labels, labels.ne(IGNORED).sum())
+                loss = token_loss(self.model(**batch), labels, labels.ne(IGNORE_INDEX).sum())
             else:
                 loss = usual_loss(self.model, batch)
-        with summed_in_order(self.setup.device) if ours else nullcontext():
+        with deterministic_sums(self.setup.device) if ours else nullcontext():
             loss.backward()
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
         self.optimizer.step()
@@ -175,11 +176,11 @@ class Side:
         for draws in dev_batches(self.speech.dev, self.setup.batch_size, margin_s, self.longest):
             clips = [dataset[draw] for draw in draws]
             features = torch.from_numpy(np.stack([clip.features for clip in clips])).to(self.setup.device)
-            most = most_tokens(features.shape[-1] / FRAMES_PER_SECOND, self.model.config.max_target_positions)
+            most = max_decode_tokens(features.shape[-1] / FRAMES_PER_SECOND, self.model.config.max_target_positions)
             with torch.autocast(**self.autocast), torch.no_grad():
                 tokens = self.model.generate(features, max_new_tokens=most, num_beams=1, use_cache=True)
             rows += [clip.row for clip in clips]
-            said += [words_of(self.speech.tokenizer, ids) for ids in tokens.tolist()]
+            said += [decode_text(self.speech.tokenizer, ids) for ids in tokens.tolist()]
         self.model.train()
         measured = score([row.text for row in rows], said)
         counts, speakers = measured.counts, [row.speaker for row in rows]
@@ -224,14 +225,14 @@ def choose(steps: int) -> list[tuple[int, float]]:
     return [(len(draws), share) for draws, share in zip(side.batches, shares, strict=True)]
 
 
-def proportional(side: Side, steps: int) -> tuple[list[list[Draw]], list[float]]:
+def proportional(side: Side, steps: int) -> tuple[list[list[SampledClip]], list[float]]:
     """Return a padded batch and every so manieth of the others by window, and the share for which each stands."""
     padded = side.drawing.padded_share
-    adaptive = LengthBuckets(side.speech.split, replace(side.drawing, padded_share=0.0))
+    adaptive = LengthBucketSampler(side.speech.split, replace(side.drawing, padded_share=0.0))
     batches = sorted(adaptive, key=lambda batch: batch[0].window)
     count = max(1, min(steps - 1, len(batches)))
     kept = [batches[len(batches) * (2 * index + 1) // (2 * count)] for index in range(count)]
-    few = [Draw(draw.index, side.longest) for draw in kept[count // 2][: side.drawing.padded_size]]
+    few = [SampledClip(draw.index, side.longest) for draw in kept[count // 2][: side.drawing.padded_size]]
     return [few, *kept], [padded, *[(1 - padded) / count] * count]
 
 

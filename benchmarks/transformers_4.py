@@ -12,10 +12,9 @@ from pathlib import Path
 
 import numpy as np
 
-from lengua.cache import cache_dir
-from lengua.errors import LenguaError
-from lengua.files import replacing
-from lengua.publishing.runtimes import Heard, apart
+from lengua.publishing.runtimes import ProgramOutput, run_in_subprocess
+from lengua.runtime.errors import LenguaError
+from lengua.runtime.files import cache_dir, replacing
 
 PINNED = ("transformers==4.57.6", "huggingface_hub==0.36.2", "tokenizers==0.22.2")
 """The last transformers 4, and what it allows of the other two."""
@@ -40,7 +39,7 @@ def packages() -> Path:
     return out
 
 
-def hear(folder: Path, clips: Sequence[np.ndarray]) -> Heard:
+def hear(folder: Path, clips: Sequence[np.ndarray]) -> ProgramOutput:
     """Return what its pipeline says to clips, in the language that the checkpoint names."""
-    heard = apart("transformers", folder, clips, "", packages())
-    return Heard(heard["texts"], heard["seconds"], f"transformers {heard['version']}, float32")
+    heard = run_in_subprocess("transformers", folder, clips, "", packages())
+    return ProgramOutput(heard["texts"], heard["seconds"], f"transformers {heard['version']}, float32")

@@ -24,20 +24,19 @@ from tokenizers import Tokenizer, models
 from transformers import WhisperTokenizer
 from transformers.models.whisper.modeling_whisper import shift_tokens_right
 
-from lengua.batches import Clip, ClipDataset
-from lengua.checkpoints import find_model
-from lengua.errors import LenguaError
-from lengua.files import read_json, write_json
-from lengua.labels import IGNORED, decoder_pair, end_token, prompt_tokens, token_id
-from lengua.model import load_model
+from lengua.data.store import Row, Store, open_store, shard_path, write_manifest, write_shard
+from lengua.models.checkpoints import find_model
+from lengua.models.tokens import IGNORE_INDEX, decoder_pair, end_token, prompt_tokens, token_id
+from lengua.models.whisper import load_model
 from lengua.options import BASE_MODEL, TrainOptions
-from lengua.progress import unwatched
-from lengua.store import Row, Store, open_store, shard_path, write_manifest, write_shard
-from lengua.training import resources
+from lengua.runtime.errors import LenguaError
+from lengua.runtime.files import read_json, write_json
+from lengua.runtime.progress import unwatched
+from lengua.training import hardware
 from lengua.training.checks import Check
-from lengua.training.looking import whisper_of
-from lengua.training.preflight import preflight
-from lengua.training.speech import Speech
+from lengua.training.data import TrainingData
+from lengua.training.dataset import ClipDataset, WindowedClip
+from lengua.training.preflight import preflight, unwrap_whisper
 from lengua.training.trainer import build_trainer
 
 FEW = 64
@@ -72,7 +71,7 @@ class Ground:
         """Return a new trainer, as the training stage builds it."""
         options, store = replace(self.options, **change), store or self.store
         model = load_model(self.folder, options.language)
-        return build_trainer(model, self.folder, Speech(store, store.split(train)), options, unwatched)
+        return build_trainer(model, self.folder, TrainingData(store, store.split(train)), options, unwatched)
 
 
 @dataclass(frozen=True)
@@ -113,7 +112,7 @@ def as_in_the_tutorial(folder, tokenizer, text):
 def end_masked_as_padding(folder, tokenizer, text):
     """Mask every label that equals the padding token, which is the end token, too."""
     inputs, labels = decoder_pair(tokenizer, text, "es")
-    return inputs, [IGNORED if label == end_token(tokenizer) else label for label in labels]
+    return inputs, [IGNORE_INDEX if label == end_token(tokenizer) else label for label in labels]
 
 
 def second_end(folder, tokenizer, text):
@@ -125,7 +124,7 @@ def second_end(folder, tokenizer, text):
 def no_leading_space(folder, tokenizer, text):
     """Encode the text as it is."""
     prompt, words = prompt_tokens(tokenizer, "es"), tokenizer.encode(text, add_special_tokens=False).ids
-    return [*prompt, *words], [*[IGNORED] * 3, *words, end_token(tokenizer)]
+    return [*prompt, *words], [*[IGNORE_INDEX] * 3, *words, end_token(tokenizer)]
 
 
 def masked_then_shifted(folder, tokenizer, text):
@@ -159,13 +158,13 @@ def prompt_with_timestamps(folder, tokenizer, text):
 def not_shifted(folder, tokenizer, text):
     """Let every token be its own label."""
     inputs = decoder_pair(tokenizer, text, "es")[0]
-    return inputs, [*[IGNORED] * 4, *inputs[4:]]
+    return inputs, [*[IGNORE_INDEX] * 4, *inputs[4:]]
 
 
 def shifted_twice(folder, tokenizer, text):
     """Shift in the collator and in the model."""
     inputs, labels = decoder_pair(tokenizer, text, "es")
-    return inputs, [*labels[1:], IGNORED]
+    return inputs, [*labels[1:], IGNORE_INDEX]
 
 
 def other_text(folder, tokenizer, text):
@@ -198,7 +197,7 @@ class Pairing:
     def __call__(self, clips: list) -> dict[str, torch.Tensor]:
         pairs = [self.pair(self.folder, self.tokenizer, clip.row.text) for clip in clips]
         columns = zip(("decoder_input_ids", "labels"), zip(*pairs, strict=True), strict=True)
-        padding = {"decoder_input_ids": end_token(self.tokenizer), "labels": IGNORED}
+        padding = {"decoder_input_ids": end_token(self.tokenizer), "labels": IGNORE_INDEX}
         return self.collate(clips) | {name: padded(rows, padding[name]) for name, rows in columns}
 
 
@@ -225,7 +224,7 @@ def times_backwards(batch: dict[str, torch.Tensor], tokenizer: Tokenizer) -> Non
 
 def end_masked(batch: dict[str, torch.Tensor], tokenizer: Tokenizer) -> None:
     """Mask the end token."""
-    batch["labels"][batch["labels"] == end_token(tokenizer)] = IGNORED
+    batch["labels"][batch["labels"] == end_token(tokenizer)] = IGNORE_INDEX
 
 
 class Spoiled:
@@ -236,7 +235,7 @@ class Spoiled:
 
     def __call__(self, clips: list) -> dict[str, torch.Tensor]:
         batch = self.collate(clips)
-        if not isinstance(clips[0], Clip):
+        if not isinstance(clips[0], WindowedClip):
             self.spoil(batch, self.tokenizer)
         return batch
 
@@ -255,7 +254,7 @@ def with_generation(change: dict, ground: Ground) -> Scene:
     """Change the generation config."""
     trainer = ground.trainer()
     for name, value in change.items():
-        setattr(whisper_of(trainer).generation_config, name, value)
+        setattr(unwrap_whisper(trainer).generation_config, name, value)
     return Scene(trainer, ground.folder)
 
 
@@ -278,7 +277,7 @@ def with_broken_weights(ground: Ground) -> Scene:
     """Put a NaN into the weights, as half precision does."""
     trainer = ground.trainer()
     with torch.no_grad():
-        whisper_of(trainer).model.decoder.layer_norm.weight[0] = torch.nan
+        unwrap_whisper(trainer).model.decoder.layer_norm.weight[0] = torch.nan
     return Scene(trainer, ground.folder)
 
 
@@ -292,7 +291,7 @@ class Zeros(ClipDataset):
         row = self.split[draw.index]
         features = np.zeros((self.split.n_mels, draw.window), np.float32)
         features[:, : row.frames] = row.log_mel().T
-        return Clip(row, features)
+        return WindowedClip(row, features)
 
 
 class Louder(ClipDataset):
@@ -318,7 +317,7 @@ class Neighbours(ClipDataset):
 
     def __getitem__(self, draw):
         other = super().__getitem__(replace(draw, index=(draw.index + 1) % len(self)))
-        return Clip(self.split[draw.index], other.features)
+        return WindowedClip(self.split[draw.index], other.features)
 
 
 def with_dataset(kind: type[ClipDataset], ground: Ground) -> Scene:
@@ -386,7 +385,7 @@ def with_full_disk(ground: Ground) -> Scene:
 
 def with_little_memory(ground: Ground) -> Scene:
     """Leave no room for a batch."""
-    return Scene(ground.trainer(), ground.folder, (patch.object(resources, "free_memory", return_value=2**19),))
+    return Scene(ground.trainer(), ground.folder, (patch.object(hardware, "free_memory", return_value=2**19),))
 
 
 def with_reading_token(ground: Ground) -> Scene:

@@ -10,8 +10,8 @@ from functools import lru_cache
 from pathlib import Path
 
 from lengua.audio import SAMPLE_RATE
-from lengua.checkpoints import find_model
-from lengua.mel import WINDOW_FRAMES
+from lengua.audio.log_mel import WINDOW_FRAMES
+from lengua.models.checkpoints import find_model
 from lengua.options import BASE_MODEL
 
 

@@ -14,14 +14,15 @@ import numpy as np
 import torch
 from transformers import WhisperForConditionalGeneration
 
-from lengua.batches import Clip, Draw
-from lengua.labels import IGNORED, end_token, prompt_tokens
+from lengua.models.tokens import IGNORE_INDEX, end_token, prompt_tokens
+from lengua.training.dataset import WindowedClip
+from lengua.training.samplers import SampledClip
 
 
-def shuffled(clips: int, batch_size: int, window: int, seed: int) -> list[list[Draw]]:
+def shuffled(clips: int, batch_size: int, window: int, seed: int) -> list[list[SampledClip]]:
     """Return the batches of an epoch: any clips together, every one in the full window."""
     order = random.Random(seed).sample(range(clips), clips)
-    return [[Draw(index, window) for index in order[at : at + batch_size]] for at in range(0, clips, batch_size)]
+    return [[SampledClip(index, window) for index in order[at : at + batch_size]] for at in range(0, clips, batch_size)]
 
 
 class UsualCollator:
@@ -30,13 +31,13 @@ class UsualCollator:
     def __init__(self, tokenizer, language: str):
         self.tokenizer, self.language = tokenizer, language
 
-    def __call__(self, clips: list[Clip]) -> dict[str, torch.Tensor]:
+    def __call__(self, clips: list[WindowedClip]) -> dict[str, torch.Tensor]:
         features = torch.from_numpy(np.stack([clip.features for clip in clips]))
         labels = [self._label(clip.row.text) for clip in clips]
         longest = max(map(len, labels))
         return {
             "input_features": features,
-            "labels": torch.tensor([[*label, *[IGNORED] * (longest - len(label))] for label in labels]),
+            "labels": torch.tensor([[*label, *[IGNORE_INDEX] * (longest - len(label))] for label in labels]),
         }
 
     def _label(self, text: str) -> list[int]:

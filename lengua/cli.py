@@ -19,14 +19,14 @@ from typing import Annotated, Union
 import tyro
 
 from lengua import options as opt
-from lengua.errors import LenguaError
-from lengua.ranks import leads
+from lengua.runtime.errors import LenguaError
+from lengua.runtime.system import is_main_process
 
 DESCRIPTION = (
     "Teach Whisper your mother tongue on the machine you have, then talk to it. "
     "Begin with: lengua demo. Every command also takes --json (the result as one JSON object, last) and --debug."
 )
-STOPPED = ("stopped", "the same command goes on from here")
+INTERRUPTED_MESSAGE = ("stopped", "the same command goes on from here")
 """What is said of Ctrl-C where the stage says nothing else: what happened, and what is left of it."""
 
 
@@ -45,11 +45,11 @@ class Command:
 
 COMMANDS = {
     "demo": Command(opt.DemoOptions, "lengua.demo:run", "demo"),
-    "features": Command(opt.FeatureOptions, "lengua.features:build", "features"),
+    "features": Command(opt.FeatureOptions, "lengua.data.features:build", "features"),
     "train": Command(opt.TrainOptions, "lengua.training:train", "train"),
     "evaluate": Command(opt.EvaluateOptions, "lengua.evaluation:evaluate", "evaluate"),
-    "compare": Command(opt.CompareOptions, "lengua.comparison:compare", "compare", watched=False),
-    "transcribe": Command(opt.TranscribeOptions, "lengua.transcription:transcribe_files", "transcribe"),
+    "compare": Command(opt.CompareOptions, "lengua.training.compare:compare", "compare", watched=False),
+    "transcribe": Command(opt.TranscribeOptions, "lengua.inference:transcribe_files", "transcribe"),
     "publish": Command(opt.PublishOptions, "lengua.publishing:publish", "publish"),
     "app": Command(opt.AppOptions, "lengua.app:launch", "nothing", watched=False),
     "doctor": Command(opt.DoctorOptions, "lengua.doctor:diagnose", "doctor", watched=False),
@@ -62,27 +62,27 @@ def main(arguments: list[str] | None = None) -> int:
     flags = {flag: flag in arguments for flag in ("--json", "--debug")}
     arguments = [argument for argument in arguments if argument not in flags]
     try:
-        options = parse(arguments or ["--help"])
+        options = parse_arguments(arguments or ["--help"])
         return execute(options, as_json=flags["--json"])
     except LenguaError as error:
-        _complain(error, flags["--debug"])
+        _print_error(error, flags["--debug"])
         return error.exit_code
     except KeyboardInterrupt as stop:
-        _complain("; ".join([*stop.args, *STOPPED[len(stop.args) :]]), flags["--debug"])
+        _print_error("; ".join([*stop.args, *INTERRUPTED_MESSAGE[len(stop.args) :]]), flags["--debug"])
         return 130
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except OSError as error:
-        _complain(f"expected to read and write files; found {error}; make room or check the path", flags["--debug"])
+        _print_error(f"expected to read and write files; found {error}; make room or check the path", flags["--debug"])
         return 1
     except Exception as error:
         found = f"{type(error).__name__}: {error}"
-        _complain(f"expected no such failure; found {found}; add --debug and report it", flags["--debug"])
+        _print_error(f"expected no such failure; found {found}; add --debug and report it", flags["--debug"])
         return 1
 
 
-def parse(arguments: list[str]):
+def parse_arguments(arguments: list[str]):
     """Return the options of the command that was asked for; a wrong request exits with 2, --help with 0."""
     kinds = [_subcommand(name, command, arguments) for name, command in COMMANDS.items()]
     return tyro.cli(Union[tuple(kinds)], prog="lengua", description=DESCRIPTION, args=arguments)  # noqa: UP007
@@ -103,56 +103,56 @@ def _defaults_of_train(arguments: list[str]):
     said = {flag.removeprefix("--"): value if equals else after for flag, equals, value, after in pairs}
     if said.get("recipe") is None:
         return tyro.MISSING_NONPROP
-    from lengua.recipes import defaults_of
+    from lengua.training.recipes import recipe_defaults
 
-    return opt.TrainOptions(**{"source": tyro.MISSING, **defaults_of(said["recipe"], said)})
+    return opt.TrainOptions(**{"source": tyro.MISSING, **recipe_defaults(said["recipe"], said)})
 
 
 def execute(options, as_json: bool = False) -> int:
     """Call the stage of these options under a progress display, then show its result. Returns the exit code."""
-    from lengua.console import Console
+    from lengua.runtime.progress import Console
 
     command = next(command for command in COMMANDS.values() if command.options is type(options))
-    stage = _imported(command.stage)
-    if not leads():
+    stage = _import_function(command.stage)
+    if not is_main_process():
         stage(options)
         return 0
     with Console() if command.watched else nullcontext() as watch:
         result = stage(options, watch) if watch else stage(options)
         if isinstance(result, Iterator):  # it comes while it is worked on
-            return _show(result, command, as_json)
-    return _show(result, command, as_json)
+            return _print_result(result, command, as_json)
+    return _print_result(result, command, as_json)
 
 
-def _show(result, command: Command, as_json: bool) -> int:
+def _print_result(result, command: Command, as_json: bool) -> int:
     from lengua import printing
 
     if not as_json:
         return getattr(printing, command.shown_by)(result) or 0
     if isinstance(result, Iterator):
         result = [item for item in result if isinstance(item, printing.FileText)]
-    print(json.dumps(plain(result), ensure_ascii=False))
+    print(json.dumps(to_json_value(result), ensure_ascii=False))
     failures = [item.error for item in result if item.error] if isinstance(result, list) else []
     return max((error.exit_code for error in failures), default=0)
 
 
-def plain(value):
+def to_json_value(value):
     """Return a result as JSON can hold it."""
     if is_dataclass(value) and not isinstance(value, type):
-        return plain(asdict(value))
+        return to_json_value(asdict(value))
     if isinstance(value, dict):
-        return {str(key): plain(item) for key, item in value.items()}
+        return {str(key): to_json_value(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [plain(item) for item in value]
+        return [to_json_value(item) for item in value]
     return str(value) if isinstance(value, Path | Exception) else value
 
 
-def _imported(name: str) -> Callable:
+def _import_function(name: str) -> Callable:
     module, _, function = name.partition(":")
     return getattr(importlib.import_module(module), function)
 
 
-def _complain(message: object, debug: bool) -> None:
+def _print_error(message: object, debug: bool) -> None:
     if debug:
         traceback.print_exc()
     print(f"lengua: {message}", file=sys.stderr)

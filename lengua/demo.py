@@ -10,22 +10,25 @@ import time
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from lengua import checkpoints, features, publishing, report
+from lengua import publishing
+from lengua.data import features
+from lengua.data.sources import sample
+from lengua.data.store import open_store
 from lengua.evaluation import evaluate
-from lengua.files import read_jsonl, write_bytes, write_json
+from lengua.evaluation.report import tables
+from lengua.inference import Transcriber
+from lengua.models import checkpoints
 from lengua.options import BASE_MODEL, DemoOptions, EvaluateOptions, FeatureOptions, PublishOptions, TrainOptions
-from lengua.progress import Watch, unwatched
-from lengua.sources import sample
-from lengua.store import open_store
-from lengua.transcription import Transcriber
+from lengua.runtime.files import read_jsonl, write_bytes, write_json
+from lengua.runtime.progress import Watch, unwatched
 
-SOURCE = "sample:es"
-HEARD = 3
-COMPARED = 8
+DEMO_SOURCE = "sample:es"
+TRANSCRIBED_CLIPS = 3
+PARITY_CLIPS = 8
 """Clips that every program of the export transcribes; `lengua publish` takes more."""
-EVALUATIONS = 3
-LEARNING_RATE = 1e-5
-"""Of the figures in README.md and LOG.md; the rule by size (lengua.training.rates) would say 2.5e-5."""
+DEMO_EVALUATIONS = 3
+DEMO_LEARNING_RATE = 1e-5
+"""Of the figures in README.md and LOG.md; the rule by size (lengua.training.arguments) would say 2.5e-5."""
 
 
 @dataclass(frozen=True)
@@ -35,7 +38,7 @@ class DemoResult:
     path: Path
     rows: list[dict]
     """Rows of results.json: each voice's test set, base and fine-tuned."""
-    examples: list[report.Example]
+    examples: list[tables.BeforeAfter]
     heard: list[tuple[str, str]]
     """(id, text) of clips that the exported model transcribed from their audio."""
     figure: Path
@@ -51,34 +54,34 @@ def run(options: DemoOptions, watch: Watch = unwatched) -> DemoResult:
     """
     from lengua.training import train  # seconds of imports, so not before somebody asks for it
 
-    clock = Clock()
+    clock = StepTimer()
     fetching = threading.Thread(target=_fetch_quietly, daemon=True)
     fetching.start()
     with clock.time("base weights"):
         checkpoints.find_model(BASE_MODEL)
     with clock.time("features"):
-        store = features.build(FeatureOptions(SOURCE, options.out / "store", limit=options.limit), watch).path
+        store = features.build(FeatureOptions(DEMO_SOURCE, options.out / "store", limit=options.limit), watch).path
     evaluation = EvaluateOptions(BASE_MODEL, str(store), out=options.out / "evaluation", by="speaker")
     with clock.time("baseline"):
         if not (options.out / "model").is_dir():
             evaluate(evaluation, watch)
     with clock.time("training"):
-        schedule = {"epochs": options.epochs, "evaluations": EVALUATIONS, "learning_rate": LEARNING_RATE}
+        schedule = {"epochs": options.epochs, "evaluations": DEMO_EVALUATIONS, "learning_rate": DEMO_LEARNING_RATE}
         train(TrainOptions(str(store), options.out, **schedule), watch)
     with clock.time("evaluation"):
         rows = evaluate(replace(evaluation, model=str(options.out), against=BASE_MODEL), watch).rows
     with clock.time("export"):
-        export = PublishOptions(str(options.out), options.out / "export", parity_clips=COMPARED)
+        export = PublishOptions(str(options.out), options.out / "export", parity_clips=PARITY_CLIPS)
         exported = publishing.publish(export, watch).path
     with clock.time("transcription"):
-        heard = hear(exported, store, HEARD)
+        heard = transcribe_test_clips(exported, store, TRANSCRIBED_CLIPS)
     figure = _draw(rows, options)
     write_json(options.out / "demo.json", {"seconds": clock.seconds})
     hypotheses = read_jsonl(options.out / "evaluation" / "hypotheses.jsonl")
-    return DemoResult(options.out, rows, report.examples(hypotheses), heard, figure, clock.seconds)
+    return DemoResult(options.out, rows, tables.examples(hypotheses), heard, figure, clock.seconds)
 
 
-def hear(model: Path, store: Path, count: int) -> list[tuple[str, str]]:
+def transcribe_test_clips(model: Path, store: Path, count: int) -> list[tuple[str, str]]:
     """Transcribe test clips from their stored audio, as a user would from files; clips spread over the test set."""
     transcriber = Transcriber(str(model), open_store(store).language)
     test = open_store(store).split("test")
@@ -86,13 +89,13 @@ def hear(model: Path, store: Path, count: int) -> list[tuple[str, str]]:
     return [(row.id, transcriber.transcribe(row.audio).text) for row in chosen]
 
 
-class Clock:
+class StepTimer:
     """Measures named steps."""
 
     def __init__(self):
         self.seconds: dict[str, float] = {}
 
-    def time(self, name: str) -> "Clock":
+    def time(self, name: str) -> "StepTimer":
         """Name the step that the following `with` block is."""
         self.name = name
         return self
@@ -108,7 +111,7 @@ def _fetch_quietly() -> None:
     """Fetch the 160 MB of the second voice while the base weights come; the features step tells of any failure."""
     for voice in sample.voices_of("es"):
         try:
-            sample.fetch(voice)
+            sample.fetch_voice(voice)
         except Exception:  # the features step asks again, and fails with the reason
             return
 
@@ -116,7 +119,7 @@ def _fetch_quietly() -> None:
 def _draw(rows: list[dict], options: DemoOptions) -> Path:
     """Draw wer.png into the run; a whole demo in the project's own tree renews images/demo.png, too."""
     figure = options.out / "wer.png"
-    report.wer_figure(rows, figure)
+    tables.wer_figure(rows, figure)
     if options.limit is None and Path("images").is_dir() and Path("pyproject.toml").is_file():
         write_bytes(Path("images") / "demo.png", figure.read_bytes())
     return figure

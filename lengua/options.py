@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 import tyro
 
-from lengua.errors import RequestError
+from lengua.runtime.errors import RequestError
 
 BASE_MODEL = "openai/whisper-base"
 Positional = tyro.conf.Positional
@@ -125,7 +125,7 @@ class TrainOptions:
     out: Path = Path("runs/latest")
     """The run's folder: run.json, history.jsonl, checkpoints/, model/."""
     recipe: Path | None = None
-    """A YAML file of these options, see recipes/: what is said here wins. In Python: lengua.recipes.from_recipe."""
+    """A YAML file of these options, see recipes/: options given here win. In Python: training.recipes.from_recipe."""
     base: str = BASE_MODEL
     """The checkpoint to start from: a Whisper id of the Hub, or a folder."""
     language: str | None = None

@@ -4,18 +4,19 @@ import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from lengua import comparison, report
-from lengua.doctor import describe
-from lengua.figures.store import draw as draw_store
-from lengua.store import open_store
-from lengua.transcription import FileText, Heard
+from lengua.data.store import open_store
+from lengua.doctor import format_doctor_report
+from lengua.evaluation.report import tables
+from lengua.evaluation.report.store_figures import draw_store_figures as draw_store
+from lengua.inference import FileText, TranscriptChunk
+from lengua.training import compare as comparison
 
-SHOWN = ("set", "model", "window", "WER (95 % interval)", "change", "S / D / I", "ms a clip")
+TERMINAL_COLUMNS = ("set", "model", "window", "WER (95 % interval)", "change", "S / D / I", "ms a clip")
 """Columns of the table that fit a terminal; results.json has them all."""
-WIDTH = 100
-FEW = (0, 1, 2, -1)
+TERMINAL_WIDTH_CHARS = 100
+PARITY_TERMINAL_COLUMNS = (0, 1, 2, -1)
 """Columns of the comparison of programs that fit a terminal: program, format, WER, clips with other words."""
-FOLDED = 22
+MIN_FOLDED_WIDTH_CHARS = 22
 """Letters that a column of several lines has at least."""
 
 
@@ -34,14 +35,14 @@ def features(result) -> None:
         print(f"  pushed: {result.pushed}")
     for reason, found in result.dropped.items():
         print(f"  left out: {reason:<26} {found['count']:>6}  e.g. {', '.join(found['examples'][:2])}")
-    print(f"  figures: {_drawn(result.path)}")
+    print(f"  figures: {_draw_figures(result.path)}")
     if result.splits.get("train", {}).get("utterances"):
         print(f"next: lengua train {result.path} --out runs/NAME")
     else:
         print(f"next: lengua evaluate MODEL {result.path} --split {next(iter(result.splits))}")
 
 
-def _drawn(store: Path) -> str:
+def _draw_figures(store: Path) -> str:
     """Draw a store and say where; a disk that is full or not to be written does not undo a store that is whole."""
     folder = store.with_name(f"{store.name}-figures")  # in the store, `datasets` would take them for data
     try:
@@ -61,7 +62,7 @@ def train(result) -> None:
 
 def evaluate(result) -> None:
     """Print the table of results, what is wrong, and where there is more."""
-    grid(result.rows)
+    print_results(result.rows)
     print("\n".join(["", *result.summary, ""]))
     print(f"{result.path}/report.html, {result.path}/results.json, {result.path}/hypotheses.jsonl")
 
@@ -71,18 +72,18 @@ def compare(result) -> None:
     bases = {row.base for row in result.rows}
     if len(bases) == 1:
         print(f"all from {bases.pop()}")
-    header, *lines = comparison.table(result.rows)
-    _show(header, lines, left=("run", "what differs", "state"), folded="what differs")
+    header, *lines = comparison.runs_table(result.rows)
+    _print_table(header, lines, left=("run", "what differs", "state"), folded="what differs")
     for note in result.notes:
         print(f"note: {note}")
     print(f"{result.figure or 'nothing to draw yet'}, {result.page}")
 
 
-def transcribe(results: Iterator[Heard | FileText]) -> int:
+def transcribe(results: Iterator[TranscriptChunk | FileText]) -> int:
     """Print what is heard as it comes, or where it was written; what failed or was left out on standard error."""
     code = 0
     for result in results:
-        if isinstance(result, Heard):
+        if isinstance(result, TranscriptChunk):
             print(result.text, end="", flush=True)
             continue
         if result.error:
@@ -99,14 +100,14 @@ def transcribe(results: Iterator[Heard | FileText]) -> int:
 
 def publish(result) -> None:
     """Print what was written, what each program made of the same clips, and where it went."""
-    from lengua.publishing.parity import table
+    from lengua.publishing.parity import parity_table
 
     print(f"{result.path}: {', '.join(result.formats)}, {result.bytes / 1e6:.0f} MB")
     if result.parity is None:
         print("the programs that open it were not compared")
     else:
-        header, *lines = ([line[column] for column in FEW] for line in table(result.parity))
-        _show(header, lines, left=header[:2])
+        header, *lines = ([line[column] for column in PARITY_TERMINAL_COLUMNS] for line in parity_table(result.parity))
+        _print_table(header, lines, left=header[:2])
     if result.repo:
         print(f"{result.repo}: revision {result.revision}, tag {result.tag}, {_seen_by(result)}\n{result.url}")
     if result.space:
@@ -121,7 +122,7 @@ def _seen_by(result) -> str:
 
 def doctor(result) -> None:
     """Print the findings."""
-    print(describe(result))
+    print(format_doctor_report(result))
 
 
 def demo(result) -> None:
@@ -130,7 +131,7 @@ def demo(result) -> None:
     for example in result.examples:
         print(f"\n  {example.reference}\n  {example.before}\n  {example.after}")
     print()
-    grid(result.rows)
+    print_results(result.rows)
     for id, text in result.heard:
         print(f"heard {id}: {text}")
     took = ", ".join(f"{name} {seconds:.0f} s" for name, seconds in result.seconds.items())
@@ -138,16 +139,20 @@ def demo(result) -> None:
     print(f"next: lengua transcribe YOUR.mp3 --model {result.path}, or make app")
 
 
-def grid(rows: list[dict]) -> None:
+def print_results(rows: list[dict]) -> None:
     """Print the before/after table; what became worse comes first."""
-    for sentence in report.worsened(rows):
+    for sentence in tables.worsened(rows):
         print(sentence)
-    header, *lines = report.table(rows)
-    shown = [index for index, name in enumerate(header) if name in SHOWN]
-    _show([header[index] for index in shown], [[line[index] for index in shown] for line in lines], left=SHOWN[:3])
+    header, *lines = tables.results_table(rows)
+    shown = [index for index, name in enumerate(header) if name in TERMINAL_COLUMNS]
+    _print_table(
+        [header[index] for index in shown],
+        [[line[index] for index in shown] for line in lines],
+        left=TERMINAL_COLUMNS[:3],
+    )
 
 
-def _show(header: list[str], lines: list[list[str]], left: Sequence[str], folded: str = "") -> None:
+def _print_table(header: list[str], lines: list[list[str]], left: Sequence[str], folded: str = "") -> None:
     """Print a table: columns of words to the left, figures to the right, one column in several lines if it must."""
     from rich import box
     from rich.console import Console
@@ -155,8 +160,8 @@ def _show(header: list[str], lines: list[list[str]], left: Sequence[str], folded
 
     table = Table(box=box.SIMPLE_HEAD, header_style="bold")
     for name in header:
-        look = {"min_width": FOLDED} if name == folded else {"no_wrap": True}
+        look = {"min_width": MIN_FOLDED_WIDTH_CHARS} if name == folded else {"no_wrap": True}
         table.add_column(name, justify="left" if name in left else "right", **look)
     for line in lines:
         table.add_row(*line)
-    Console(width=max(Console().width, WIDTH)).print(table)
+    Console(width=max(Console().width, TERMINAL_WIDTH_CHARS)).print(table)

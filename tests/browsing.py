@@ -14,7 +14,7 @@ import llm_server
 import pytest
 from conftest import ROOT, chirp
 
-from lengua.app.wording import Wording
+from lengua.app.i18n import Wording
 
 sys.path.insert(0, str(ROOT / "benchmarks"))
 try:

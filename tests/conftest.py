@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from lengua.errors import LenguaError
+from lengua.runtime.errors import LenguaError
 
 # Threads that spin while they wait make torch a hundred times slower where two cores have other work, too.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
@@ -46,7 +46,7 @@ def tiny_model(tmp_path_factory) -> Path:
     """A full model folder: a real Whisper of some 45,000 parameters whose window is one second."""
     from transformers import WhisperFeatureExtractor, WhisperProcessor
 
-    from lengua.checkpoints import ModelNote, save_model
+    from lengua.models.checkpoints import ModelNote, save_model
 
     folder = tmp_path_factory.mktemp("tiny")
     tokenizer = tiny_tokenizer()
@@ -78,9 +78,9 @@ def tiny_folder(tmp_path_factory) -> str:
 @pytest.fixture(scope="session")
 def tiny_store(tiny_folder, tiny_model, tmp_path_factory):
     """The feature store of `tiny_folder`, opened."""
-    from lengua import features
+    from lengua.data import features
+    from lengua.data.store import open_store
     from lengua.options import FeatureOptions
-    from lengua.store import open_store
 
     out = tmp_path_factory.mktemp("stores") / "tiny"
     features.build(FeatureOptions(tiny_folder, out, language="es", workers=1, base=str(tiny_model)))
@@ -110,7 +110,7 @@ def tiny_release(tmp_path_factory) -> Path:
 @pytest.fixture(scope="session")
 def base_model() -> Path:
     """The folder of the real whisper-base."""
-    from lengua.checkpoints import find_model
+    from lengua.models.checkpoints import find_model
 
     try:
         return find_model(BASE)[0]
@@ -167,18 +167,18 @@ def tiny_tokenizer():
     from transformers import AddedToken, WhisperTokenizer
     from transformers.convert_slow_tokenizer import bytes_to_unicode
 
-    from lengua.languages import NAMES
-    from lengua.layouts import TIMESTAMPS
+    from lengua.models.formats import TIMESTAMP_TOKENS
+    from lengua.models.languages import LANGUAGE_NAMES
 
     tokens = [*bytes_to_unicode().values(), *map("".join, MERGES), END]
-    specials = ["<|startoftranscript|>", *(f"<|{name}|>" for name in [*list(NAMES)[:99], *TASKS])]
+    specials = ["<|startoftranscript|>", *(f"<|{name}|>" for name in [*list(LANGUAGE_NAMES)[:99], *TASKS])]
     tokenizer = WhisperTokenizer(
         vocab={token: number for number, token in enumerate(tokens)},
         merges=MERGES,
         pad_token=END,
         extra_special_tokens=specials,
     )
-    tokenizer.add_tokens([AddedToken(text, normalized=False, special=False) for text in TIMESTAMPS])
+    tokenizer.add_tokens([AddedToken(text, normalized=False, special=False) for text in TIMESTAMP_TOKENS])
     return tokenizer
 
 

@@ -14,7 +14,7 @@ from types import ModuleType
 import tyro
 from conftest import ROOT
 
-from lengua.cli import COMMANDS, parse
+from lengua.cli import COMMANDS, parse_arguments
 
 BENCHMARKS = ROOT / "benchmarks"
 PAGES = sorted(
@@ -89,7 +89,7 @@ def check_lengua(words: list[str], whole: bool) -> None:
     if partial and not whole:
         assert set(words[1:]) <= flags(words[0]), f"lengua {words[0]} has no {set(words[1:]) - flags(words[0])}"
     elif not {"--help", "--json"} & set(words):
-        assert type(parsed(parse, words)) is COMMANDS[words[0]].options
+        assert type(parsed(parse_arguments, words)) is COMMANDS[words[0]].options
 
 
 def check_module(words: list[str], whole: bool) -> None:
@@ -139,7 +139,7 @@ def flags(command: str) -> frozenset[str]:
     """Return every option of a command of lengua, from its help."""
     said = io.StringIO()
     with contextlib.suppress(SystemExit), contextlib.redirect_stdout(said):
-        parse([command, "--help"])
+        parse_arguments([command, "--help"])
     return frozenset(re.findall(r"--[a-z][\w.-]*", said.getvalue())) | {"--json", "--debug"}
 
 

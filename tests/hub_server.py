@@ -3,7 +3,7 @@
     def test_something(hub):
         hub.repo("dataset", "ana/set", {"README.md": b"..."})
         hub.fail("GET", r"\\.parquet$", status=500, times=2)
-        (told,) = hub.client("show(lambda: look_up('ana/set').sha)", "from lengua.hub import look_up")
+        (told,) = hub.client("show(lambda: look_up('ana/set').sha)", "from lengua.runtime.hub import look_up")
 
 It keeps repositories as commits of files in memory. Clients run in a process of their own, since huggingface_hub reads
 where the Hub is when it is imported.
@@ -36,7 +36,7 @@ ACCOUNTS = {
 }
 PRELUDE = """
 import dataclasses, hashlib, json, sys, time
-from lengua.errors import LenguaError
+from lengua.runtime.errors import LenguaError
 
 def plain(value):
     if dataclasses.is_dataclass(value):

@@ -19,7 +19,7 @@ def small_whisper(out: Path, seed: int = 18, width: int = WIDTH) -> Path:
     """Write a full model folder, whose language is Spanish."""
     from transformers import WhisperFeatureExtractor, WhisperProcessor
 
-    from lengua.checkpoints import ModelNote, save_model
+    from lengua.models.checkpoints import ModelNote, save_model
 
     processor = out.parent / f"{out.name}-processor"
     tokenizer = small_tokenizer()
@@ -42,21 +42,21 @@ def small_tokenizer():
     from transformers import AddedToken, WhisperTokenizer
     from transformers.convert_slow_tokenizer import bytes_to_unicode
 
-    from lengua.languages import NAMES
-    from lengua.layouts import TIMESTAMPS
+    from lengua.models.formats import TIMESTAMP_TOKENS
+    from lengua.models.languages import LANGUAGE_NAMES
 
     tokens = [*bytes_to_unicode().values(), *map("".join, MERGES)]
     tokens += [f"Ġ{word}" for word in WORDS]
     tokens += [f"Ġw{number}" for number in range(SPECIALS - 1 - len(tokens))]
     tokens.append("")  # as in the release, where CTranslate2 knows a multilingual model by it
-    specials = ["<|startoftranscript|>", *(f"<|{name}|>" for name in [*list(NAMES)[:99], *TASKS])]
+    specials = ["<|startoftranscript|>", *(f"<|{name}|>" for name in [*list(LANGUAGE_NAMES)[:99], *TASKS])]
     tokenizer = WhisperTokenizer(
         vocab={token: number for number, token in enumerate([*tokens, END])},
         merges=MERGES,
         pad_token=END,
         extra_special_tokens=specials,
     )
-    tokenizer.add_tokens([AddedToken(text, normalized=False, special=False) for text in TIMESTAMPS])
+    tokenizer.add_tokens([AddedToken(text, normalized=False, special=False) for text in TIMESTAMP_TOKENS])
     assert len(tokenizer) == 51_865
     return tokenizer
 

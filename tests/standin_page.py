@@ -10,18 +10,18 @@ import gradio as gr
 import httpx
 from starlette.requests import Request
 
-from lengua.app.admission import Admission
-from lengua.app.hearing import Heard
-from lengua.app.parts import Parts
-from lengua.app.wording import Wording
-from lengua.engines import Written
-from lengua.labels import word_tokens
-from lengua.transcription import Segment, Transcriber
+from lengua.app.context import AppContext
+from lengua.app.i18n import Wording
+from lengua.app.limits import Admission
+from lengua.app.transcribing import MicrophoneOutput
+from lengua.inference import Segment, Transcriber
+from lengua.inference.engines import EngineOutput
+from lengua.models.tokens import word_tokens
 
 
-def parts_of(transcriber: Transcriber, base: Callable[[], Transcriber] | None = None) -> Parts:
+def parts_of(transcriber: Transcriber, base: Callable[[], Transcriber] | None = None) -> AppContext:
     """Return what the modes share, around a transcriber."""
-    return Parts(transcriber, Wording(), Admission(), lambda key: None, base)
+    return AppContext(transcriber, Wording(), Admission(), lambda key: None, base)
 
 
 def request_in(language: str) -> gr.Request:
@@ -33,7 +33,7 @@ def request_in(language: str) -> gr.Request:
 def saying(transcriber: Transcriber, text: str) -> Callable:
     """Return an `engine.generate` that hears this text in every clip."""
     tokens = word_tokens(transcriber.tokenizer, text)
-    return lambda features, *_: [Written(list(tokens))] * len(features)
+    return lambda features, *_: [EngineOutput(list(tokens))] * len(features)
 
 
 def that_hears(model: Path, text: str) -> Transcriber:
@@ -43,13 +43,13 @@ def that_hears(model: Path, text: str) -> Transcriber:
     return one
 
 
-def build(mode: Callable, parts: Parts, *more) -> gr.Blocks:
+def build(mode: Callable, parts: AppContext, *more) -> gr.Blocks:
     """Return a page of one mode below a recorder in which one segment is heard, whatever is recorded."""
     with gr.Blocks(analytics_enabled=False) as demo:
         recording, text = gr.Audio(type="filepath"), gr.Textbox()
         segments = gr.State(())
         ready = recording.change(heard_in, recording, [text, segments])
-        mode(parts, Heard(recording, segments, text, ready), *more)
+        mode(parts, MicrophoneOutput(recording, segments, text, ready), *more)
     return demo
 
 

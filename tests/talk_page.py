@@ -12,21 +12,22 @@ import gradio as gr
 import httpx
 from gradio_client.utils import apply_diff
 
-from lengua.app import serving, talk
-from lengua.app.parts import Parts
-from lengua.app.talk.panel import Panel
+from lengua.app import server
+from lengua.app.chat import tab as talk
+from lengua.app.chat.panel import Panel
+from lengua.app.context import AppContext
 from lengua.options import AppOptions
 
 
 @contextmanager
-def talking(parts: Parts) -> Iterator["Page"]:
+def talking(parts: AppContext) -> Iterator["Page"]:
     """Serve a page that has nothing but the conversation mode."""
     with gr.Blocks(analytics_enabled=False) as demo:
-        panel = talk.mode(parts)
+        panel = talk.build_chat_tab(parts)
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    serving.serve(demo, AppOptions(port=port), wait=False)
+    server.serve(demo, AppOptions(port=port), wait=False)
     try:
         yield Page(demo, panel)
     finally:

@@ -11,9 +11,8 @@ import pytest
 import soundfile
 from conftest import chirp
 
-from lengua.app.admission import Admission, Limits, Line, Refusal
-from lengua.app.wording import Wording
-from lengua.conversation.allowance import Allowance
+from lengua.app.i18n import Wording
+from lengua.app.limits import Admission, Allowance, Limits, Refusal, TranscriberQueue
 
 
 def request_from(host: str, **headers: str):
@@ -130,7 +129,7 @@ def test_behind_a_proxy_the_last_hop_tells_visitors_apart():
 
 
 def test_who_comes_first_is_served_first():
-    line, served, entered = Line(8), [], []
+    line, served, entered = TranscriberQueue(8), [], []
 
     def come(number: int) -> None:
         with line.enter() as turn:
@@ -153,7 +152,7 @@ def test_who_comes_first_is_served_first():
 
 
 def test_a_full_line_refuses_and_has_a_place_again_when_somebody_leaves():
-    line = Line(2)
+    line = TranscriberQueue(2)
     with line.enter() as first:
         with line.enter() as second:
             assert (first.wait(0.0), second.wait(0.01)) == (0, 1)
@@ -165,7 +164,7 @@ def test_a_full_line_refuses_and_has_a_place_again_when_somebody_leaves():
 
 
 def test_a_long_recording_lets_the_others_pass():
-    line = Line(4)
+    line = TranscriberQueue(4)
     with line.enter() as long, line.enter() as short:
         assert long.wait(0.0) == 0
         long.let_others()
@@ -176,7 +175,7 @@ def test_a_long_recording_lets_the_others_pass():
 
 
 def test_a_failure_gives_its_place_back():
-    line = Line(1)
+    line = TranscriberQueue(1)
     with pytest.raises(ValueError), line.enter():
         raise ValueError
     with line.enter() as turn:

@@ -4,7 +4,7 @@ import threading
 
 import pytest
 
-from lengua.conversation.allowance import DAY_S, Allowance, address_of
+from lengua.app.limits import SECONDS_PER_DAY, Allowance, visitor_address
 
 
 class Clock:
@@ -27,7 +27,7 @@ def test_turns_and_replies_are_counted_apart_for_each_visitor():
 
 
 def test_midnight_brings_all_of_it_back():
-    clock = Clock(20_000 * DAY_S - 1)
+    clock = Clock(20_000 * SECONDS_PER_DAY - 1)
     allowance = Allowance(turns=1, replies=1, tokens=10, now=clock)
     assert allowance.turn("a") and allowance.reply("a", 10) and not allowance.turn("a")
     clock.now += 1
@@ -106,4 +106,4 @@ def test_threads_take_no_more_than_there_is():
     ],
 )
 def test_the_address_that_counts(host, forwarded, address):
-    assert address_of(host, forwarded) == address
+    assert visitor_address(host, forwarded) == address

@@ -2,8 +2,8 @@
 
 import json
 
-from lengua.evaluation.analysis import analyse
-from lengua.evaluation.leaks import find_leaks
+from lengua.data.leakage import find_leaks
+from lengua.evaluation.error_analysis import analyse
 from lengua.scoring import score
 
 TEXTS = ["uno dos tres", "el perro duerme", "la niña canta", "qué tal estás", "buenos días a todos"]

@@ -20,17 +20,17 @@ from gradio.utils import safe_deepcopy
 from gradio_client import Client, handle_file
 
 from lengua import app
-from lengua.app import serving
-from lengua.app.hearing import Stop
-from lengua.app.microphone import BUTTONS, Microphone
-from lengua.app.page import foot
-from lengua.app.parts import Parts
-from lengua.conversation.allowance import Allowance
-from lengua.engines import Written
-from lengua.errors import LenguaError, RequestError
+from lengua.app import server
+from lengua.app.context import AppContext
+from lengua.app.layout import page_footer
+from lengua.app.limits import Allowance
+from lengua.app.microphone import SAVE_BUTTON_FORMATS, MicrophoneHandlers
+from lengua.app.transcribing import StopSignal
+from lengua.inference import Segment, Transcriber
+from lengua.inference.engines import EngineOutput
 from lengua.options import AppOptions
+from lengua.runtime.errors import LenguaError, RequestError
 from lengua.scoring import score
-from lengua.transcription import Segment, Transcriber
 
 pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning")  # event loops that gradio leaves to the collector
 SPANISH, ENGLISH = (app.Wording().languages[code] for code in ("es", "en"))
@@ -42,7 +42,7 @@ def free_port() -> int:
         return probe.getsockname()[1]
 
 
-def served(parts: Parts):
+def served(parts: AppContext):
     """Yield a client of the app around its parts."""
     demo = app.build_demo(parts)
     address = app.serve(demo, AppOptions(port=free_port()), wait=False)
@@ -56,8 +56,8 @@ def tiny(tiny_model) -> Transcriber:
 
 
 @pytest.fixture(scope="module")
-def parts(tiny) -> Parts:
-    return app.parts_of(tiny)
+def parts(tiny) -> AppContext:
+    return app.make_app_context(tiny)
 
 
 @pytest.fixture(scope="module")
@@ -75,7 +75,7 @@ def spoken(tmp_path) -> Path:
 def says_a(tiny, monkeypatch) -> None:
     """Let the model say "a" to everything."""
     word = tiny.tokenizer.token_to_id("a")
-    monkeypatch.setattr(tiny.engine, "generate", lambda features, *_: [Written([word])] * len(features))
+    monkeypatch.setattr(tiny.engine, "generate", lambda features, *_: [EngineOutput([word])] * len(features))
 
 
 def wav(path: Path, samples: np.ndarray, rate: int = 16_000, subtype: str = "PCM_16") -> Path:
@@ -94,7 +94,7 @@ def ask(client: Client, recording: Path | None, *more: str) -> tuple[str, str]:
 @pytest.mark.real
 def test_real_clips_become_text(base_model, spoken_es):
     transcriber, clips = Transcriber(str(base_model), "es"), dict(list(spoken_es.items())[:2])
-    for real_client in served(app.parts_of(transcriber)):
+    for real_client in served(app.make_app_context(transcriber)):
         answers = [ask(real_client, clip) for clip in clips]
     assert [text for text, _ in answers] == [transcriber.transcribe(clip).text for clip in clips]
     assert all(state.startswith("Listo. ") and " s de audio en " in state for _, state in answers)
@@ -115,7 +115,7 @@ def test_sound_reaches_the_model(client, spoken, says_a):
 
 
 def test_a_model_that_says_nothing_counts_as_silence(client, tiny, spoken, monkeypatch):
-    monkeypatch.setattr(tiny.engine, "generate", lambda *_: [Written([])])
+    monkeypatch.setattr(tiny.engine, "generate", lambda *_: [EngineOutput([])])
     assert ask(client, spoken) == ("", SPANISH["refusal.silent"])
 
 
@@ -166,7 +166,9 @@ def test_language_and_task_can_be_asked_for(client, tiny, spoken, monkeypatch):
     word, prompts = tiny.tokenizer.token_to_id("a"), []
     monkeypatch.setattr(tiny.engine, "multilingual", True)
     monkeypatch.setattr(tiny.engine, "languages", lambda features: [{"fr": 0.9, "es": 0.1} for _ in features])
-    monkeypatch.setattr(tiny.engine, "generate", lambda _, prompt, *__: prompts.append(prompt) or [Written([word])])
+    monkeypatch.setattr(
+        tiny.engine, "generate", lambda _, prompt, *__: prompts.append(prompt) or [EngineOutput([word])]
+    )
     assert ask(client, spoken, "auto")[0] == ask(client, spoken, "es", "translate")[0] == ask(client, spoken)[0] == "a"
     named = [[tiny.tokenizer.id_to_token(token).strip("<|>") for token in prompt[1:3]] for prompt in prompts]
     assert named == [["fr", "transcribe"], ["es", "translate"], ["es", "transcribe"]]
@@ -184,7 +186,7 @@ def test_a_failure_of_the_model_is_logged_and_not_shown(client, tiny, spoken, mo
 
 def test_limits_hold_in_the_functions_too(tiny, spoken, says_a):
     limits, allowance = app.Limits(seconds=90, line=1), Allowance(turns=1)
-    limited = replace(app.parts_of(tiny), admission=app.Admission(limits, allowance))
+    limited = replace(app.make_app_context(tiny), admission=app.Admission(limits, allowance))
     for one in served(limited):
         with limited.admission.line.enter():
             assert ask(one, spoken) == ("", SPANISH["refusal.busy"])
@@ -228,11 +230,11 @@ def test_the_example_of_the_docstring_runs(client, tiny, spoken, says_a, monkeyp
 
 
 def test_the_page_writes_and_saves_what_it_heard(parts, spoken, says_a):
-    page = Microphone(parts)
-    (told,) = page.write(str(spoken), "es", False, Stop(), None)
+    page = MicrophoneHandlers(parts)
+    (told,) = page.write(str(spoken), "es", False, StopSignal(), None)
     text, state, segments = told
     assert text == "a" and state.startswith("Listo. ") and segments[0].text == "a"
-    for kind in BUTTONS.values():
+    for kind in SAVE_BUTTON_FORMATS.values():
         file = page.file(kind, str(spoken), segments)
         assert file["name"] == f"loud.{'txt' if kind == 'text' else kind}" and "a" in file["text"]
     assert json.loads(page.file("json", str(spoken), segments)["text"])["language"] == "es"
@@ -241,11 +243,13 @@ def test_the_page_writes_and_saves_what_it_heard(parts, spoken, says_a):
 
 
 def test_the_page_clears_what_it_wrote(parts):
-    assert list(Microphone(parts).write(None, "es", False, Stop(), None)) == [("", SPANISH["state.ready"], ())]
+    assert list(MicrophoneHandlers(parts).write(None, "es", False, StopSignal(), None)) == [
+        ("", SPANISH["state.ready"], ())
+    ]
 
 
 def test_a_new_recording_drops_the_work_at_the_old_one(parts, spoken, says_a):
-    page, stop = Microphone(parts), Stop()
+    page, stop = MicrophoneHandlers(parts), StopSignal()
     with parts.admission.line.enter():
         writing = page.write(str(spoken), "es", False, stop, None)
         assert next(writing)[1] == SPANISH["state.waiting"].format(ahead=1)
@@ -255,14 +259,14 @@ def test_a_new_recording_drops_the_work_at_the_old_one(parts, spoken, says_a):
 
 
 def test_what_was_heard_stays_when_the_model_fails_later(parts, spoken, monkeypatch):
-    heard = [app.hearing.Hearing("understanding", (Segment(0, 1, "hola"),), 0, 1.0, 2.0)]
+    heard = [app.transcribing.Hearing("understanding", (Segment(0, 1, "hola"),), 0, 1.0, 2.0)]
 
     def failing(*_, **__):
         yield from heard
         raise RuntimeError("later")
 
-    monkeypatch.setattr("lengua.app.microphone.hear", failing)
-    first, last = Microphone(parts).write(str(spoken), "es", False, Stop(), None)
+    monkeypatch.setattr("lengua.app.microphone.transcribe_recording", failing)
+    first, last = MicrophoneHandlers(parts).write(str(spoken), "es", False, StopSignal(), None)
     assert first[0] == "hola" and "value" not in last[0] and last[2] == heard[0].segments
     assert last[1] == SPANISH["refusal.failed"]
 
@@ -282,7 +286,7 @@ def test_opening_the_page_does_not_copy_the_model(parts, tiny, monkeypatch):
 
 
 def test_the_foot_names_the_model_and_no_place_of_this_machine(parts, tiny_model):
-    shown = " ".join(foot(parts))
+    shown = " ".join(page_footer(parts))
     assert "<b>model</b>" in shown and '"page.from_folder"' in shown and "ctranslate2" in shown
     assert str(tiny_model.parent) not in shown
 
@@ -290,7 +294,7 @@ def test_the_foot_names_the_model_and_no_place_of_this_machine(parts, tiny_model
 def test_the_foot_thanks_the_voices_that_the_model_learned_from(parts, tiny, monkeypatch):
     note = replace(tiny.note, language="es", attribution="Una voz <CC-BY>")
     monkeypatch.setattr(tiny, "note", note)
-    shown = " ".join(foot(parts))
+    shown = " ".join(page_footer(parts))
     assert "← openai/whisper-base" in shown and "Una voz &lt;CC-BY&gt;" in shown
 
 
@@ -305,7 +309,7 @@ def test_a_port_in_use_is_a_wrong_request(parts):
 @pytest.fixture
 def base_is_tiny(tiny_model, monkeypatch) -> str:
     """Let the base model be the tiny one."""
-    monkeypatch.setattr(serving, "BASE_MODEL", str(tiny_model))
+    monkeypatch.setattr(server, "BASE_MODEL", str(tiny_model))
     return str(tiny_model)
 
 
@@ -313,27 +317,27 @@ def base_is_tiny(tiny_model, monkeypatch) -> str:
 def test_a_page_without_its_model_serves_base_and_says_so(missing, base_is_tiny, monkeypatch, capsys):
     monkeypatch.setenv("LENGUA_MODEL", missing)
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    transcriber, notice = serving.open_model(AppOptions())
+    transcriber, notice = server.open_model(AppOptions())
     assert (transcriber.model, notice) == (base_is_tiny, "page.not_found")
     assert missing in capsys.readouterr().err
-    parts = app.parts_of(transcriber, notice=notice)
+    parts = app.make_app_context(transcriber, notice=notice)
     assert '"key": "page.not_found"' in json.dumps(app.build_demo(parts).config, default=str).replace("\\", "")
 
 
 def test_a_model_that_was_asked_for_is_not_replaced(base_is_tiny, monkeypatch):
     monkeypatch.setenv("LENGUA_MODEL", base_is_tiny)
     with pytest.raises(LenguaError, match="no-such-folder"):
-        serving.open_model(AppOptions("runs/no-such-folder"))
-    transcriber, notice = serving.open_model(AppOptions())
+        server.open_model(AppOptions("runs/no-such-folder"))
+    transcriber, notice = server.open_model(AppOptions())
     assert (transcriber.model, notice) == (base_is_tiny, None)
 
 
 def test_the_base_model_is_opened_once_and_only_where_there_is_another(tiny, tiny_model):
-    assert app.parts_of(tiny).base is None
-    base = app.parts_of(tiny, AppOptions(base=str(tiny_model))).base
+    assert app.make_app_context(tiny).base is None
+    base = app.make_app_context(tiny, AppOptions(base=str(tiny_model))).base
     assert base() is base() is not tiny
     opened = []
-    failing = serving.OpenedOnce("x/y", "es", lambda *asked: opened.append(asked) or len(opened) > 1 or _missing())
+    failing = server.LazyTranscriber("x/y", "es", lambda *asked: opened.append(asked) or len(opened) > 1 or _missing())
     with pytest.raises(LenguaError):
         failing()
     assert failing() is True and opened == [("x/y", "es")] * 2

@@ -8,7 +8,7 @@ import pytest
 import soundfile
 from conftest import ROOT, chirp
 
-from lengua.app.wording import Wording
+from lengua.app.i18n import Wording
 
 
 @pytest.fixture

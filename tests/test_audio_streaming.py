@@ -9,7 +9,7 @@ import soundfile
 from test_audio import CONTAINERS, encoded, refused, tone
 
 from lengua import audio
-from lengua.errors import RequestError
+from lengua.runtime.errors import RequestError
 
 FORMATS = {"a.wav": "PCM_16", "a.flac": "PCM_16", "a.ogg": "VORBIS", "a.opus": "OPUS", "a.mp3": "MPEG_LAYER_III"}
 
@@ -148,7 +148,7 @@ def test_a_video_without_sound_is_told_apart_from_what_is_no_audio(tmp_path):
     assert "a video with sound" in told and "pictures and no sound in" in told and "sound track" in told
     with pytest.raises(RequestError, match="no sound in"):
         next(audio.stream(tmp_path / "mute.mp4"))
-    assert audio.seconds_of(tmp_path / "mute.mp4") is None
+    assert audio.recording_duration_s(tmp_path / "mute.mp4") is None
 
 
 @pytest.mark.parametrize("name", ["a.wav", "a.flac", "a.ogg", "a.mp3", "a.aac", "a.webm"])
@@ -212,7 +212,7 @@ def test_a_flac_that_does_not_tell_its_length(tmp_path):
     data[21] &= 0xF0  # the 36 bits of STREAMINFO that hold the number of samples
     data[22:26] = bytes(4)
     (tmp_path / "a.flac").write_bytes(data)
-    assert audio.seconds_of(tmp_path / "a.flac") is None
+    assert audio.recording_duration_s(tmp_path / "a.flac") is None
     same(tmp_path / "a.flac", 0.5)
 
 
@@ -237,14 +237,14 @@ def _open_files(folder) -> int:
 def test_seconds_by_the_header(tmp_path):
     for name, rate in (("a.wav", 44_100), ("a.flac", 16_000), ("a.ogg", 16_000), ("a.mp3", 16_000)):
         soundfile.write(tmp_path / name, noise(3, rate), rate)
-        assert audio.seconds_of(tmp_path / name) == pytest.approx(3, abs=0.11), name
-        assert audio.seconds_of((tmp_path / name).read_bytes()) == pytest.approx(3, abs=0.11)
+        assert audio.recording_duration_s(tmp_path / name) == pytest.approx(3, abs=0.11), name
+        assert audio.recording_duration_s((tmp_path / name).read_bytes()) == pytest.approx(3, abs=0.11)
     for name in ("clip.m4a", "clip.webm"):
         codec, rate = CONTAINERS[name]
         path = encoded(tmp_path / name, codec, rate, noise(3, rate))
-        assert audio.seconds_of(path) == pytest.approx(3, abs=0.11), name
-    assert audio.seconds_of((np.zeros(24_000), 16_000)) == 1.5
-    assert audio.seconds_of(b"not a sound") is None
+        assert audio.recording_duration_s(path) == pytest.approx(3, abs=0.11), name
+    assert audio.recording_duration_s((np.zeros(24_000), 16_000)) == 1.5
+    assert audio.recording_duration_s(b"not a sound") is None
     for bad in (tmp_path / "missing.wav", tmp_path, b""):
         with pytest.raises(RequestError):
-            audio.seconds_of(bad)
+            audio.recording_duration_s(bad)

@@ -12,17 +12,28 @@ import pytest
 from conftest import ROOT, chirp, interrupting, tiny_training
 from hub_server import a_hub  # noqa: F401 - a fixture
 
-from lengua import audio, features, mel
-from lengua.augmentation import COLOURS, GAIN_DB, SNR_DB, SPEEDS, Alteration, amplified, at_speed, noisy
-from lengua.errors import RequestError
-from lengua.files import read_jsonl
+from lengua import audio
+from lengua.audio import log_mel
+from lengua.audio.augmentation import (
+    GAIN_RANGE_DB,
+    NOISE_COLOURS,
+    SNR_RANGE_DB,
+    SPEED_RANGE,
+    Augmenter,
+    add_noise,
+    apply_gain,
+    change_speed,
+)
+from lengua.data import features
+from lengua.data.features import make_row
+from lengua.data.sources import Utterance
+from lengua.data.store import open_store
+from lengua.data.streaming import Stream
 from lengua.options import Augmentation, FeatureOptions
-from lengua.recipes import from_recipe
-from lengua.rows import make_row
-from lengua.sources import Utterance
-from lengua.store import open_store
-from lengua.streams import Stream
+from lengua.runtime.errors import RequestError
+from lengua.runtime.files import read_jsonl
 from lengua.training import train
+from lengua.training.recipes import from_recipe
 
 ALL = Augmentation(noise=1.0, speed=1.0, volume=1.0)
 SOME = Augmentation(noise=0.5, speed=0.5, volume=0.5)
@@ -31,10 +42,10 @@ DIGESTS = """
 import sys
 from hashlib import blake2b
 import numpy as np
-from lengua.augmentation import Alteration
+from lengua.audio.augmentation import Augmenter
 from lengua.options import Augmentation
 samples = np.load(sys.argv[1])
-alter = Alteration(Augmentation(noise=0.5, speed=0.5, volume=0.5), seed=17, epoch=3)
+alter = Augmenter(Augmentation(noise=0.5, speed=0.5, volume=0.5), seed=17, epoch=3)
 for number in range(12):
     print(blake2b(alter(f"clip-{number}", samples).tobytes()).hexdigest())
 """
@@ -66,26 +77,30 @@ def power(samples: np.ndarray) -> float:
 
 
 def test_the_shares_are_those_asked_for_and_the_sizes_fill_their_ranges():
-    alter = Alteration(Augmentation(noise=0.5, speed=0.25, volume=0.1))
+    alter = Augmenter(Augmentation(noise=0.5, speed=0.25, volume=0.1))
     changes = [alter.change(id) for id in IDS]
     speeds = [change.speed for change in changes if change.speed != 1.0]
     gains = [change.gain_db for change in changes if change.gain_db]
     levels = [change.snr_db for change in changes if change.snr_db is not None]
-    for drawn, share, (low, high) in ((levels, 0.5, SNR_DB), (speeds, 0.25, SPEEDS), (gains, 0.1, GAIN_DB)):
+    for drawn, share, (low, high) in (
+        (levels, 0.5, SNR_RANGE_DB),
+        (speeds, 0.25, SPEED_RANGE),
+        (gains, 0.1, GAIN_RANGE_DB),
+    ):
         assert len(drawn) == pytest.approx(1000 * share, abs=50)
         assert low <= min(drawn) < low + 0.1 * (high - low) and high - 0.1 * (high - low) < max(drawn) <= high
-    assert {change.colour for change in changes} == set(COLOURS)
+    assert {change.colour for change in changes} == set(NOISE_COLOURS)
     assert len({change.noise_seed for change in changes}) == 1000
 
 
 def test_shares_are_drawn_apart_so_that_clips_with_all_and_with_nothing_are_there():
-    changes = [Alteration(SOME).change(id) for id in IDS]
+    changes = [Augmenter(SOME).change(id) for id in IDS]
     kinds = [(change.speed != 1.0, change.gain_db != 0.0, change.snr_db is not None) for change in changes]
     assert all(kinds.count(kind) == pytest.approx(125, abs=40) for kind in set(kinds)) and len(set(kinds)) == 8
 
 
 def test_nothing_asked_for_is_the_very_same_samples(tone):
-    assert Alteration(Augmentation())("clip-1", tone) is tone
+    assert Augmenter(Augmentation())("clip-1", tone) is tone
 
 
 def test_another_process_does_the_same_and_another_epoch_or_seed_does_not(tone, tmp_path):
@@ -93,28 +108,28 @@ def test_another_process_does_the_same_and_another_epoch_or_seed_does_not(tone, 
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONHASHSEED": "4711"}
     command = [sys.executable, "-c", DIGESTS, str(tmp_path / "tone.npy")]
     told = subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout.split()
-    alter = Alteration(SOME, seed=17, epoch=3)
+    alter = Augmenter(SOME, seed=17, epoch=3)
     here = [blake2b(alter(id, tone).tobytes()).hexdigest() for id in IDS[:12]]
     assert told == here and len(set(here)) > 8
-    for other in (Alteration(ALL, 17, 4), Alteration(ALL, 18, 3)):
-        assert not np.array_equal(other("clip-1", tone), Alteration(ALL, 17, 3)("clip-1", tone))
+    for other in (Augmenter(ALL, 17, 4), Augmenter(ALL, 18, 3)):
+        assert not np.array_equal(other("clip-1", tone), Augmenter(ALL, 17, 3)("clip-1", tone))
 
 
 def test_nobody_elses_random_numbers_are_touched(tone):
     np.random.seed(1)
     before = np.random.get_state()[1].tolist()
-    Alteration(ALL)("clip-1", tone)
+    Augmenter(ALL)("clip-1", tone)
     assert np.random.get_state()[1].tolist() == before
 
 
 # What is done
 
 
-@pytest.mark.parametrize("colour", COLOURS)
+@pytest.mark.parametrize("colour", NOISE_COLOURS)
 @pytest.mark.parametrize("snr_db", [10.0, 17.5, 30.0])
 def test_noise_is_as_far_below_the_speech_as_was_drawn(tone, colour, snr_db):
     for seed in (0, 5, 2**32 - 1):
-        made = noisy(tone, snr_db, colour, seed)
+        made = add_noise(tone, snr_db, colour, seed)
         assert made.dtype == np.float32 and made.shape == tone.shape
         assert 10 * np.log10(power(tone) / power(made - tone)) == pytest.approx(snr_db, abs=1.0)
 
@@ -122,19 +137,19 @@ def test_noise_is_as_far_below_the_speech_as_was_drawn(tone, colour, snr_db):
 def test_colours_differ_and_seeds_do():
     quiet = np.full(16_000, 1e-3, np.float32)
     spectra = {}
-    for colour in COLOURS:
-        noise = noisy(quiet, 10, colour, 7) - quiet
+    for colour in NOISE_COLOURS:
+        noise = add_noise(quiet, 10, colour, 7) - quiet
         energy = np.abs(np.fft.rfft(noise)) ** 2
         spectra[colour] = energy[4000:].sum() / energy[:4000].sum()  # over 4 kHz, and under it
     assert spectra["white"] == pytest.approx(1.0, abs=0.1)
     assert spectra["white"] > 4 * spectra["pink"] > 16 * spectra["brown"]
-    assert not np.array_equal(noisy(quiet, 10, "pink", 7), noisy(quiet, 10, "pink", 8))
+    assert not np.array_equal(add_noise(quiet, 10, "pink", 7), add_noise(quiet, 10, "pink", 8))
 
 
 @pytest.mark.parametrize("speed", [0.9, 0.97, 1.06, 1.1])
 def test_faster_speech_is_shorter_and_higher(speed):
     steady = np.sin(2 * np.pi * 440 * np.arange(32_000) / 16_000).astype(np.float32)
-    made = at_speed(steady, speed)
+    made = change_speed(steady, speed)
     assert made.dtype == np.float32 and len(made) == pytest.approx(32_000 / speed, abs=1)
     spectrum = np.abs(np.fft.rfft(made * np.hanning(len(made))))
     assert spectrum.argmax() * 16_000 / len(made) == pytest.approx(440 * speed, abs=1.0)
@@ -142,34 +157,34 @@ def test_faster_speech_is_shorter_and_higher(speed):
 
 
 def test_volume_is_as_drawn_but_never_clips(tone):
-    assert 10 * np.log10(power(amplified(tone, -7.5)) / power(tone)) == pytest.approx(-7.5, abs=0.01)
-    assert np.abs(amplified(tone, 10.0)).max() == pytest.approx(1.0)
-    assert 10 * np.log10(power(amplified(tone / 10, 10.0)) / power(tone / 10)) == pytest.approx(10, abs=0.01)
-    assert np.array_equal(amplified(np.zeros(10, np.float32), 5.0), np.zeros(10))
+    assert 10 * np.log10(power(apply_gain(tone, -7.5)) / power(tone)) == pytest.approx(-7.5, abs=0.01)
+    assert np.abs(apply_gain(tone, 10.0)).max() == pytest.approx(1.0)
+    assert 10 * np.log10(power(apply_gain(tone / 10, 10.0)) / power(tone / 10)) == pytest.approx(10, abs=0.01)
+    assert np.array_equal(apply_gain(np.zeros(10, np.float32), 5.0), np.zeros(10))
 
 
 def test_a_clip_that_would_become_too_long_keeps_its_speed(tone):
-    slow = next(id for id in IDS if Alteration(ALL).change(id).speed < 0.95)
-    assert len(Alteration(ALL, max_seconds=2.05)(slow, tone)) == len(tone)
-    assert len(Alteration(ALL, max_seconds=2.3)(slow, tone)) > 1.05 * len(tone)
+    slow = next(id for id in IDS if Augmenter(ALL).change(id).speed < 0.95)
+    assert len(Augmenter(ALL, max_seconds=2.05)(slow, tone)) == len(tone)
+    assert len(Augmenter(ALL, max_seconds=2.3)(slow, tone)) > 1.05 * len(tone)
 
 
 # Rows and streams
 
 
 def test_duration_and_frames_of_a_row_follow_its_speed(tone):
-    faster = Alteration(Augmentation(speed=1.0))
+    faster = Augmenter(Augmentation(speed=1.0))
     utterance = Utterance("clip-1", audio.as_flac(tone), "hola", "es", "a", "train")
     plain, row = (make_row(utterance, FeatureOptions(), alter) for alter in (None, faster))
     speed = faster.change("clip-1").speed
     assert speed != 1.0 and row.duration_s == pytest.approx(plain.duration_s / speed, abs=0.001)
-    assert row.frames == len(mel.log_mel(at_speed(audio.load(utterance.audio), speed), 80)) != plain.frames
+    assert row.frames == len(log_mel.log_mel(change_speed(audio.load(utterance.audio), speed), 80)) != plain.frames
 
 
 def test_what_is_left_out_does_not_depend_on_what_is_drawn(tone):
     short = Utterance("clip-1", audio.as_flac(tone), "hola", "es", "a", "train")
     for epoch in range(20):
-        row = make_row(short, FeatureOptions(max_seconds=2.0), Alteration(ALL, epoch=epoch, max_seconds=2.0))
+        row = make_row(short, FeatureOptions(max_seconds=2.0), Augmenter(ALL, epoch=epoch, max_seconds=2.0))
         assert row.duration_s <= 2.0
 
 
@@ -219,9 +234,9 @@ show(lambda: Stream(FeatureOptions("hub:ana/es"), augment=Augmentation(noise=0.5
 """
     imports = """
 from pathlib import Path
-from lengua.hub import push_store
+from lengua.data.hub_store import push_store
 from lengua.options import Augmentation, FeatureOptions
-from lengua.streams import Stream
+from lengua.data.streaming import Stream
 """
     [told] = hub.client(code, imports)
     assert "expected sound to augment; found the feature store hub:ana/es" in told["error"]

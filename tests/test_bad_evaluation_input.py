@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from lengua.errors import LenguaError, RequestError
+from lengua.data.store import Row, write_shard
 from lengua.evaluation import evaluate
-from lengua.files import read_json, write_json
 from lengua.options import EvaluateOptions
-from lengua.store import Row, write_shard
+from lengua.runtime.errors import LenguaError, RequestError
+from lengua.runtime.files import read_json, write_json
 
 
 @pytest.fixture

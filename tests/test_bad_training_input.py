@@ -9,13 +9,13 @@ from dataclasses import replace
 import pytest
 from conftest import tiny_training
 
-from lengua import features
-from lengua.errors import LenguaError, RequestError
-from lengua.files import read_json, write_json
+from lengua.data import features
+from lengua.data.store import open_store, write_shard
 from lengua.options import FeatureOptions
-from lengua.recipes import from_recipe
-from lengua.store import open_store, write_shard
-from lengua.training import resources, train
+from lengua.runtime.errors import LenguaError, RequestError
+from lengua.runtime.files import read_json, write_json
+from lengua.training import hardware, train
+from lengua.training.recipes import from_recipe
 
 SENTENCE = re.compile(r"expected .+; found .+; \w.+", re.DOTALL)
 
@@ -136,7 +136,7 @@ def test_a_base_that_is_no_whisper(options, base):
 def test_an_english_only_base_for_spanish(options, base):
     one = base(config={"vocab_size": 51864}, generation_config={"lang_to_id": None, "is_multilingual": False})
     with pytest.MonkeyPatch.context() as patch:  # the tiny weights fit the tiny vocabulary alone
-        patch.setattr("lengua.model.AdaptiveWhisper.from_pretrained", loaded_with(options.base, one))
+        patch.setattr("lengua.models.whisper.AdaptiveWhisper.from_pretrained", loaded_with(options.base, one))
         refused(replace(options, base=one), r"a model that speaks spanish; found an English-only model")
 
 
@@ -144,7 +144,7 @@ def loaded_with(weights: str, told: str):
     """Return a from_pretrained that takes the weights of one folder and the generation config of another."""
     from transformers import GenerationConfig
 
-    from lengua.model import AdaptiveWhisper
+    from lengua.models.whisper import AdaptiveWhisper
 
     def load(folder, **how):
         model = super(AdaptiveWhisper, AdaptiveWhisper).from_pretrained.__func__(AdaptiveWhisper, weights, **how)
@@ -197,11 +197,11 @@ def test_the_rate_that_follows_from_the_base_is_recorded(options):
 
 
 def test_too_little_memory(options, monkeypatch):
-    monkeypatch.setattr(resources, "free_memory", lambda device: 700_000)
+    monkeypatch.setattr(hardware, "free_memory", lambda device: 700_000)
     refused(options, r"GiB of memory free for batches of 4; .+ train with --batch-size \d", exit_code=1)
 
 
 def test_too_little_disk(options, monkeypatch):
     usage = namedtuple("usage", "total used free")
-    monkeypatch.setattr(resources.shutil, "disk_usage", lambda path: usage(2**30, 2**30 - 1000, 1000))
+    monkeypatch.setattr(hardware.shutil, "disk_usage", lambda path: usage(2**30, 2**30 - 1000, 1000))
     refused(options, r"GiB free for checkpoints and model; .+; free some space, or write elsewhere", exit_code=1)

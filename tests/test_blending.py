@@ -7,9 +7,9 @@ import torch
 from conftest import tiny_training
 from transformers import WhisperForConditionalGeneration
 
-from lengua.files import read_json, read_jsonl
-from lengua.training import blending, train, trainer
-from lengua.training.blending import ALPHAS, best_of, mix, sentence, weights_of
+from lengua.runtime.files import read_json, read_jsonl
+from lengua.training import parameters, train, trainer
+from lengua.training.parameters import BLEND_ALPHAS, choose_alpha, describe_blend, interpolate_weights, weights_by_name
 
 
 @pytest.fixture
@@ -24,15 +24,15 @@ def whisper(folder) -> WhisperForConditionalGeneration:
 
 
 def test_a_mix_lies_on_the_way_and_its_ends_are_exact(tiny_model):
-    model, base = whisper(tiny_model), weights_of(whisper(tiny_model))
+    model, base = whisper(tiny_model), weights_by_name(whisper(tiny_model))
     tuned = {name: weight + torch.randn_like(weight) for name, weight in base.items()}
-    for alpha in ALPHAS:
-        mix(model, base, tuned, alpha)
-        for name, weight in weights_of(model).items():
+    for alpha in BLEND_ALPHAS:
+        interpolate_weights(model, base, tuned, alpha)
+        for name, weight in weights_by_name(model).items():
             torch.testing.assert_close(weight, (1 - alpha) * base[name] + alpha * tuned[name], rtol=1e-5, atol=1e-6)
         for end, exact in ((0.0, base), (1.0, tuned)):
             if alpha == end:
-                assert all(torch.equal(weight, exact[name]) for name, weight in weights_of(model).items())
+                assert all(torch.equal(weight, exact[name]) for name, weight in weights_by_name(model).items())
     assert model.proj_out.weight.data_ptr() == model.model.decoder.embed_tokens.weight.data_ptr()  # still tied
 
 
@@ -41,13 +41,13 @@ def test_a_mix_lies_on_the_way_and_its_ends_are_exact(tiny_model):
     [([0.9, 0.5, 0.4, 0.3, 0.31, 0.32], 0.6), ([0.3, 0.3, 0.3, 0.3, 0.3, 0.31], 0.8), ([0.5] * 6, 1.0)],
 )
 def test_the_lowest_wer_wins_and_of_equal_ones_the_nearest_to_the_fine_tuned(measured, chosen):
-    assert best_of(measured) == chosen
+    assert choose_alpha(measured) == chosen
 
 
 def test_the_table_is_told_in_a_line():
-    told = sentence([0.5, 0.4, 0.3, 0.2, 0.1, 0.2], 0.8)
+    told = describe_blend([0.5, 0.4, 0.3, 0.2, 0.1, 0.2], 0.8)
     assert "50.0% at 0, 40.0% at 0.2" in told and told.endswith("kept: 0.8")
-    assert "training brought nothing" in sentence([0.1] * 6, 0.0)
+    assert "training brought nothing" in describe_blend([0.1] * 6, 0.0)
 
 
 def test_a_run_keeps_the_best_mix_and_tells_the_table(options, tiny_model, monkeypatch):
@@ -59,11 +59,11 @@ def test_a_run_keeps_the_best_mix_and_tells_the_table(options, tiny_model, monke
     seen = []
     result = train(options, seen.append)
     run = read_json(options.out / "run.json")
-    assert run["blend"] == {"alphas": list(ALPHAS), "dev_wer": [0.8, 0.6, 0.2, 0.4, 0.5, 0.5], "chosen": 0.4}
+    assert run["blend"] == {"alphas": list(BLEND_ALPHAS), "dev_wer": [0.8, 0.6, 0.2, 0.4, 0.5, 0.5], "chosen": 0.4}
     assert result.dev_wer == 0.2
     base, mixed = whisper(tiny_model), whisper(result.model)
-    for name, weight in weights_of(mixed).items():
-        expected = torch.lerp(weights_of(base)[name], weights_of(plain)[name], 0.4)
+    for name, weight in weights_by_name(mixed).items():
+        expected = torch.lerp(weights_by_name(base)[name], weights_by_name(plain)[name], 0.4)
         torch.testing.assert_close(weight, expected, rtol=1e-5, atol=1e-6)
     assert not torch.equal(mixed.proj_out.weight, plain.proj_out.weight)
     looks = [record["step"] for record in read_jsonl(options.out / "history.jsonl") if "dev_wer" in record]
@@ -75,10 +75,10 @@ def test_a_run_keeps_the_best_mix_and_tells_the_table(options, tiny_model, monke
 @pytest.mark.parametrize("learn", ["lora", "decoder"])
 def test_it_mixes_what_lora_learned_and_leaves_a_frozen_encoder(options, tiny_model, learn, monkeypatch):
     chosen = {}
-    monkeypatch.setattr(blending, "best_of", lambda measured: chosen.setdefault("alpha", 0.2))
+    monkeypatch.setattr(parameters, "choose_alpha", lambda measured: chosen.setdefault("alpha", 0.2))
     rate = 1e-2 if learn == "lora" else 1e-3
     result = train(replace(options, learn=learn, learning_rate=rate))
-    base, mixed = weights_of(whisper(tiny_model)), weights_of(whisper(result.model))
+    base, mixed = weights_by_name(whisper(tiny_model)), weights_by_name(whisper(result.model))
     assert base.keys() == mixed.keys()
     moved = {name for name in base if not torch.equal(base[name], mixed[name])}
     assert moved and all(("decoder" in name) for name in moved) == (learn == "decoder")

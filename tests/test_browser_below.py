@@ -23,8 +23,8 @@ from browsing import (  # noqa: F401 - some are fixtures
 from conftest import chirp
 from safetensors.numpy import load_file, save_file
 
-from lengua.files import write_json
-from lengua.sources import SPLITS, open_source
+from lengua.data.sources import SPLITS, open_source
+from lengua.runtime.files import write_json
 
 pytestmark = pytest.mark.slow
 WATCH = """() => { const look = () => {

@@ -4,9 +4,9 @@ import pytest
 from browsing import PHONE, SPANISH, Conversation, Microphone, serving, some_chromium, visiting, write_microphone
 
 from lengua import audio
-from lengua.errors import LenguaError
+from lengua.data.sources import Utterance, open_source
+from lengua.runtime.errors import LenguaError
 from lengua.scoring import score
-from lengua.sources import Utterance, open_source
 
 pytestmark = [pytest.mark.slow, pytest.mark.real]
 

@@ -9,12 +9,12 @@ import yaml
 from huggingface_hub import ModelCard
 from report_data import evaluation, record, row
 
-from lengua.checkpoints import ModelNote
-from lengua.evaluation.groups import groups
-from lengua.files import write_json, write_jsonl
-from lengua.publishing.card import Origin, card
-from lengua.publishing.markdown import code, escaped, grid, quoted
-from lengua.report import with_interval
+from lengua.evaluation.report.markdown import code_span, escape_markdown, format_markdown_table, python_string
+from lengua.evaluation.report.tables import with_interval
+from lengua.evaluation.subgroups import measure_groups
+from lengua.models.checkpoints import ModelNote
+from lengua.publishing.model_card import CardSources, build_model_card
+from lengua.runtime.files import write_json, write_jsonl
 
 NASTY = 'a|b`c``d <script>alert("x")</script> [x](javascript:1) *y* _z_ # $h$\n---\ntags: [evil]\n```\n<!-- '
 NOTE = ModelNote("openai/whisper-base", "es", "adaptive", (0.3, 1.5), "Ana Ruiz, CC-BY-4.0")
@@ -52,7 +52,7 @@ def origin(tmp_path):
             if told is not None:
                 write_json(folder / name, told)
         write_jsonl(folder / "evaluation/hypotheses.jsonl", records or [])
-        return Origin(folder / "model", folder)
+        return CardSources(folder / "model", folder)
 
     return make
 
@@ -75,7 +75,7 @@ def metadata(text: str) -> dict:
 
 def test_what_was_made_better_and_how_and_from_what(origin):
     results, records = results_of("uno tres", "uno dos")
-    text = card(origin(results, records), "ana/whisper-es", ("hf", "ct2"), on_hub=True)
+    text = build_model_card(origin(results, records), "ana/whisper-es", ("hf", "ct2"), on_hub=True)
     for row_ in results["rows"]:
         assert with_interval(row_) in text
     for told in ("333 steps of 8 clips, 3 epochs", "0.49 h in 850 clips of 2 speakers", "speech and 0.3 to 1.5 s"):
@@ -94,7 +94,7 @@ def test_what_became_worse_is_said_before_anything_else(origin):
         "base": {"silence": {"windows": 4, "spoken": 1}, "language": {"clips": 9, "right": 9}, "timestamps": None},
         "fine-tuned": {"silence": {"windows": 4, "spoken": 3}, "language": {"clips": 9, "right": 9}},
     }
-    text = card(origin(results, records), "ana/whisper-es", ("hf",), on_hub=True)
+    text = build_model_card(origin(results, records), "ana/whisper-es", ("hf",), on_hub=True)
     first = body(text).split("Whisper, fine-tuned to")[0]
     assert "**Worse on test (fine-tuned, padded): 0.0 % → 50.0 %" in first and "**Broken: it loops.**" in first
     assert "**Less than the base: keeps silent in silence, 3 of 4 → 1 of 4.**" in first
@@ -105,16 +105,19 @@ def test_a_loss_that_may_be_chance_is_said_first_too(origin):
     results, records = results_of("uno dos", "uno dos")
     results["rows"][1]["wer"] = 0.05
     records[-1] |= record("fine-tuned", "clip 9", "uno dos", "uno tres")
-    text = card(origin(results, records), "ana/x", ("hf",))
+    text = build_model_card(origin(results, records), "ana/x", ("hf",))
     assert "It may be chance" in body(text).split("Whisper, fine-tuned")[0]
     (without := origin(results, [])).records.clear()
-    assert "is worse on test: 0.0 % → 5.0 %" in body(card(without, "ana/x", ("hf",))).split("Whisper, fine-")[0]
+    assert (
+        "is worse on test: 0.0 % → 5.0 %"
+        in body(build_model_card(without, "ana/x", ("hf",))).split("Whisper, fine-")[0]
+    )
 
 
 def test_other_languages_stand_in_a_table_of_their_own(origin):
     results, records = results_of("uno dos", "uno dos")
     results["rows"] += [row("base", 0.2, name="sample:fr"), row("fine-tuned", 0.4, name="sample:fr")]
-    text = card(origin(results, records), "ana/x", ("hf",))
+    text = build_model_card(origin(results, records), "ana/x", ("hf",))
     forgotten = text.split("## What it forgot")[1].split("##")[0]
     assert "40.0 % (32.0 to 48.0)" in forgotten and "sample:fr" not in text.split("## Measured")[1].split("##")[0]
     assert "is worse on sample:fr: 20.0 % → 40.0 %" in body(text).split("## Use")[0]
@@ -128,7 +131,7 @@ def test_what_was_forgotten_may_stand_in_another_evaluation_of_the_run(origin):
     more = {"rows": rows, "probes": {"base": probe, "fine-tuned": probe}, "date": "2026-11-23"}
     write_json(made.run / "probed/results.json", more | {"model": "runs/run"})
     write_json(made.run / "other/results.json", more | {"model": "runs/other", "date": "2026-12-01", "rows": []})
-    text = card(made, "ana/x", ("hf",))
+    text = build_model_card(made, "ana/x", ("hf",))
     assert "30.0 % (24.0 to 36.0)" in text and "| keeps silent in silence | 3 of 4 | 3 of 4 |" in text
     assert "is worse on sample:fr" in body(text).split("## Use")[0]
 
@@ -138,8 +141,8 @@ def test_groups_have_the_base_beside_them_and_nobody_is_named(origin):
     for index, one in enumerate(records):
         one |= {"extra": {"accent": "Caribe | <b>x</b>" if index % 2 else "Andino"}, "speaker": "Lucía Gómez"}
     mine = [one for one in records if one["model"] == "fine-tuned"]
-    results["groups"] = [asdict(group) for group in groups(mine, resamples=20)]
-    text = card(origin(results, records), "ana/x", ("hf",))
+    results["groups"] = [asdict(group) for group in measure_groups(mine, resamples=20)]
+    text = build_model_card(origin(results, records), "ana/x", ("hf",))
     assert "### By accent" in text and "| Andino | 5 | 1 | 10 | 0.0 % |" in text and "&lt;b&gt;x" in text
     assert "By age" not in text and "Lucía" not in text and "### By length of the clip" in text
 
@@ -149,21 +152,21 @@ def test_many_groups_are_folded_and_none_is_left_out(origin):
     for index, one in enumerate(records):
         one["extra"] = {"accent": f"acento {index % 40}"}
     mine = [one for one in records if one["model"] == "fine-tuned"]
-    found = [asdict(group) for group in groups(mine, ["accent"], resamples=20)]
-    text = card(origin(results | ABOUT | {"groups": found}, records), "ana/x", ("hf",))
+    found = [asdict(group) for group in measure_groups(mine, ["accent"], resamples=20)]
+    text = build_model_card(origin(results | ABOUT | {"groups": found}, records), "ana/x", ("hf",))
     folded = text.split("<details><summary>40 groups</summary>\n\n")[1].split("\n\n</details>")[0]
     assert len(folded.splitlines()) == 42
 
 
 def test_a_model_that_was_not_measured_says_so(origin):
-    text = card(origin(None, run=None, store=None), "export", ("hf",))
+    text = build_model_card(origin(None, run=None, store=None), "export", ("hf",))
     assert "Not measured yet" in text and "Not known: there is no run.json" in text
     assert not re.search(r"\d %", text) and "model-index" not in metadata(text)
     assert metadata(text)["license"] == "other" and "of unknown licence" in text
 
 
 def test_a_model_that_was_never_trained_says_so(origin):
-    text = card(origin(None, note=ModelNote(), run=None, store=None), "export", ("hf",))
+    text = build_model_card(origin(None, note=ModelNote(), run=None, store=None), "export", ("hf",))
     assert "not fine-tuned" in text and metadata(text)["license"] == "mit"
 
 
@@ -175,7 +178,7 @@ def test_the_hub_reads_language_licence_base_and_every_wer(origin):
         row("fine-tuned", 0.4, name="sample:fr"),
         row("fine-tuned", 0.3, name="lucía"),
     ]
-    told = metadata(card(origin(results, records), "ana/whisper-es", ("hf", "ct2", "ggml"), on_hub=True))
+    told = metadata(build_model_card(origin(results, records), "ana/whisper-es", ("hf", "ct2", "ggml"), on_hub=True))
     assert (told["language"], told["base_model"], told["library_name"]) == ("es", "openai/whisper-base", "transformers")
     assert told["license"] == "other" and told["license_name"] == "mit-and-terms-of-the-speech"
     assert told["metrics"] == ["wer"] and {"whisper", "ctranslate2", "whisper.cpp"} <= set(told["tags"])
@@ -196,7 +199,7 @@ def test_the_hub_reads_language_licence_base_and_every_wer(origin):
 
 def test_a_base_that_is_a_folder_is_not_named_to_the_hub(origin):
     note = ModelNote("/home/ana/whisper", "es", "padded", (0.0, 0.0))
-    text = card(origin(None, note=note, run=None, store=None), "export", ("hf",))
+    text = build_model_card(origin(None, note=note, run=None, store=None), "export", ("hf",))
     assert "/home/ana" not in text and "base_model" not in metadata(text)
 
 
@@ -207,14 +210,18 @@ def test_names_that_would_break_a_card_are_shown_as_they_are(origin):
     for one in records:
         one["extra"] = {"accent": NASTY}
     mine = [one for one in records if one["model"] == "fine-tuned"]
-    results |= {"groups": [asdict(group) for group in groups(mine, resamples=20)], "notes": [NASTY], "source": NASTY}
+    results |= {
+        "groups": [asdict(group) for group in measure_groups(mine, resamples=20)],
+        "notes": [NASTY],
+        "source": NASTY,
+    }
     results["confusions"] = {"substitutions": [{"said": NASTY, "heard": "```", "count": 3}]}
     finding = {"name": "x", "severity": "broken", "what": NASTY, "cause": NASTY, "cure": NASTY}
     note = ModelNote("openai/whisper-base", "es", "padded", (0.0, 0.0), NASTY)
     manifest = MANIFEST | {"source": NASTY, "licence": NASTY, "revision": NASTY}
     run = RUN | {"hardware": NASTY, "stopped": NASTY, "versions": {NASTY: NASTY}}
     made = origin(results | {"findings": [finding], "hardware": NASTY}, records, note, run, manifest)
-    text = card(made, "ana/x", ("hf", "ct2", "ggml"), on_hub=True)
+    text = build_model_card(made, "ana/x", ("hf", "ct2", "ggml"), on_hub=True)
     assert "evil" not in metadata(text)["tags"] and len(re.findall("^---$", text, re.MULTILINE)) == 2
     shown = prose(body(text))
     assert Tags(shown).seen == [] and not re.search(r"(?<!\\)\]\(", shown)
@@ -249,11 +256,11 @@ class Tags(HTMLParser):
 
 @pytest.mark.parametrize("text", [NASTY, "`", "``", "a`", "|", "\\", "\\`", "", "ñ\u2028x\x00y"])
 def test_escaping_leaves_nothing_active_and_loses_no_letter(text):
-    shown = escaped(text)
+    shown = escape_markdown(text)
     assert "\n" not in shown and "<" not in shown and not re.search(r"(?<!\\)(?:\\\\)*[|`*_\[]", shown)
-    assert eval(quoted(text)) == text and "`" not in quoted(text) and "\n" not in quoted(text)
-    assert "|" not in code(text) and "\n" not in code(text)
-    assert grid(["a", "b"], [[text, 1]]).count("\n") == 2
+    assert eval(python_string(text)) == text and "`" not in python_string(text) and "\n" not in python_string(text)
+    assert "|" not in code_span(text) and "\n" not in code_span(text)
+    assert format_markdown_table(["a", "b"], [[text, 1]]).count("\n") == 2
 
 
 def test_the_table_of_programs_and_those_left_out(origin):
@@ -261,7 +268,7 @@ def test_the_table_of_programs_and_those_left_out(origin):
     side |= {"words_bound": 0.05, "clips_that_differ": 0, "agrees": True}
     rows = [side | {"program": "transformers 5.23"}, side | {"program": "whisper.cpp", "format": "ggml", "wer": 0.11}]
     found = {"clips": 20, "rows": rows, "left_out": ["faster-whisper"]}
-    text = card(origin(), "export", ("hf", "ggml"), parity=found)
+    text = build_model_card(origin(), "export", ("hf", "ggml"), parity=found)
     compared = text.split("## The same words in every program")[1].split("##")[0]
     assert "The same 20 clips" in compared and "| transformers 5.23 | hf | 10.0% |" in compared and "11.0%" in compared
     assert "- faster-whisper was left out" in compared and "ggml-model.bin" in text

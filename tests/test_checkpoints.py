@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 from conftest import BASE, ROOT
 
-from lengua import checkpoints
-from lengua.checkpoints import ModelNote, ctranslate2_folder, default_model, find_model, read_note, save_model
-from lengua.errors import RequestError
-from lengua.files import digest_of, read_json, write_json
-from lengua.layouts import TIMESTAMPS
+from lengua.models import checkpoints
+from lengua.models.checkpoints import ModelNote, ctranslate2_folder, default_model, find_model, read_note, save_model
+from lengua.models.formats import TIMESTAMP_TOKENS
+from lengua.runtime.errors import RequestError
+from lengua.runtime.files import file_sha256, read_json, write_json
 
 FULL = {
     "model.safetensors", "config.json", "generation_config.json", "lengua.json",
@@ -26,8 +26,8 @@ WITHOUT_TORCH = """
 import sys
 sys.modules["torch"] = sys.modules["transformers"] = None
 from pathlib import Path
-from lengua.checkpoints import ctranslate2_folder
-from lengua.errors import LenguaError
+from lengua.models.checkpoints import ctranslate2_folder
+from lengua.runtime.errors import LenguaError
 for folder in sys.argv[1:]:
     try:
         print(ctranslate2_folder(Path(folder)))
@@ -39,7 +39,7 @@ for folder in sys.argv[1:]:
 @pytest.fixture
 def adaptive(tiny_model):
     """The tiny model as training holds it."""
-    from lengua.model import load_model
+    from lengua.models.whisper import load_model
 
     return load_model(tiny_model, "es")
 
@@ -71,7 +71,7 @@ def test_everything_a_program_may_look_for_is_written(adaptive, tiny_model, tmp_
     processor = WhisperProcessor.from_pretrained(tmp_path / "model")
     assert processor.tokenizer.pad_token == "<|endoftext|>" and processor.feature_extractor.nb_max_frames == 100
     tokenizer = checkpoints.load_tokenizer(tmp_path / "model")
-    assert None not in map(tokenizer.token_to_id, TIMESTAMPS) and len(TIMESTAMPS) == 1501
+    assert None not in map(tokenizer.token_to_id, TIMESTAMP_TOKENS) and len(TIMESTAMP_TOKENS) == 1501
 
 
 def test_tokenizer_files_go_along_byte_for_byte(adaptive, tiny_model, tmp_path):
@@ -79,7 +79,7 @@ def test_tokenizer_files_go_along_byte_for_byte(adaptive, tiny_model, tmp_path):
     save_model(adaptive, tiny_model, tmp_path / "model", ADAPTIVE)
     kept = [name for name in FULL if "token" in name or "processor" in name or name in ("vocab.json", "merges.txt")]
     assert len(kept) == 6
-    assert all(digest_of(tmp_path / "model" / name) == digest_of(tiny_model / name) for name in kept)
+    assert all(file_sha256(tmp_path / "model" / name) == file_sha256(tiny_model / name) for name in kept)
 
 
 @pytest.mark.parametrize("missing", ["preprocessor_config.json vocab.json merges.txt", "processor_config.json"])
@@ -131,7 +131,7 @@ def test_a_note_comes_back(adaptive, tiny_model, tmp_path):
 
 
 def variable(folder, name="decoder/layer_0/ffn/linear_0/weight") -> np.ndarray:
-    from lengua.layouts import read_variables
+    from lengua.models.formats import read_variables
 
     return read_variables(folder / "model.bin")[name]
 
@@ -239,10 +239,10 @@ def test_names_that_are_no_model_are_refused(runs, tmp_path, monkeypatch):
 
 
 def test_the_window_is_read_off_the_config(tiny_model, tmp_path):
-    assert checkpoints.window_frames(tiny_model) == 100
-    assert checkpoints.window_frames(tmp_path) == 3000
+    assert checkpoints.read_window_frames(tiny_model) == 100
+    assert checkpoints.read_window_frames(tmp_path) == 3000
     (tmp_path / "config.json").write_text(json.dumps({"lang_ids": []}), encoding="utf-8")  # CTranslate2's own
-    assert checkpoints.window_frames(tmp_path) == 3000
+    assert checkpoints.read_window_frames(tmp_path) == 3000
 
 
 def test_a_model_without_tokenizer_is_refused(tmp_path):

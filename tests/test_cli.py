@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from lengua import options as opt
-from lengua.cli import COMMANDS, main, parse
+from lengua.cli import COMMANDS, main, parse_arguments
 
 
 def lengua(*arguments: str, **environment: str) -> subprocess.CompletedProcess:
@@ -34,7 +34,7 @@ def test_help_names_every_command_and_is_quick():
 def test_help_of_features_leads_from_an_archive_to_a_model(capsys):
     for arguments in (["features", "--help"], ["--help"]):
         with pytest.raises(SystemExit):
-            parse(arguments)
+            parse_arguments(arguments)
         shown = " ".join(capsys.readouterr().out.split())
         assert ("common_voice:cv-corpus-25.0-es.tar.gz --out stores/es" in shown) == (len(arguments) == 2)
 
@@ -48,7 +48,7 @@ def test_the_contract_of_commands():
 @pytest.mark.parametrize("name", COMMANDS)
 def test_help_of_every_command_teaches_every_option(name, capsys):
     with pytest.raises(SystemExit) as stop:
-        parse([name, "--help"])
+        parse_arguments([name, "--help"])
     shown = capsys.readouterr().out
     assert stop.value.code == 0
     for field in COMMANDS[name].options.__dataclass_fields__:
@@ -56,9 +56,9 @@ def test_help_of_every_command_teaches_every_option(name, capsys):
 
 
 def test_defaults_are_those_of_the_options():
-    assert parse(["features"]) == opt.FeatureOptions()
-    assert parse(["train", "stores/mine"]) == opt.TrainOptions("stores/mine")
-    assert parse(["train", "stores/mine", "--no-resume", "--margin-s", "0.2", "1"]).margin_s == (0.2, 1.0)
+    assert parse_arguments(["features"]) == opt.FeatureOptions()
+    assert parse_arguments(["train", "stores/mine"]) == opt.TrainOptions("stores/mine")
+    assert parse_arguments(["train", "stores/mine", "--no-resume", "--margin-s", "0.2", "1"]).margin_s == (0.2, 1.0)
 
 
 def test_a_missing_file_is_one_message_and_exit_2():

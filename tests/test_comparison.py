@@ -13,17 +13,17 @@ import numpy as np
 import pytest
 from conftest import tiny_training
 
-from lengua import features
 from lengua.cli import main
-from lengua.comparison import HEADER, compare, differences, names_of, shown, table
-from lengua.errors import RequestError
-from lengua.figures import curves
-from lengua.figures.canvas import BLUE, DPI, VERMILION, WIDTH_IN
-from lengua.figures.curves import Point, loss_row, smoothed, spread, wer_row
-from lengua.files import read_json, read_jsonl, write_json, write_jsonl
+from lengua.data import features
+from lengua.evaluation.report import curves
+from lengua.evaluation.report.curves import CurvePoint, loss_row, smooth_curve, spread_labels, wer_row
+from lengua.evaluation.report.figures import BLUE, DPI, VERMILION, WIDTH_IN
 from lengua.options import CompareOptions, FeatureOptions, TrainOptions
-from lengua.runs import Run, read_run
+from lengua.runtime.errors import RequestError
+from lengua.runtime.files import read_json, read_jsonl, write_json, write_jsonl
 from lengua.training import train
+from lengua.training.compare import RUNS_HEADER, compare, differences, format_option, run_names, runs_table
+from lengua.training.runs import Run, read_run
 
 
 @pytest.fixture(scope="module")
@@ -110,7 +110,7 @@ def test_a_run_without_a_step_has_its_line_and_no_curve(pair, tmp_path):
     row = result.rows[0]
     assert (row.state, row.wer, row.steps, row.clips_per_second) == ("no step yet", None, 0, None)
     assert result.figure is None and not (tmp_path / "compare.png").exists()
-    assert table(result.rows)[1] == ["fresh", "slow", "–", "0", "0 s", "–", "no step yet"]
+    assert runs_table(result.rows)[1] == ["fresh", "slow", "–", "0", "0 s", "–", "no step yet"]
 
 
 def test_other_windows_and_other_data_are_told(options, pair, tiny_folder, tmp_path):
@@ -167,7 +167,9 @@ def test_the_command_prints_a_table_and_json(pair, capsys):
     assert main(["compare", *map(str, pair)]) == 0
     told = capsys.readouterr().out
     words = " ".join(told.split())
-    assert all(name in words for name in HEADER) and "learning_rate 1e-4" in words and "learning_rate 2e-3" in words
+    assert (
+        all(name in words for name in RUNS_HEADER) and "learning_rate 1e-4" in words and "learning_rate 2e-3" in words
+    )
     drawn, page = pair[0].parent / "compare.png", pair[0].parent / "compare.html"
     assert told.splitlines()[-1] == f"{drawn}, {page}" and told.startswith("all from ")
     assert "slow" in page.read_text(encoding="utf-8")
@@ -219,7 +221,7 @@ def test_options_are_written_as_people_do():
         "epochs": 2.0,
         "filters.accent": [],
     }
-    assert [shown(*one) for one in told.items()] == [
+    assert [format_option(*one) for one in told.items()] == [
         "learning_rate 2.5e-5",
         "padded_share 0.08",
         "stream on",
@@ -245,18 +247,18 @@ def test_other_bases_and_intervals_stand_in_the_table(tmp_path):
         write_jsonl(folder / "history.jsonl", [look, look | {"step": 60, "dev_wer": 0.2, "epoch": 3.0}])
         paths.append(folder)
     rows = compare(CompareOptions(tuple(paths))).rows
-    assert table(rows)[1:] == [
+    assert runs_table(rows)[1:] == [
         ["base", "whisper-base", "13.0 % (10.1 to 16.2)", "60", "1.7 min", "4.8", "at 75 %"],
         ["small", "whisper-small", "13.0 % (10.1 to 16.2)", "60", "1.7 min", "4.8", "at 75 %"],
     ]
-    assert [cells[1] for cells in table(rows[:1])[1:]] == ["–"]
+    assert [cells[1] for cells in runs_table(rows[:1])[1:]] == ["–"]
 
 
 def test_runs_of_one_name_are_told_apart(pair, tmp_path, monkeypatch):
     monkeypatch.chdir(pair[0])
     runs = [read_run(Path()), read_run(copied(pair[1], tmp_path / "slow")), read_run(pair[1])]
-    assert names_of(runs) == [".", str(tmp_path / "slow"), "fast"]
-    assert names_of(runs[:1]) == ["slow"]
+    assert run_names(runs) == [".", str(tmp_path / "slow"), "fast"]
+    assert run_names(runs[:1]) == ["slow"]
 
 
 # Curves
@@ -280,7 +282,7 @@ def colour(path, name: str) -> np.ndarray:
 
 
 def test_every_run_has_its_colour_in_both_panels_of_both_rows(tmp_path):
-    assert curves.draw({"a": records(40, 0.3), "b": records(20, 0.4, 3.0)}, tmp_path / "a.png")
+    assert curves.draw_curves({"a": records(40, 0.3), "b": records(20, 0.4, 3.0)}, tmp_path / "a.png")
     for name in (BLUE, VERMILION):
         rows, columns = np.nonzero(colour(tmp_path / "a.png", name))
         top, left = rows < 1520 / 2, columns < 700
@@ -291,7 +293,7 @@ def test_every_run_has_its_colour_in_both_panels_of_both_rows(tmp_path):
 def test_equal_histories_give_equal_bytes_and_nothing_is_written_over_the_edge(tmp_path):
     runs = {f"$run_{k} " + "x" * 30 * k: records(10 + k, 0.1 + k / 5, 900.0) for k in range(15)}
     for name in "ab":
-        assert curves.draw(runs, tmp_path / f"{name}.png")
+        assert curves.draw_curves(runs, tmp_path / f"{name}.png")
     assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
     assert (pixels(tmp_path / "a.png")[:, [0, 1, -2, -1]] == 255).all()
     assert (pixels(tmp_path / "a.png")[[0, 1, -2, -1]] == 255).all()
@@ -299,15 +301,15 @@ def test_equal_histories_give_equal_bytes_and_nothing_is_written_over_the_edge(t
 
 def test_only_what_there_is_is_drawn(tmp_path):
     looks = [record for record in records(10, 0.3) if "dev_wer" in record]
-    assert curves.draw({"a": records(10, 0.3)}, tmp_path / "both.png")
-    assert curves.draw({"a": looks, "b": []}, tmp_path / "wer.png")
+    assert curves.draw_curves({"a": records(10, 0.3)}, tmp_path / "both.png")
+    assert curves.draw_curves({"a": looks, "b": []}, tmp_path / "wer.png")
     assert pixels(tmp_path / "wer.png").shape[0] < 0.7 * pixels(tmp_path / "both.png").shape[0]
     nothing = {
         "a": [],
         "b": [{"step": 1, "seconds": 1.0, "dev_wer": None}],
         "c": [{"step": 1, "seconds": 1.0, "loss": float("nan")}],
     }
-    assert not curves.draw(nothing, tmp_path / "none.png") and not (tmp_path / "none.png").exists()
+    assert not curves.draw_curves(nothing, tmp_path / "none.png") and not (tmp_path / "none.png").exists()
 
 
 def test_an_early_look_that_loops_does_not_flatten_the_others():
@@ -323,26 +325,26 @@ def test_an_early_look_that_loops_does_not_flatten_the_others():
 def test_intervals_come_along():
     look = {"step": 1, "seconds": 2.0, "dev_wer": 0.13, "dev_wer_low": 0.1, "dev_wer_high": 0.16}
     point = wer_row({"a": [look]}).curves["a"][0]
-    assert point == pytest.approx(Point(1, 2.0, 13.0, 10.0, 16.0))
+    assert point == pytest.approx(CurvePoint(1, 2.0, 13.0, 10.0, 16.0))
     assert loss_row({"a": [look]}) is None
 
 
 def test_loss_is_a_running_mean():
-    points = [Point(k, float(k), value) for k, value in enumerate([0.0, 3.0] * 8)]
-    assert [point.value for point in smoothed(points)][:3] == pytest.approx([1.5, 1.0, 2.0])
-    assert smoothed(points)[-1].value == pytest.approx(1.5) and len(smoothed(points)) == 16
+    points = [CurvePoint(k, float(k), value) for k, value in enumerate([0.0, 3.0] * 8)]
+    assert [point.value for point in smooth_curve(points)][:3] == pytest.approx([1.5, 1.0, 2.0])
+    assert smooth_curve(points)[-1].value == pytest.approx(1.5) and len(smooth_curve(points)) == 16
     few = points[:15]
-    assert smoothed(few) == few
+    assert smooth_curve(few) == few
 
 
 def test_labels_are_spread_in_their_order_and_near_their_lines():
-    assert spread([1.0, 5.0], 1, 10) == [1.0, 5.0]
-    assert spread([5.0, 5.0, 1.0], 1, 10) == pytest.approx([4.5, 5.5, 1.0])
-    assert spread([9.9, 10.0], 1, 10) == pytest.approx([9.0, 10.0])
-    assert spread([0.0, 0.0, 0.1], 1, 10) == pytest.approx([0.0, 1.0, 2.0])
-    assert spread([], 1, 10) == []
+    assert spread_labels([1.0, 5.0], 1, 10) == [1.0, 5.0]
+    assert spread_labels([5.0, 5.0, 1.0], 1, 10) == pytest.approx([4.5, 5.5, 1.0])
+    assert spread_labels([9.9, 10.0], 1, 10) == pytest.approx([9.0, 10.0])
+    assert spread_labels([0.0, 0.0, 0.1], 1, 10) == pytest.approx([0.0, 1.0, 2.0])
+    assert spread_labels([], 1, 10) == []
 
 
 def test_nothing_heavy_is_loaded_until_something_is_drawn():
-    code = "import sys, lengua.comparison; sys.exit(bool({'matplotlib', 'torch'} & set(sys.modules)))"
+    code = "import sys, lengua.training.compare; sys.exit(bool({'matplotlib', 'torch'} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0

@@ -2,8 +2,7 @@
 
 import io
 
-from lengua.console import Console
-from lengua.progress import Progress
+from lengua.runtime.progress import Console, Progress
 
 
 class Terminal(io.StringIO):

@@ -8,15 +8,15 @@ import pytest
 from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
 
-from lengua import audio, mel
-from lengua.checkpoints import ModelNote, ctranslate2_folder
-from lengua.engines import DOUBT, POSITIONS, on_ctranslate2
-from lengua.errors import RequestError
-from lengua.files import read_json, write_json
-from lengua.labels import token_id
+from lengua import audio
+from lengua.audio import log_mel
+from lengua.inference import Decoder, DecodingResult, Transcriber
+from lengua.inference.engines import DECODER_POSITIONS, MIN_NO_SPEECH_FOR_LOGPROB, ctranslate2
+from lengua.models.checkpoints import ModelNote, ctranslate2_folder
+from lengua.models.tokens import MAX_PREVIOUS_TOKENS, DecoderPrompts, token_id
+from lengua.runtime.errors import RequestError
+from lengua.runtime.files import read_json, write_json
 from lengua.scoring import is_looped, score
-from lengua.transcription import Decoded, Decoder, Transcriber
-from lengua.transcription.prompts import MOST_BEFORE, Prompts
 
 LOOPS = ("common_voice_es_20459583.mp3", "common_voice_es_20044046.mp3")
 """Clips that send untouched whisper-base into a loop when they are followed by half a second of silence."""
@@ -83,7 +83,7 @@ def word_error(text: str, other: str) -> int:
     return int(score(other, text).counts["errors"].sum())
 
 
-def said(decoded: list[Decoded]) -> list[tuple]:
+def said(decoded: list[DecodingResult]) -> list[tuple]:
     """Return all but how sure the model is, which rounding moves a little from batch to batch."""
     return [(one.text, one.token_ids, one.looped, one.second_try, one.at_limit, one.language) for one in decoded]
 
@@ -192,11 +192,11 @@ def test_all_that_is_known_of_a_text_is_told(tiny, mels):
     for one in tiny.decode(mels):
         assert one.tokens == len(one.token_ids) > 0 and one.language == "es"
         assert tiny.tokenizer.decode(list(one.token_ids)).strip() == one.text
-        assert 0 < one.no_speech < DOUBT and one.mean_logprob is None, "no doubt, and nobody asks"
+        assert 0 < one.no_speech < MIN_NO_SPEECH_FOR_LOGPROB and one.mean_logprob is None, "no doubt, and nobody asks"
 
 
 def test_in_doubt_it_is_told_how_sure_the_model_is(tiny_model, mels, monkeypatch):
-    monkeypatch.setattr(on_ctranslate2, "DOUBT", 0.0)
+    monkeypatch.setattr(ctranslate2, "MIN_NO_SPEECH_FOR_LOGPROB", 0.0)
     decoded = Transcriber(str(tiny_model), "es", "ctranslate2").decode(mels)
     assert all(one.mean_logprob < 0 for one in decoded)
 
@@ -237,8 +237,8 @@ def test_words_before_are_shown_to_the_model_and_leave_room_for_the_text(count, 
     assert decoder.prompt[len(before) :] == plain.prompt == decoder.prompts.bare("es")
     assert before[0] == token_id(decoder.tokenizer, "<|startofprev|>")
     assert decoder.tokenizer.decode(before[1:]).strip().endswith("la niña Ñusta")
-    assert len(before) - 1 == MOST_BEFORE if count == 100 else len(before) < 20
-    assert all(len(prompt) + most <= POSITIONS for prompt, most, _ in asked)
+    assert len(before) - 1 == MAX_PREVIOUS_TOKENS if count == 100 else len(before) < 20
+    assert all(len(prompt) + most <= DECODER_POSITIONS for prompt, most, _ in asked)
 
 
 def test_no_words_before_are_no_tokens(tiny_model):
@@ -300,12 +300,12 @@ def test_an_english_only_model_is_known_by_its_tokenizer_alone(tmp_path):
     """In CTranslate2's form it has no generation_config.json."""
     vocabulary = {"<|startoftranscript|>": 50257, "<|en|>": 50258, "<|es|>": 50261, "<|transcribe|>": 50358}
     tokenizer = Tokenizer(WordLevel({**vocabulary, "<|notimestamps|>": 50362}))
-    prompts = Prompts(tmp_path, tokenizer)
+    prompts = DecoderPrompts(tmp_path, tokenizer)
     assert prompts.english_only and prompts.of("en") == [50257, 50362]
     with pytest.raises(RequestError, match="English-only"):
         prompts.of("es")
     one_more = Tokenizer(WordLevel({name: number + 1 for name, number in tokenizer.get_vocab().items()}))
-    assert Prompts(tmp_path, one_more).of("es") == [50258, 50262, 50359, 50363]
+    assert DecoderPrompts(tmp_path, one_more).of("es") == [50258, 50262, 50359, 50363]
 
 
 # Bad requests
@@ -357,7 +357,7 @@ def test_half_a_file_is_refused(name, adaptive_model, tmp_path):
 
 @pytest.mark.real
 def test_the_size_of_a_batch_does_not_change_the_words_of_real_clips(base, spoken_es, monkeypatch):
-    clips = [mel.log_mel(audio.load(path)) for path in list(spoken_es)[:2]]
+    clips = [log_mel.log_mel(audio.load(path)) for path in list(spoken_es)[:2]]
     together = base.decode(clips)
     monkeypatch.setattr(base, "batch_size", 1)
     assert said(base.decode(clips)) == said(together)
@@ -369,7 +369,7 @@ def test_an_untouched_model_loops_in_a_short_window_and_a_second_try_repairs_it(
     """The famous failure, and the guard against it. (int8 rounds by processor; not every clip loops on each.)"""
     paths = [path for path in spoken_es if path.name in LOOPS]
     assert len(paths) == len(LOOPS)
-    clips = [mel.log_mel(audio.load(path)) for path in paths]
+    clips = [log_mel.log_mel(audio.load(path)) for path in paths]
     before = [base._decode_all([clip], ["es"], 0.5)[0] for clip in clips]  # together, one would get a longer margin
     looping = [index for index, decoded in enumerate(before) if decoded.looped]
     assert looping and all(is_looped(before[index].text) for index in looping)
@@ -386,7 +386,7 @@ def test_an_untouched_model_loops_in_a_short_window_and_a_second_try_repairs_it(
 
 @pytest.mark.real
 def test_spanish_is_heard_and_translated(base_model, spoken_es):
-    clip = mel.log_mel(audio.load(next(path for path in spoken_es if path.name == LOOPS[0])))
+    clip = log_mel.log_mel(audio.load(next(path for path in spoken_es if path.name == LOOPS[0])))
     [translated] = Decoder(base_model, "auto", task="translate").decode([clip])
     assert translated.language == "es"
     assert {"the", "is", "of", "and", "to", "in", "a", "it"} & set(translated.text.lower().split()), translated
@@ -395,7 +395,7 @@ def test_spanish_is_heard_and_translated(base_model, spoken_es):
 @pytest.mark.real
 def test_names_that_were_told_before_are_spelled_so(base_model, spoken_es):
     path, text = next((path, text) for path, text in spoken_es.items() if path.name == LOOPS[0])
-    clip = mel.log_mel(audio.load(path))
+    clip = log_mel.log_mel(audio.load(path))
     shouted = Decoder(base_model, "es", prompt=f"{text.upper()} {text.upper()}").decode([clip])[0].text
     plain = Decoder(base_model, "es").decode([clip])[0].text
     assert sum(map(str.isupper, shouted)) > sum(map(str.isupper, plain)) + 5, (shouted, plain)

@@ -4,9 +4,17 @@ import numpy as np
 import pytest
 from test_autopsy import SAID, records
 
-from lengua.evaluation.autopsy import Autopsy, autopsy
-from lengua.evaluation.causes import BROKEN, CAUSES, GOOD, NOTE, WARNING, Finding
-from lengua.evaluation.diagnosis import Facts, diagnose
+from lengua.evaluation.diagnosis import (
+    BROKEN,
+    CAUSES,
+    GOOD,
+    REMARK,
+    WARNING,
+    DiagnosisFinding,
+    KnownFacts,
+    diagnose_failures,
+)
+from lengua.evaluation.failure_modes import FailureModes, find_failure_modes
 
 TRAINED = {"window": "adaptive", "margin_s": [0.3, 1.5]}
 TRAINED_PADDED = {"window": "padded"}
@@ -41,24 +49,24 @@ ENGLISH = [
 JUNK = ["de la la que", "y y y y y y y y y y y y y", "de de de", "la que la", ".", "o no", "y", "que de que"]
 
 
-def look(heard: list[str], said: list[str] | None = None, **more) -> Autopsy:
-    return autopsy(records(heard, said, **more), "es")
+def look(heard: list[str], said: list[str] | None = None, **more) -> FailureModes:
+    return find_failure_modes(records(heard, said, **more), "es")
 
 
 BASE = look(HEARD)
 
 
-def names(model: Autopsy, **more) -> list[str]:
-    return [finding.name for finding in diagnose(model, BASE, **more)]
+def names(model: FailureModes, **more) -> list[str]:
+    return [finding.name for finding in diagnose_failures(model, BASE, **more)]
 
 
 def test_a_model_that_hears_well_is_healthy():
     better = look([*SAID * 2, *HEARD[16:]])
-    (found,) = diagnose(better, BASE, TRAINED, "adaptive")
+    (found,) = diagnose_failures(better, BASE, TRAINED, "adaptive")
     assert (found.name, found.severity) == ("healthy", GOOD)
     assert found.what == f"WER is {100 * better.wer:.1f} %, the base has {100 * BASE.wer:.1f} %"
     assert names(BASE) == ["healthy"]
-    assert diagnose(BASE)[0].name == "healthy"
+    assert diagnose_failures(BASE)[0].name == "healthy"
 
 
 ENDLESS = look(every(4, again, HEARD))
@@ -91,7 +99,7 @@ NEVER_ENDS = look([again(text) for text in HEARD])
     ],
 )  # fmt: skip
 def test_failures_are_named(model, more, expected):
-    found = diagnose(model, BASE, **more)
+    found = diagnose_failures(model, BASE, **more)
     assert found[0].name == expected and found[0].severity in (BROKEN, WARNING), names(model, **more)
     weights = [finding.weight for finding in found if finding.severity == found[0].severity]
     assert weights == sorted(weights, reverse=True) and all(0 < weight <= 1 for weight in weights)
@@ -99,7 +107,7 @@ def test_failures_are_named(model, more, expected):
 
 
 def test_causes_that_look_alike_come_together_with_what_tells_them_apart():
-    found = diagnose(ENDLESS, BASE, TRAINED, "adaptive")
+    found = diagnose_failures(ENDLESS, BASE, TRAINED, "adaptive")
     assert [finding.name for finding in found[:2]] == ["end_masked", "short_window"]
     assert all("WER" in finding.what and finding.check for finding in found[:2])
     assert found[0].evidence["runs_on"] == 0.25 and found[0].evidence["hits"] > 0.8
@@ -110,51 +118,51 @@ def test_causes_that_look_alike_come_together_with_what_tells_them_apart():
 @pytest.mark.parametrize(
     ("facts", "expected"),
     [
-        (Facts(starts=2), "double_start"),
-        (Facts(says_start=True), "double_start"),
-        (Facts(ends=0), "end_masked"),
-        (Facts(filler=0.0, floor=-0.6), "zero_padding"),
-        (Facts(dev_loss=float("nan")), "rate"),
+        (KnownFacts(starts=2), "double_start"),
+        (KnownFacts(says_start=True), "double_start"),
+        (KnownFacts(ends=0), "end_masked"),
+        (KnownFacts(filler=0.0, floor=-0.6), "zero_padding"),
+        (KnownFacts(dev_loss=float("nan")), "rate"),
     ],
 )
 def test_what_is_known_decides_whatever_the_texts_look_like(facts, expected):
     for model in (BASE, ENDLESS, look(JUNK * 3)):
-        found = diagnose(model, BASE, TRAINED, "adaptive", facts=facts)
+        found = diagnose_failures(model, BASE, TRAINED, "adaptive", facts=facts)
         assert (found[0].name, found[0].weight) == (expected, 1.0)
 
 
 def test_a_language_that_is_not_forced_is_a_fault_even_where_it_is_guessed_right():
-    found = diagnose(BASE, BASE, TRAINED, facts=Facts(forced=False))
+    found = diagnose_failures(BASE, BASE, TRAINED, facts=KnownFacts(forced=False))
     assert (found[0].name, found[0].severity) == ("language", "broken")
 
 
 def test_facts_that_are_in_order_name_nothing():
-    facts = Facts(0.4, 1e-5, starts=1, says_start=False, ends=1, filler=-0.6, floor=-0.6, forced=True)
-    assert [finding.name for finding in diagnose(BASE, BASE, TRAINED, facts=facts)] == ["few_data"]
+    facts = KnownFacts(0.4, 1e-5, starts=1, says_start=False, ends=1, filler=-0.6, floor=-0.6, forced=True)
+    assert [finding.name for finding in diagnose_failures(BASE, BASE, TRAINED, facts=facts)] == ["few_data"]
 
 
 def test_a_low_loss_with_a_high_wer_points_at_the_prompt():
     junk = look(JUNK * 3)
-    assert names(junk, note=TRAINED, facts=Facts(dev_loss=0.3, learning_rate=1e-5))[0] == "prompt"
-    assert names(junk, note=TRAINED, facts=Facts(dev_loss=6.0, learning_rate=1e-3))[0] == "rate"
-    assert "prompt" in names(NEVER_ENDS, note=TRAINED_PADDED, facts=Facts(dev_loss=0.3))
+    assert names(junk, note=TRAINED, facts=KnownFacts(dev_loss=0.3, learning_rate=1e-5))[0] == "prompt"
+    assert names(junk, note=TRAINED, facts=KnownFacts(dev_loss=6.0, learning_rate=1e-3))[0] == "rate"
+    assert "prompt" in names(NEVER_ENDS, note=TRAINED_PADDED, facts=KnownFacts(dev_loss=0.3))
 
 
 def test_one_clip_that_loops_is_no_fault_of_the_model():
     one = look([again(HEARD[0]), *HEARD[1:]])
-    found = diagnose(one, BASE)
+    found = diagnose_failures(one, BASE)
     loops = next(finding for finding in found if finding.name == "loops")
-    assert loops.severity == NOTE and [finding.name for finding in found] == ["loops"]
+    assert loops.severity == REMARK and [finding.name for finding in found] == ["loops"]
 
 
 def test_where_the_base_does_not_know_the_language_nothing_was_destroyed():
     junk = look(JUNK * 3)
-    assert [finding.name for finding in diagnose(junk, junk, TRAINED)][-1] == "few_data"
-    assert "rate" not in [finding.name for finding in diagnose(junk, junk, TRAINED) + diagnose(junk)]
-    assert diagnose(junk)[0].name == "undecided"
+    assert [finding.name for finding in diagnose_failures(junk, junk, TRAINED)][-1] == "few_data"
+    assert "rate" not in [finding.name for finding in diagnose_failures(junk, junk, TRAINED) + diagnose_failures(junk)]
+    assert diagnose_failures(junk)[0].name == "undecided"
     poor = look([f"{text.split()[0]} ta ti tu" for text in HEARD])
     looping = look([again(text) for text in (f"{text.split()[0]} ta ti tu" for text in HEARD)])
-    assert diagnose(looping, poor, window="adaptive")[0].name in ("short_window", "end_masked")
+    assert diagnose_failures(looping, poor, window="adaptive")[0].name in ("short_window", "end_masked")
 
 
 def test_a_word_of_another_language_now_and_then_is_none():
@@ -164,52 +172,53 @@ def test_a_word_of_another_language_now_and_then_is_none():
 def test_trained_in_vain_and_worse_for_no_known_reason():
     assert names(BASE, note=TRAINED) == ["few_data"]
     worse = look([text.replace("la", "una").replace("en", "sobre").replace("el", "un") for text in HEARD])
-    found = diagnose(worse, BASE, TRAINED)
+    found = diagnose_failures(worse, BASE, TRAINED)
     assert [(finding.name, finding.severity) for finding in found] == [("undecided", WARNING)]
 
 
 def test_spelling_only_is_a_note():
     said = ["Él está aquí hoy", "El año pasó", "Ella volvió mañana"] * 4
     bare = [text.translate(str.maketrans("áéíóúñÉ", "aeiounE")) for text in said]
-    found = diagnose(look(bare, said), look(bare, said), TRAINED)
-    assert [(finding.name, finding.severity) for finding in found] == [("orthography", NOTE), ("few_data", NOTE)]
+    found = diagnose_failures(look(bare, said), look(bare, said), TRAINED)
+    assert [(finding.name, finding.severity) for finding in found] == [("orthography", REMARK), ("few_data", REMARK)]
 
 
 def test_edges():
-    (nothing,) = diagnose(look([]))
+    (nothing,) = diagnose_failures(look([]))
     assert (nothing.name, nothing.what) == ("undecided", "no utterances were measured")
     silent = look(["", ""], ["", ""])
-    assert diagnose(silent, silent)[0].severity in (GOOD, NOTE, WARNING, BROKEN)
-    assert diagnose(look(["hola"], ["adiós"]))[0].severity in (WARNING, BROKEN)
-    assert diagnose(ENDLESS, BASE, TRAINED) == diagnose(ENDLESS, BASE, TRAINED)
+    assert diagnose_failures(silent, silent)[0].severity in (GOOD, REMARK, WARNING, BROKEN)
+    assert diagnose_failures(look(["hola"], ["adiós"]))[0].severity in (WARNING, BROKEN)
+    assert diagnose_failures(ENDLESS, BASE, TRAINED) == diagnose_failures(ENDLESS, BASE, TRAINED)
 
 
 def test_every_cause_has_words_and_every_finding_is_plain():
     for name, cause in CAUSES.items():
         assert all(len(words) > 15 and not words.endswith(".") for words in cause), name
-    found = diagnose(NEVER_ENDS, BASE, TRAINED)[0]
-    assert isinstance(found, Finding) and all(isinstance(value, float) for value in found.evidence.values())
+    found = diagnose_failures(NEVER_ENDS, BASE, TRAINED)[0]
+    assert isinstance(found, DiagnosisFinding) and all(isinstance(value, float) for value in found.evidence.values())
 
 
 @pytest.fixture(scope="module")
 def decoded(base_model, spoken_es):
     """Return a function that decodes real clips with untouched weights, as one should or as one should not."""
-    from lengua import audio, mel
-    from lengua.checkpoints import load_tokenizer
-    from lengua.engines.on_ctranslate2 import CTranslate2Engine
-    from lengua.labels import end_token, prompt_tokens, token_id, words_of
-    from lengua.windows import window_of
+    from lengua import audio
+    from lengua.audio import log_mel
+    from lengua.audio.windows import window_of
+    from lengua.inference.engines.ctranslate2 import CTranslate2Engine
+    from lengua.models.checkpoints import load_tokenizer
+    from lengua.models.tokens import decode_text, end_token, prompt_tokens, token_id
 
     engine, tokenizer = CTranslate2Engine(base_model, threads=1), load_tokenizer(base_model)
     clips = sorted(spoken_es.items())
-    mels = [mel.log_mel(audio.load(path)) for path, _ in clips]
+    mels = [log_mel.log_mel(audio.load(path)) for path, _ in clips]
 
-    def decode(margin_s=None, zeros=False, translate=False, endless=False, count=8) -> Autopsy:
+    def decode(margin_s=None, zeros=False, translate=False, endless=False, count=8) -> FailureModes:
         prompt, heard = prompt_tokens(tokenizer, "es"), []
         if translate:
             prompt = [*prompt[:2], token_id(tokenizer, "<|translate|>"), *prompt[3:]]
         for one in mels[:count]:
-            filled = mel.fill(one, window_of(len(one), margin_s))
+            filled = log_mel.pad_with_silence(one, window_of(len(one), margin_s))
             if zeros:
                 filled[:, len(one) :] = 0
             features = engine._storage.from_array(np.ascontiguousarray(filled[None]))
@@ -217,7 +226,7 @@ def decoded(base_model, spoken_es):
             results = engine._model.generate(
                 features, [prompt], beam_size=1, max_length=200, suppress_tokens=suppressed
             )
-            heard.append(words_of(tokenizer, results[0].sequences_ids[0]))
+            heard.append(decode_text(tokenizer, results[0].sequences_ids[0]))
         return look(heard, [text for _, text in clips[:count]])
 
     return decode
@@ -226,11 +235,11 @@ def decoded(base_model, spoken_es):
 @pytest.mark.slow
 def test_real_failures_of_the_untouched_base_are_named(decoded):
     healthy = decoded()
-    assert [finding.name for finding in diagnose(healthy, healthy)] == ["healthy"]
+    assert [finding.name for finding in diagnose_failures(healthy, healthy)] == ["healthy"]
     found = {
-        "short_window": diagnose(decoded(margin_s=0.5, count=30), healthy, window="adaptive", padded=healthy),
-        "end_masked": diagnose(decoded(endless=True, count=4), healthy),
-        "language": diagnose(decoded(translate=True), healthy),
-        "zero_padding": diagnose(decoded(zeros=True), healthy, facts=Facts(filler=0.0, floor=-0.7)),
+        "short_window": diagnose_failures(decoded(margin_s=0.5, count=30), healthy, window="adaptive", padded=healthy),
+        "end_masked": diagnose_failures(decoded(endless=True, count=4), healthy),
+        "language": diagnose_failures(decoded(translate=True), healthy),
+        "zero_padding": diagnose_failures(decoded(zeros=True), healthy, facts=KnownFacts(filler=0.0, floor=-0.7)),
     }
     assert {name: findings[0].name for name, findings in found.items()} == {name: name for name in found}

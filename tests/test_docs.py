@@ -155,17 +155,17 @@ def test_sizes_and_speeds_in_sentences_are_those_that_were_measured():
 
 
 def test_bounds_of_the_app_are_those_of_its_program():
-    from lengua.conversation.allowance import Allowance
-    from lengua.conversation.backends import DEFAULT_MODEL
+    from lengua.app.chat.backend import DEFAULT_CHAT_MODEL
+    from lengua.app.limits import Allowance
     from lengua.options import AppOptions
 
     page, allowance = read(ROOT / "docs/space.md"), Allowance().limits
-    limits = defined(ROOT / "lengua/app/admission.py", "Limits")()  # gradio takes seconds
+    limits = defined(ROOT / "lengua/app/limits.py", "Limits")()  # gradio takes seconds
     told = [
         f"{AppOptions.max_minutes:g} minutes (`--max-minutes`), {limits.bytes >> 20} MB",
         f"{limits.line} at most are heard or wait",
         f"{allowance['turns']} recordings, {allowance['replies']} replies",
         f"replies of {allowance['tokens']:,} tokens together",
-        f"without it `{DEFAULT_MODEL}`",
+        f"without it `{DEFAULT_CHAT_MODEL}`",
     ]
     assert [text for text in told if text not in page] == []

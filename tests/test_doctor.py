@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from lengua import doctor, memory
-from lengua.doctor import DoctorResult, Finding, describe, diagnose
+from lengua import doctor
+from lengua.doctor import DoctorResult, MachineCheck, diagnose, format_doctor_report
 from lengua.options import DoctorOptions
+from lengua.runtime import system
 
 ROOT = Path(__file__).parent.parent
 NAMES = [
@@ -23,11 +24,11 @@ __version__ = "2.13.0+cpu"
 cuda, cpu = SimpleNamespace(is_available=lambda: False), SimpleNamespace()
 """
 EXAMINE = """
-from lengua.doctor import describe, diagnose
+from lengua.doctor import format_doctor_report, diagnose
 from lengua.options import DoctorOptions
 result = diagnose(DoctorOptions())
 print(result)
-print(describe(result))
+print(format_doctor_report(result))
 """
 
 
@@ -70,7 +71,7 @@ def test_every_finding_has_a_known_status_and_something_to_do():
     assert sorted(finding.name for finding in result.findings) == sorted(NAMES)
     assert {finding.status for finding in result.findings} <= {"ok", "warning", "missing"}
     assert all(finding.found and finding.do for finding in result.findings)
-    assert all((finding.do == doctor.NOTHING) == (finding.status == "ok") for finding in result.findings)
+    assert all((finding.do == doctor.NOTHING_TO_DO) == (finding.status == "ok") for finding in result.findings)
 
 
 def test_secrets_are_never_shown(tmp_path):
@@ -110,7 +111,7 @@ def test_without_torch_it_says_how_to_install_it(monkeypatch):
     monkeypatch.setattr(doctor, "find_spec", lambda name: None)
     finding = doctor._torch()
     assert finding.status == "missing"
-    assert "python -m lengua.install_torch" in finding.do
+    assert "python -m lengua.runtime.install_torch" in finding.do
 
 
 def test_a_torch_that_does_not_import_is_missing(tmp_path):
@@ -154,27 +155,27 @@ def test_a_package_that_is_not_installed_names_its_extra():
 
 
 def test_a_containers_memory_limit_counts(tmp_path, monkeypatch):
-    monkeypatch.setattr(memory, "CGROUP", tmp_path)
-    whole = memory.all_bytes()
+    monkeypatch.setattr(system, "CGROUP", tmp_path)
+    whole = system.total_memory_bytes()
     (tmp_path / "memory.max").write_text("max\n")
-    assert memory.all_bytes() == whole
+    assert system.total_memory_bytes() == whole
     (tmp_path / "memory.max").write_text(f"{2**30}\n")
-    assert memory.all_bytes() == 2**30
+    assert system.total_memory_bytes() == 2**30
     assert doctor._memory().status == "warning"
 
 
 def test_disk_is_told_for_a_folder_that_is_still_to_be_made(tmp_path):
     folder = tmp_path / "not" / "yet"
     assert doctor._disk("disk", folder, 0, "free some").status == "ok"
-    assert doctor._disk("disk", folder, 10**9, "free some") == Finding(
+    assert doctor._disk("disk", folder, 10**9, "free some") == MachineCheck(
         "disk", "warning", doctor._disk("disk", folder, 0, "").found, "free some"
     )
     assert not folder.exists()
 
 
 def test_describe_shows_what_to_do_only_where_something_is():
-    fine, poor = Finding("torch", "ok", "2.13.0"), Finding("gradio", "missing", "not installed", "install it")
-    text = describe(DoctorResult([fine, poor]))
+    fine, poor = MachineCheck("torch", "ok", "2.13.0"), MachineCheck("gradio", "missing", "not installed", "install it")
+    text = format_doctor_report(DoctorResult([fine, poor]))
     assert text == (
         "ok       torch   2.13.0\n"
         "missing  gradio  not installed\n"

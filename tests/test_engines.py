@@ -10,15 +10,16 @@ import numpy as np
 import pytest
 from conftest import leave
 
-from lengua import audio, engines, mel
-from lengua.checkpoints import convert_to_ctranslate2, ctranslate2_folder, load_tokenizer
-from lengua.engines import POSITIONS, has_gpu, on_ctranslate2, on_torch, open_engine, trial
-from lengua.engines.on_ctranslate2 import CTranslate2Engine, UnusableGPU
-from lengua.engines.wholeness import require_whole
-from lengua.errors import LenguaError, RequestError
-from lengua.files import read_json, write_json
-from lengua.labels import prompt_tokens, text_tokens, token_id, word_tokens, words_of
-from lengua.transcription.prompts import words_before
+from lengua import audio
+from lengua.audio import log_mel
+from lengua.inference import engines
+from lengua.inference.engines import DECODER_POSITIONS, ctranslate2, has_gpu, open_engine, torch
+from lengua.inference.engines.ctranslate2 import CTranslate2Engine, UnusableGPU
+from lengua.models.checkpoints import convert_to_ctranslate2, ctranslate2_folder, load_tokenizer
+from lengua.models.integrity import require_whole_safetensors
+from lengua.models.tokens import decode_text, previous_text_tokens, prompt_tokens, text_tokens, token_id, word_tokens
+from lengua.runtime.errors import LenguaError, RequestError
+from lengua.runtime.files import read_json, write_json
 
 SHORT_CLIP = "common_voice_es_20459583.mp3"
 
@@ -38,24 +39,24 @@ def both(tiny_model):
 def windows(tiny_store) -> np.ndarray:
     """Clips padded to the tiny model's second."""
     rows = [row for split in ("train", "dev") for row in tiny_store.split(split)]
-    return np.stack([mel.fill(row.log_mel(), 100) for row in rows])
+    return np.stack([log_mel.pad_with_silence(row.log_mel(), 100) for row in rows])
 
 
 @pytest.fixture
 def doubting(monkeypatch):
     """Engines that tell how sure they are of any text."""
-    for module in (on_ctranslate2, on_torch):
+    for module in (ctranslate2, torch):
         monkeypatch.setattr(module, "DOUBT", -1.0)
 
 
 def prompt_of(tokenizer, language="es", task="transcribe", stamps=False, before="") -> list[int]:
     start, spoken, _, plain = prompt_tokens(tokenizer, language)
     bare = [start, spoken, token_id(tokenizer, f"<|{task}|>")]
-    return [*words_before(tokenizer, before), *bare, *([] if stamps else [plain])]
+    return [*previous_text_tokens(tokenizer, before), *bare, *([] if stamps else [plain])]
 
 
 def texts(tokenizer, written) -> list[str]:
-    return [words_of(tokenizer, one.tokens) for one in written]
+    return [decode_text(tokenizer, one.tokens) for one in written]
 
 
 PROMPTS = {
@@ -104,7 +105,7 @@ def test_without_the_last_token_both_write_times(both, tokenizer, windows):
 def test_no_more_tokens_are_written_than_asked_for_or_than_there_is_room_for(most, before, both, tokenizer, windows):
     prompt = prompt_of(tokenizer, before=before)
     for engine in both:
-        room = min(engine.most_tokens, POSITIONS - len(prompt))
+        room = min(engine.most_tokens, DECODER_POSITIONS - len(prompt))
         lengths = [len(text_tokens(tokenizer, one.tokens)) for one in engine.generate(windows[:6], prompt, most)]
         assert max(lengths) <= min(most, room), engine.name
         if most < 430:
@@ -131,7 +132,7 @@ def test_a_row_does_not_depend_on_its_batch(both, doubting, tokenizer, windows):
 
 
 def test_how_sure_an_engine_is_it_tells_only_in_doubt(both, tokenizer, windows, monkeypatch):
-    for engine, module in zip(both, (on_ctranslate2, on_torch), strict=True):
+    for engine, module in zip(both, (ctranslate2, torch), strict=True):
         plain = engine.generate(windows, prompt_of(tokenizer), 12)
         between = float(np.median([one.no_speech for one in plain]))
         monkeypatch.setattr(module, "DOUBT", between)
@@ -201,7 +202,7 @@ def test_without_a_gpu_auto_is_ctranslate2_and_never_imports_torch(tiny_model, m
 
 def test_auto_is_torch_where_that_alone_sees_the_gpu(tiny_model, tmp_path, monkeypatch):
     monkeypatch.setattr(engines, "has_gpu", lambda: True)
-    monkeypatch.setattr(on_ctranslate2, "gpu_count", lambda: 0)
+    monkeypatch.setattr(ctranslate2, "gpu_count", lambda: 0)
     monkeypatch.setattr(engines, "_torch_sees_a_gpu", lambda: True)
     assert open_engine("auto", tiny_model).name.startswith("torch")
     light = shutil.copytree(ctranslate2_folder(tiny_model), tmp_path / "light")
@@ -218,7 +219,7 @@ def test_auto_goes_on_where_cuda_libraries_are_missing(torch_too, expected, tiny
 
     opened = CTranslate2Engine._opened
     monkeypatch.setattr(engines, "has_gpu", lambda: True)
-    monkeypatch.setattr(on_ctranslate2, "gpu_count", lambda: 1)
+    monkeypatch.setattr(ctranslate2, "gpu_count", lambda: 1)
     monkeypatch.setattr(engines, "_torch_sees_a_gpu", lambda: torch_too)
     monkeypatch.setattr(CTranslate2Engine, "_opened", lambda engine, kind: lacking(engine) or opened(engine, kind))
     monkeypatch.setattr(CTranslate2Engine, "_usual", lambda engine, asked: "int8")
@@ -228,7 +229,7 @@ def test_auto_goes_on_where_cuda_libraries_are_missing(torch_too, expected, tiny
 
 
 def test_a_sign_of_a_gpu_is_looked_for_without_any_import(monkeypatch, tmp_path):
-    monkeypatch.setattr(engines, "NVIDIA", (tmp_path / "nvidiactl",))
+    monkeypatch.setattr(engines, "NVIDIA_DEVICES", (tmp_path / "nvidiactl",))
     monkeypatch.setenv("PATH", str(tmp_path))
     assert not has_gpu()
     (tmp_path / "nvidiactl").touch()
@@ -236,7 +237,7 @@ def test_a_sign_of_a_gpu_is_looked_for_without_any_import(monkeypatch, tmp_path)
 
 
 def test_the_compute_type_is_int8_unless_another_is_asked_for(tiny_model, monkeypatch):
-    if on_ctranslate2.gpu_count():
+    if ctranslate2.gpu_count():
         pytest.skip("on a GPU it is float16")
     names = [open_engine("ctranslate2", tiny_model, compute_type=kind).name for kind in ("", "int8", "float32")]
     assert names == ["ctranslate2 int8", "ctranslate2 int8", "ctranslate2 float32"]
@@ -249,9 +250,11 @@ def test_the_compute_type_is_int8_unless_another_is_asked_for(tiny_model, monkey
 
 def test_auto_times_both_types_once_and_remembers(tiny_model, tmp_path, monkeypatch):
     monkeypatch.setenv("LENGUA_CACHE", str(tmp_path))
-    monkeypatch.setattr(trial, "int8_is_best", lambda: False)
-    timed, real = [], trial.seconds_of
-    monkeypatch.setattr(trial, "seconds_of", lambda model, *how: timed.append(model.compute_type) or real(model, *how))
+    monkeypatch.setattr(ctranslate2, "int8_is_best", lambda: False)
+    timed, real = [], ctranslate2.time_window_s
+    monkeypatch.setattr(
+        ctranslate2, "time_window_s", lambda model, *how: timed.append(model.compute_type) or real(model, *how)
+    )
     first = CTranslate2Engine(tiny_model, compute_type="auto", device="cpu")
     assert [kind.split("_")[0] for kind in timed] == ["int8", "float32"]
     second = CTranslate2Engine(tiny_model, compute_type="auto", device="cpu")
@@ -264,20 +267,20 @@ def test_auto_times_both_types_once_and_remembers(tiny_model, tmp_path, monkeypa
 
 def test_auto_times_nothing_where_int8_is_known_to_be_best(tiny_model, tmp_path, monkeypatch):
     monkeypatch.setenv("LENGUA_CACHE", str(tmp_path))
-    monkeypatch.setattr(trial, "int8_is_best", lambda: True)
+    monkeypatch.setattr(ctranslate2, "int8_is_best", lambda: True)
     assert CTranslate2Engine(tiny_model, compute_type="auto", device="cpu").name == "ctranslate2 int8"
-    assert not trial.kept_answers().exists()
+    assert not ctranslate2.trials_file().exists()
 
 
 def test_float32_must_be_clearly_faster():
-    assert trial.fastest({"int8": 1.0, "float32": 0.95}) == "int8"
-    assert trial.fastest({"int8": 1.0, "float32": 0.8}) == "float32"
+    assert ctranslate2.choose_compute_type({"int8": 1.0, "float32": 0.95}) == "int8"
+    assert ctranslate2.choose_compute_type({"int8": 1.0, "float32": 0.8}) == "float32"
 
 
 def test_a_cache_that_cannot_be_written_is_no_trouble(tiny_model, tmp_path, monkeypatch):
     (tmp_path / "file").touch()
     monkeypatch.setenv("LENGUA_CACHE", str(tmp_path / "file/below"))
-    monkeypatch.setattr(trial, "int8_is_best", lambda: False)
+    monkeypatch.setattr(ctranslate2, "int8_is_best", lambda: False)
     assert CTranslate2Engine(tiny_model, compute_type="auto", device="cpu").name.split()[1] in ("int8", "float32")
 
 
@@ -312,14 +315,14 @@ def test_half_a_safetensors_is_refused(share, engine, tiny_model, tmp_path):
 
 
 def test_a_whole_safetensors_passes_and_a_longer_one_does_not(tiny_model, tmp_path):
-    require_whole(tiny_model / "model.safetensors")
+    require_whole_safetensors(tiny_model / "model.safetensors")
     longer = tmp_path / "model.safetensors"
     longer.write_bytes((tiny_model / "model.safetensors").read_bytes() + b"\0")
     with pytest.raises(RequestError):
-        require_whole(longer)
+        require_whole_safetensors(longer)
     longer.write_bytes((5).to_bytes(8, "little") + b"[1,2]")
     with pytest.raises(RequestError):
-        require_whole(longer)
+        require_whole_safetensors(longer)
 
 
 def test_torch_needs_safetensors(tiny_model, tmp_path):
@@ -347,11 +350,11 @@ def test_no_window_is_mistaken_for_encoder_states(real, spoken_es):
     """CTranslate2 takes what has 80 rows for a mel: the 80 encoder states of 160 frames were encoded once more."""
     *engines_, tokenizer = real
     clip = next(path for path in spoken_es if path.name == SHORT_CLIP)
-    first = mel.log_mel(audio.load(clip)[: int(1.4 * audio.SAMPLE_RATE)])
+    first = log_mel.log_mel(audio.load(clip)[: int(1.4 * audio.SAMPLE_RATE)])
     prompt = prompt_tokens(tokenizer, "es")
     for window in (152, 160, 168):
-        features = mel.fill(first, window)[None]
-        heard = [words_of(tokenizer, engine.generate(features, prompt, 12)[0].tokens) for engine in engines_]
+        features = log_mel.pad_with_silence(first, window)[None]
+        heard = [decode_text(tokenizer, engine.generate(features, prompt, 12)[0].tokens) for engine in engines_]
         letters = [set(text.lower()) for text in heard]
         assert len(heard[0]) > 3 and len(letters[0] ^ letters[1]) <= 3, (window, heard)
 
@@ -360,8 +363,8 @@ def test_no_window_is_mistaken_for_encoder_states(real, spoken_es):
 def test_both_engines_hear_spanish_and_are_as_sure_of_what_they_write(real, doubting, spoken_es):
     *engines_, tokenizer = real
     paths = [path for path in spoken_es if path.name == SHORT_CLIP] + list(spoken_es)[:2]
-    clips = [mel.log_mel(audio.load(path)) for path in paths]
-    features = np.stack([mel.fill(clip, 3000) for clip in clips])
+    clips = [log_mel.log_mel(audio.load(path)) for path in paths]
+    features = np.stack([log_mel.pad_with_silence(clip, 3000) for clip in clips])
     ours, theirs = (engine.languages(features) for engine in engines_)
     assert max(ours[0], key=ours[0].get) == "es"
     for one, other in zip(ours, theirs, strict=True):
@@ -379,10 +382,10 @@ def test_times_of_tokens_are_the_same_in_a_short_window(real, spoken_es):
     engine, _, tokenizer = real
     prompt, off = prompt_tokens(tokenizer, "es"), []
     for path, text in list(spoken_es.items())[:4]:
-        clip = mel.log_mel(audio.load(path))
+        clip = log_mel.log_mel(audio.load(path))
         tokens, frames = word_tokens(tokenizer, text), [len(clip)]
         full, short = (
-            engine.align(mel.fill(clip, window)[None], prompt, [tokens], frames)[0]
+            engine.align(log_mel.pad_with_silence(clip, window)[None], prompt, [tokens], frames)[0]
             for window in (3000, -(-(len(clip) + 50) // 8) * 8)
         )
         off += [abs(a[0] - b[0]) for a, b in zip(full, short, strict=True)]

@@ -6,13 +6,13 @@ from itertools import islice
 
 import pytest
 
-from lengua.errors import LenguaError, RequestError
+from lengua.data.store import open_store, write_shard
 from lengua.evaluation import evaluate
-from lengua.files import read_json, read_jsonl, write_json
+from lengua.inference import Transcriber
 from lengua.options import EvaluateOptions, TrainOptions
+from lengua.runtime.errors import LenguaError, RequestError
+from lengua.runtime.files import read_json, read_jsonl, write_json
 from lengua.scoring import score
-from lengua.store import open_store, write_shard
-from lengua.transcription import Transcriber
 
 ROW_KEYS = """model window set utterances hours words wer wer_low wer_high cer substitutions deletions insertions looped
 wrong_language empty seconds rtf ms_per_clip normaliser decoding""".split()

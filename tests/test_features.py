@@ -15,12 +15,13 @@ import pytest
 import soundfile
 from conftest import ROOT, chirp
 
-from lengua import features, rows
-from lengua.errors import LenguaError, RequestError
-from lengua.files import digest_of, read_json, write_json
+from lengua.data import features
+from lengua.data import features as rows
+from lengua.data.sources import Dropped, Utterance
+from lengua.data.store import is_store, open_store, read_shard_summary
 from lengua.options import FeatureOptions
-from lengua.sources import Dropped, Utterance
-from lengua.store import is_store, open_store, read_shard_summary
+from lengua.runtime.errors import LenguaError, RequestError
+from lengua.runtime.files import file_sha256, read_json, write_json
 
 INTERRUPTED = """
 import os, signal, sys
@@ -53,7 +54,7 @@ def build(tiny_folder, tiny_model, monkeypatch):
 
 def digests(store: Path) -> dict[str, str]:
     """Return the digest of every file, hidden ones included, by its path in the store."""
-    return {str(path.relative_to(store)): digest_of(path) for path in store.rglob("*") if path.is_file()}
+    return {str(path.relative_to(store)): file_sha256(path) for path in store.rglob("*") if path.is_file()}
 
 
 def recordings(folder: Path, clips: list[tuple], **columns) -> str:
@@ -191,7 +192,7 @@ def test_a_row_is_made_alike_from_a_path_and_from_bytes(tmp_path):
     ]
     assert made[0].text == "¡Hola!" and made[0].extra == {"age": "20"} and made[0].duration_s == 1
     assert np.array_equal(made[0].mel, made[1].mel) and made[0].audio == made[1].audio
-    too_large = Utterance("b", b"\0" * (rows.MAX_AUDIO_BYTES + 1), "hola", "es", "x")
+    too_large = Utterance("b", b"\0" * (rows.MAX_KEPT_AUDIO_BYTES + 1), "hola", "es", "x")
     assert rows.make_row(too_large, options) == Dropped("b", "unreadable audio")
 
 

@@ -16,8 +16,8 @@ import pytest
 import soundfile
 from conftest import ROOT, chirp
 
-from lengua.files import digest_of
-from lengua.store import is_store, open_store, read_shard_summary
+from lengua.data.store import is_store, open_store, read_shard_summary
+from lengua.runtime.files import file_sha256
 
 pytestmark = pytest.mark.slow
 
@@ -27,7 +27,7 @@ SHARDS, ITEMS = 5, 256
 # With --json there are no figures to draw.
 KILLED_AT_EVERY_CHANGE = """
 import json, os, signal, sys
-import lengua.sources.folder, soundfile
+import lengua.data.sources.folder, soundfile
 from lengua import cli, console, features, printing
 features.ITEMS_PER_SHARD = 8
 source, folder = sys.argv[1:]
@@ -114,7 +114,7 @@ def lengua(source: str, out: Path) -> subprocess.CompletedProcess:
 
 def digests(store: Path) -> dict[str, str]:
     """Return the digest of every file, hidden ones included, by its path in the store."""
-    return {str(path.relative_to(store)): digest_of(path) for path in store.rglob("*") if path.is_file()}
+    return {str(path.relative_to(store)): file_sha256(path) for path in store.rglob("*") if path.is_file()}
 
 
 def stamps(store: Path) -> dict[Path, int]:

@@ -5,9 +5,18 @@ import sys
 import numpy as np
 import pytest
 
-from lengua.errors import LenguaError
-from lengua.figures.canvas import BLUE, DPI, GREY, SKY, VERMILION, WIDTH_IN
-from lengua.figures.wer import history_figure, ordered, wer_figure
+from lengua.evaluation.report.figures import (
+    BLUE,
+    DPI,
+    GREY,
+    SKY,
+    VERMILION,
+    WIDTH_IN,
+    history_figure,
+    order_rows,
+    wer_figure,
+)
+from lengua.runtime.errors import LenguaError
 
 ROWS = [
     {"model": "base", "window": "padded", "set": "voice A", "wer": 0.24, "wer_low": 0.2, "wer_high": 0.3},
@@ -58,7 +67,7 @@ def test_equal_rows_give_equal_bytes(tmp_path):
 
 
 def test_rows_are_ordered_base_first_and_padded_first():
-    rows = ordered([*ROWS[::-1], ROWS[0] | {"set": "voice B"}, ROWS[0] | {"window": "adaptive"}])
+    rows = order_rows([*ROWS[::-1], ROWS[0] | {"set": "voice B"}, ROWS[0] | {"window": "adaptive"}])
     assert [(row["set"][-1], row["model"], row["window"]) for row in rows] == [
         ("A", "base", "padded"),
         ("A", "base", "adaptive"),

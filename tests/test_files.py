@@ -10,8 +10,8 @@ import sys
 import pytest
 from conftest import ROOT
 
-from lengua.errors import RequestError
-from lengua.files import digest_of, read_json, read_jsonl, replacing, write_bytes, write_json, write_jsonl
+from lengua.runtime.errors import RequestError
+from lengua.runtime.files import file_sha256, read_json, read_jsonl, replacing, write_bytes, write_json, write_jsonl
 
 KILLED_WHILE_WRITING = """
 import os, signal, sys
@@ -133,4 +133,4 @@ def test_json_lines_that_are_not_there_are_none(tmp_path):
 def test_a_digest_is_sha256(tmp_path):
     data = bytes(range(256)) * 5000
     (tmp_path / "a").write_bytes(data)
-    assert digest_of(tmp_path / "a") == hashlib.sha256(data).hexdigest()
+    assert file_sha256(tmp_path / "a") == hashlib.sha256(data).hexdigest()

@@ -5,9 +5,16 @@ from collections import Counter
 
 import pytest
 
-from lengua.errors import RequestError
-from lengua.sources import Dropped, Utterance
-from lengua.sources.filters import Drawn, Filters, draw, length_s, sift, take
+from lengua.data.filters import (
+    Filters,
+    SampledIds,
+    estimated_duration_s,
+    filter_items,
+    sample_under_cap,
+    take_until_cap,
+)
+from lengua.data.sources import Dropped, Utterance
+from lengua.runtime.errors import RequestError
 
 
 def clip(number: int, speaker: str = "s", seconds: float | None = 5.0, **extra: str) -> Utterance:
@@ -16,7 +23,7 @@ def clip(number: int, speaker: str = "s", seconds: float | None = 5.0, **extra: 
 
 def reason(item: Utterance, **wishes) -> str | None:
     """Return why the filters leave an utterance out."""
-    (found,) = sift([item], Filters(**wishes))
+    (found,) = filter_items([item], Filters(**wishes))
     return found.reason if isinstance(found, Dropped) else None
 
 
@@ -54,7 +61,9 @@ def test_rules_on_what_is_told(extra, wishes, expected):
 
 def test_what_was_dropped_before_stays_so():
     gone = Dropped("x", "missing clip")
-    assert list(sift([gone], Filters(min_up_votes=9), Drawn(draw([], Filters(max_hours=1)).numbers))) == [gone]
+    assert list(
+        filter_items([gone], Filters(min_up_votes=9), SampledIds(sample_under_cap([], Filters(max_hours=1)).numbers))
+    ) == [gone]
 
 
 def test_without_a_cap_nothing_is_drawn_and_nothing_is_read():
@@ -62,27 +71,27 @@ def test_without_a_cap_nothing_is_drawn_and_nothing_is_read():
         raise AssertionError("read")
         yield
 
-    assert draw(unreadable(), Filters(min_up_votes=2)) is None
-    assert list(sift(CLIPS, Filters())) == CLIPS
+    assert sample_under_cap(unreadable(), Filters(min_up_votes=2)) is None
+    assert list(filter_items(CLIPS, Filters())) == CLIPS
 
 
 def test_a_draw_depends_on_seed_and_ids_not_on_order():
     filters = Filters(max_utterances=20)
-    first = draw(CLIPS, filters)
+    first = sample_under_cap(CLIPS, filters)
     mixed = random.Random(1).sample(CLIPS, len(CLIPS))
-    assert len(first) == 20 and (draw(mixed, filters).numbers == first.numbers).all()
-    kept = [item for item in sift(CLIPS, filters, first) if isinstance(item, Utterance)]
+    assert len(first) == 20 and (sample_under_cap(mixed, filters).numbers == first.numbers).all()
+    kept = [item for item in filter_items(CLIPS, filters, first) if isinstance(item, Utterance)]
     assert len(kept) == 20 and kept == [item for item in CLIPS if item.id in first]
-    other = draw(CLIPS, Filters(max_utterances=20, seed=18))
+    other = sample_under_cap(CLIPS, Filters(max_utterances=20, seed=18))
     assert len(other) == 20 and (other.numbers != first.numbers).any()
     # A larger cap adds to a smaller one, so that runs at 20 and at 50 clips share data.
-    assert set(first.numbers) < set(draw(CLIPS, Filters(max_utterances=50)).numbers)
+    assert set(first.numbers) < set(sample_under_cap(CLIPS, Filters(max_utterances=50)).numbers)
 
 
 def test_what_is_over_the_cap_is_dropped_with_a_reason():
     filters = Filters(max_utterances=20, min_up_votes=2)
     clips = [clip(number, up_votes=str(number % 4)) for number in range(100)]
-    found = list(sift(clips, filters, draw(clips, filters)))
+    found = list(filter_items(clips, filters, sample_under_cap(clips, filters)))
     assert [item.id for item in found] == [item.id for item in clips]
     reasons = Counter(item.reason for item in found if isinstance(item, Dropped))
     assert reasons == {"fewer than 2 up-votes": 50, "over the cap": 30}
@@ -90,23 +99,23 @@ def test_what_is_over_the_cap_is_dropped_with_a_reason():
 
 def test_a_cap_in_hours():
     filters = Filters(max_hours=100 / 3600)
-    drawn = draw(CLIPS, filters)
+    drawn = sample_under_cap(CLIPS, filters)
     seconds = sum(item.duration_s for item in CLIPS if item.id in drawn)
     assert 100 - 6 < seconds <= 100
-    assert len(draw(CLIPS, Filters(max_hours=1))) == 100
-    assert len(draw(CLIPS, Filters(max_hours=1, max_utterances=7))) == 7
-    assert len(draw([], Filters(max_hours=1))) == 0
+    assert len(sample_under_cap(CLIPS, Filters(max_hours=1))) == 100
+    assert len(sample_under_cap(CLIPS, Filters(max_hours=1, max_utterances=7))) == 7
+    assert len(sample_under_cap([], Filters(max_hours=1))) == 0
 
 
 def test_an_unknown_length_is_taken_from_the_text():
     silent = [clip(number, seconds=None) for number in range(50)]
-    assert length_s(silent[0]) == pytest.approx(19 / 12)
-    assert len(draw(silent, Filters(max_hours=19 / 12 * 10 / 3600))) == 10
+    assert estimated_duration_s(silent[0]) == pytest.approx(19 / 12)
+    assert len(sample_under_cap(silent, Filters(max_hours=19 / 12 * 10 / 3600))) == 10
 
 
 def test_speakers_take_turns_when_balanced():
     def voices(**wishes) -> Counter:
-        drawn = draw(CLIPS, Filters(**wishes))
+        drawn = sample_under_cap(CLIPS, Filters(**wishes))
         return Counter(item.speaker for item in CLIPS if item.id in drawn)
 
     assert voices(max_utterances=30)["s5"] > 10
@@ -115,25 +124,25 @@ def test_speakers_take_turns_when_balanced():
     assert voices(max_utterances=80, balance_speakers=True) == {"s5": 30} | {f"s{n}": 10 for n in range(5)}
     mixed = random.Random(2).sample(CLIPS, len(CLIPS))
     filters = Filters(max_hours=0.03, balance_speakers=True)
-    assert (draw(mixed, filters).numbers == draw(CLIPS, filters).numbers).all()
+    assert (sample_under_cap(mixed, filters).numbers == sample_under_cap(CLIPS, filters).numbers).all()
 
 
 def test_a_stream_is_read_no_further_than_its_cap():
     read = []
     stream = (read.append(item.id) or item for item in CLIPS)
-    assert list(take(stream, Filters(max_utterances=7))) == CLIPS[:7] == CLIPS[: len(read)]
-    hours = list(take(CLIPS, Filters(max_hours=20 / 3600)))
+    assert list(take_until_cap(stream, Filters(max_utterances=7))) == CLIPS[:7] == CLIPS[: len(read)]
+    hours = list(take_until_cap(CLIPS, Filters(max_hours=20 / 3600)))
     assert hours == CLIPS[:5] and sum(item.duration_s for item in hours) == 20
-    assert list(take(CLIPS, Filters())) == CLIPS
+    assert list(take_until_cap(CLIPS, Filters())) == CLIPS
     votes = [clip(number, up_votes=str(number % 2)) for number in range(10)]
-    kept = list(take(votes, Filters(max_utterances=2, min_up_votes=1)))
+    kept = list(take_until_cap(votes, Filters(max_utterances=2, min_up_votes=1)))
     assert [item.id for item in kept] == [f"clip_{number}" for number in range(4)]
     assert [isinstance(item, Dropped) for item in kept] == [True, False, True, False]
 
 
 def test_clips_without_a_speaker_count_as_one_each():
     clips = [clip(number, speaker="" if number % 2 else "s") for number in range(20)]
-    drawn = draw(clips, Filters(max_utterances=11, balance_speakers=True))
+    drawn = sample_under_cap(clips, Filters(max_utterances=11, balance_speakers=True))
     assert sum(item.id in drawn for item in clips if item.speaker) == 1
 
 

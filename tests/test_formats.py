@@ -11,17 +11,17 @@ import pytest
 from conftest import ROOT
 from small_whisper import small_clips, small_whisper
 
-from lengua.checkpoints import ModelNote, ctranslate2_folder, read_note
-from lengua.errors import LenguaError, RequestError
-from lengua.files import read_json, replacing, write_json
-from lengua.publishing.formats import CT2, CT2_INT8, FORMATS, GGML
+from lengua.models.checkpoints import ModelNote, ctranslate2_folder, read_note
+from lengua.publishing.export import CT2_FOLDER, CT2_INT8_FOLDER, EXPORTERS, GGML_FILE
+from lengua.runtime.errors import LenguaError, RequestError
+from lengua.runtime.files import read_json, replacing, write_json
 
 FULL = """config.json generation_config.json lengua.json merges.txt model.safetensors preprocessor_config.json
     processor_config.json tokenizer.json tokenizer_config.json vocab.json""".split()
 RACING = """
 import sys
 from pathlib import Path
-from lengua.files import replacing
+from lengua.runtime.files import replacing
 out, name = Path(sys.argv[1]), sys.argv[2]
 for turn in range(60):
     with replacing(out) as fresh:
@@ -57,7 +57,7 @@ def test_every_format_of_the_options_can_be_written():
     from lengua.options import PublishOptions
 
     choices = get_args(get_args(get_type_hints(PublishOptions)["formats"])[0])
-    assert set(choices) == set(FORMATS) and len(FORMATS) == 4
+    assert set(choices) == set(EXPORTERS) and len(EXPORTERS) == 4
 
 
 def test_the_model_folder_goes_out_and_nothing_else(copy, out):
@@ -65,7 +65,7 @@ def test_the_model_folder_goes_out_and_nothing_else(copy, out):
         (copy / name).write_text("mine")
     for folder in ("checkpoint-100", "ctranslate2", ".git"):
         (copy / folder).mkdir()
-    FORMATS["hf"](copy, out)
+    EXPORTERS["hf"](copy, out)
     assert names(out) == FULL
     assert (out / "model.safetensors").read_bytes() == (copy / "model.safetensors").read_bytes()
 
@@ -75,38 +75,38 @@ def test_the_processor_is_completed(kept, copy, out):
     """transformers 5 writes processor_config.json alone, and no vocab.json."""
     for name in {"preprocessor_config.json", "processor_config.json", "vocab.json", "merges.txt"} - {kept}:
         (copy / name).unlink()
-    FORMATS["hf"](copy, out)
-    FORMATS["ct2"](copy, out)
-    assert names(out) == sorted([*FULL, CT2])
+    EXPORTERS["hf"](copy, out)
+    EXPORTERS["ct2"](copy, out)
+    assert names(out) == sorted([*FULL, CT2_FOLDER])
     assert read_json(out / "preprocessor_config.json")["feature_size"] == 80
-    assert read_json(out / CT2 / "preprocessor_config.json")["feature_size"] == 80
+    assert read_json(out / CT2_FOLDER / "preprocessor_config.json")["feature_size"] == 80
 
 
 def test_special_tokens_are_named_as_transformers_4_reads_them(copy, out):
     told = read_json(copy / "tokenizer_config.json")
     tokens = told.pop("additional_special_tokens")
     write_json(copy / "tokenizer_config.json", told | {"extra_special_tokens": tokens})
-    FORMATS["hf"](copy, out)
+    EXPORTERS["hf"](copy, out)
     told = read_json(out / "tokenizer_config.json")
     assert "extra_special_tokens" not in told and told["additional_special_tokens"] == tokens and len(tokens) > 100
 
 
-@pytest.mark.parametrize("format", FORMATS)
+@pytest.mark.parametrize("format", EXPORTERS)
 @pytest.mark.parametrize("name", ["config.json", "generation_config.json", "model.safetensors", "tokenizer.json"])
 def test_a_folder_without_a_file_is_refused(name, format, copy, out):
     (copy / name).unlink()
     with pytest.raises(RequestError, match=name.replace(".", r"\.")):
-        FORMATS[format](copy, out)
+        EXPORTERS[format](copy, out)
     assert names(out) == []
 
 
-@pytest.mark.parametrize("format", FORMATS)
+@pytest.mark.parametrize("format", EXPORTERS)
 @pytest.mark.parametrize("share", [0.0, 0.001, 0.5, 0.999])
 def test_weights_that_were_copied_in_half_are_refused(share, format, copy, out):
     path = copy / "model.safetensors"
     os.truncate(path, int(share * path.stat().st_size))
     with pytest.raises(RequestError, match=r"expected whole weights; found .*model\.safetensors"):
-        FORMATS[format](copy, out)
+        EXPORTERS[format](copy, out)
     assert names(out) == []
 
 
@@ -114,7 +114,7 @@ def test_json_that_was_copied_in_half_is_refused(copy, out):
     path = copy / "generation_config.json"
     os.truncate(path, path.stat().st_size // 2)
     with pytest.raises(RequestError, match=r"expected JSON in .*generation_config\.json"):
-        FORMATS["hf"](copy, out)
+        EXPORTERS["hf"](copy, out)
 
 
 def test_a_token_with_two_numbers_is_refused(copy, out):
@@ -122,45 +122,45 @@ def test_a_token_with_two_numbers_is_refused(copy, out):
     told["lang_to_id"]["<|es|>"] += 1
     write_json(copy / "generation_config.json", told)
     with pytest.raises(LenguaError, match=r"expected <\|es\|> to be 50263 in tokenizer.json.*; found 50262"):
-        FORMATS["hf"](copy, out)
+        EXPORTERS["hf"](copy, out)
 
 
-@pytest.mark.parametrize(("format", "inside"), [("ct2", CT2), ("ct2-int8", CT2_INT8)])
+@pytest.mark.parametrize(("format", "inside"), [("ct2", CT2_FOLDER), ("ct2-int8", CT2_INT8_FOLDER)])
 def test_faster_whisper_and_lengua_open_a_conversion_by_itself(format, inside, small_model, out):
     from faster_whisper import WhisperModel
 
-    from lengua import mel
-    from lengua.transcription import Transcriber
+    from lengua.audio import log_mel
+    from lengua.inference import Transcriber
 
-    FORMATS[format](small_model, out)
+    EXPORTERS[format](small_model, out)
     samples = small_clips()[1]
     model = WhisperModel(str(out / inside), device="cpu", compute_type="int8")
     segments, _ = model.transcribe(samples, language="es", beam_size=1, temperature=0.0, without_timestamps=True)
     said = " ".join(segment.text.strip() for segment in segments)
     transcriber = Transcriber(str(out / inside), "es")
-    assert transcriber.decode([mel.log_mel(samples)], None)[0].text == said != ""
+    assert transcriber.decode([log_mel.log_mel(samples)], None)[0].text == said != ""
     assert read_note(out / inside) == ModelNote(language="es")
 
 
 def test_int8_takes_half_of_float16_and_both_say_what_they_came_from(small_model, out):
     for format in ("hf", "ct2", "ct2-int8"):
-        FORMATS[format](small_model, out)
-    sizes = [(out / inside / "model.bin").stat().st_size for inside in (CT2, CT2_INT8)]
+        EXPORTERS[format](small_model, out)
+    sizes = [(out / inside / "model.bin").stat().st_size for inside in (CT2_FOLDER, CT2_INT8_FOLDER)]
     assert 0.5 < sizes[1] / sizes[0] < 0.7  # narrow as it is, its scales weigh
-    made = (out / CT2 / "model.bin").stat().st_mtime_ns
-    assert ctranslate2_folder(out) == out / CT2 and (out / CT2 / "model.bin").stat().st_mtime_ns == made
-    assert (out / CT2_INT8 / "source.sha256").read_text() == (out / CT2 / "source.sha256").read_text()
+    made = (out / CT2_FOLDER / "model.bin").stat().st_mtime_ns
+    assert ctranslate2_folder(out) == out / CT2_FOLDER and (out / CT2_FOLDER / "model.bin").stat().st_mtime_ns == made
+    assert (out / CT2_INT8_FOLDER / "source.sha256").read_text() == (out / CT2_FOLDER / "source.sha256").read_text()
 
 
-@pytest.mark.parametrize(("format", "inside"), [("ct2", CT2), ("ct2-int8", CT2_INT8)])
+@pytest.mark.parametrize(("format", "inside"), [("ct2", CT2_FOLDER), ("ct2-int8", CT2_INT8_FOLDER)])
 def test_a_folder_with_a_conversion_alone_is_a_model(format, inside, small_model, out):
-    FORMATS[format](small_model, out)
+    EXPORTERS[format](small_model, out)
     assert ctranslate2_folder(out) == out / inside
 
 
 def test_ggml_is_one_file(small_model, out):
-    FORMATS["ggml"](small_model, out)
-    assert names(out) == [GGML]
+    EXPORTERS["ggml"](small_model, out)
+    assert names(out) == [GGML_FILE]
 
 
 # Two that write at once

@@ -10,12 +10,12 @@ import pytest
 from small_whisper import small_clips, small_whisper
 
 from lengua import audio
-from lengua.checkpoints import load_tokenizer
-from lengua.errors import LenguaError, RequestError
-from lengua.files import read_json, write_json
+from lengua.models.checkpoints import load_tokenizer
+from lengua.models.formats.ggml import bytes_by_letter, write_ggml
+from lengua.models.integrity import released_token_ids
 from lengua.publishing import programs, runtimes
-from lengua.publishing.ggml import byte_of, write_ggml
-from lengua.publishing.token_ids import released
+from lengua.runtime.errors import LenguaError, RequestError
+from lengua.runtime.files import read_json, write_json
 
 needs_whisper_cpp = pytest.mark.skipif(find_spec("pywhispercpp") is None, reason="needs the package pywhispercpp")
 
@@ -82,20 +82,20 @@ def test_the_words_are_the_bytes_of_the_text_tokens(written, small_model):
 
 
 def test_each_byte_has_one_letter():
-    table = byte_of()
+    table = bytes_by_letter()
     assert sorted(table.values()) == list(range(256)) and table["Ġ"] == 32 and table["a"] == 97 and table["Ċ"] == 10
 
 
 def test_every_tensor_comes_back(written, small_model):
     from safetensors.numpy import load_file
 
-    from lengua.layouts import renamed
+    from lengua.models.formats import openai_tensor_name
 
     expected = load_file(small_model / "model.safetensors")
     expected.pop("proj_out.weight", None)
-    assert set(written["tensors"]) == set(map(renamed, expected)) and len(expected) == 11 + 15 + 24
+    assert set(written["tensors"]) == set(map(openai_tensor_name, expected)) and len(expected) == 11 + 15 + 24
     for name, values in expected.items():
-        found = written["tensors"][renamed(name)]
+        found = written["tensors"][openai_tensor_name(name)]
         precise = values.ndim == 1 or "embed_positions" in name
         assert found.dtype == (np.float32 if precise else np.float16), name
         if "conv" in name and name.endswith("bias"):
@@ -161,17 +161,21 @@ def test_weights_that_are_not_right_leave_no_file(fault, copy, tmp_path):
 
 
 def test_the_numbers_of_the_released_whispers():
-    assert released(51865)["<|es|>"] == 50262 and released(51865)["<|0.00|>"] == 50364
-    assert released(51866)["<|notimestamps|>"] == 50364 and released(51866)["<|yue|>"] == 50358
-    assert released(51864)["<|endoftext|>"] == 50256 and released(51864)["<|notimestamps|>"] == 50362
+    assert released_token_ids(51865)["<|es|>"] == 50262 and released_token_ids(51865)["<|0.00|>"] == 50364
+    assert released_token_ids(51866)["<|notimestamps|>"] == 50364 and released_token_ids(51866)["<|yue|>"] == 50358
+    assert (
+        released_token_ids(51864)["<|endoftext|>"] == 50256 and released_token_ids(51864)["<|notimestamps|>"] == 50362
+    )
 
 
 @needs_whisper_cpp
 def test_whisper_cpp_says_what_transformers_says(small_model, tmp_path):
     write_ggml(small_model, tmp_path / "ggml-model.bin")
     clips = small_clips()
-    heard = runtimes.apart("whisper.cpp", tmp_path / "ggml-model.bin", clips, "es")
-    assert heard["texts"] == programs.listen(programs.transformers(str(small_model), None), clips)["texts"]
+    heard = runtimes.run_in_subprocess("whisper.cpp", tmp_path / "ggml-model.bin", clips, "es")
+    assert (
+        heard["texts"] == programs.transcribe_clips(programs.open_transformers(str(small_model), None), clips)["texts"]
+    )
     assert len(set(heard["texts"])) > 1 and all(heard["texts"])
 
 
@@ -182,7 +186,7 @@ def test_a_broken_file_is_an_error_and_not_a_crash_of_ours(share, small_model, t
     write_ggml(small_model, path)
     path.write_bytes(path.read_bytes()[: int(share * path.stat().st_size)])
     with pytest.raises(LenguaError, match=r"whisper.cpp to open ggml-model.bin; found that it (crashed|failed)"):
-        runtimes.apart("whisper.cpp", path, small_clips()[:1], "es")
+        runtimes.run_in_subprocess("whisper.cpp", path, small_clips()[:1], "es")
 
 
 @pytest.mark.slow
@@ -194,5 +198,7 @@ def test_the_real_base_says_what_was_said(base_model, spoken_es, tmp_path):
     write_ggml(base_model, tmp_path / "ggml-model.bin")
     assert 140e6 < (tmp_path / "ggml-model.bin").stat().st_size < 150e6
     chosen = dict(list(spoken_es.items())[:4])
-    heard = runtimes.apart("whisper.cpp", tmp_path / "ggml-model.bin", [audio.load(path) for path in chosen], "es")
+    heard = runtimes.run_in_subprocess(
+        "whisper.cpp", tmp_path / "ggml-model.bin", [audio.load(path) for path in chosen], "es"
+    )
     assert score(list(chosen.values()), heard["texts"]).cer < 0.5

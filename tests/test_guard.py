@@ -12,11 +12,12 @@ import torch
 from conftest import ROOT, interrupting, tiny_training
 from transformers import WhisperForConditionalGeneration
 
-from lengua.errors import LenguaError, RequestError
-from lengua.files import read_json, read_jsonl
-from lengua.training import guard, rates, stage, train, trainer
-from lengua.training.dev import Clips
-from lengua.training.guard import Patience, runaway
+from lengua.runtime.errors import LenguaError, RequestError
+from lengua.runtime.files import read_json, read_jsonl
+from lengua.training import arguments, divergence, train, trainer
+from lengua.training import train as stage
+from lengua.training.callbacks import DevCounts
+from lengua.training.divergence import EarlyStopping, divergence_reason
 
 
 @pytest.fixture
@@ -30,7 +31,7 @@ def options(tiny_store, tiny_model, tmp_path):
 @pytest.fixture
 def any_rate(monkeypatch):
     """Let a run have a rate that is refused otherwise."""
-    monkeypatch.setattr(rates, "HIGHEST", 1e30)
+    monkeypatch.setattr(arguments, "MAX_LEARNING_RATE", 1e30)
 
 
 def look(step: int, wer: float, looped: float, inserted: float, width: float = 0.03) -> dict:
@@ -75,26 +76,26 @@ RUNAWAY = {
 
 @pytest.mark.parametrize("history", HEALTHY.values(), ids=HEALTHY)
 def test_a_healthy_history_goes_on_at_every_look(history):
-    assert [runaway(history[: end + 1]) for end in range(len(history))] == [None] * len(history)
+    assert [divergence_reason(history[: end + 1]) for end in range(len(history))] == [None] * len(history)
 
 
 @pytest.mark.parametrize(("found", "history"), RUNAWAY.items())
 def test_a_runaway_is_told_at_its_last_look_and_not_before(found, history):
-    told = runaway(history)
+    told = divergence_reason(history)
     assert told.startswith(f"{found}; ") and "--learning-rate" in told and "\n" not in told
-    assert [runaway(history[:end]) for end in range(1, len(history))] == [None] * (len(history) - 1)
+    assert [divergence_reason(history[:end]) for end in range(1, len(history))] == [None] * (len(history) - 1)
 
 
-def of_clips(errors: list[int]) -> Clips:
+def of_clips(errors: list[int]) -> DevCounts:
     """Return clips of ten words by as many speakers as there are clips."""
-    return Clips(errors, [10] * len(errors), [f"s{number}" for number in range(len(errors))])
+    return DevCounts(errors, [10] * len(errors), [f"s{number}" for number in range(len(errors))])
 
 
 def test_patience_counts_looks_within_the_noise_and_begins_anew_with_a_real_gain():
     before = [5, 4, 6, 5, 3, 5, 6, 4, 5, 5] * 4
     shuffled = [*before[1:], before[0]]  # other clips, as many errors
     fewer = [errors - 3 for errors in before]
-    patience = Patience()
+    patience = EarlyStopping()
     fruitless = [patience.look(of_clips(one), step) for step, one in enumerate((before, shuffled, before, fewer), 1)]
     assert fruitless == [0, 1, 2, 0] and patience.step == 4
     assert patience.look(of_clips(before), 5) == 1 and patience.errors == fewer
@@ -103,7 +104,7 @@ def test_patience_counts_looks_within_the_noise_and_begins_anew_with_a_real_gain
 def test_small_gains_add_up_to_one_beyond_noise():
     errors = np.full(40, 5)
     rng = np.random.default_rng(17)
-    patience, fruitless = Patience(), []
+    patience, fruitless = EarlyStopping(), []
     for step in range(1, 9):
         fruitless.append(patience.look(of_clips(errors.tolist()), step))
         errors = errors + rng.choice([-1, 1], size=40, p=[0.56, 0.44])
@@ -140,8 +141,8 @@ def test_weights_that_are_lost_later_leave_the_best_before(options, monkeypatch)
 @pytest.fixture
 def looping_model(tiny_model, tmp_path):
     """A Whisper that says one word again and again, whatever it hears."""
-    from lengua.checkpoints import ModelNote, load_tokenizer, save_model
-    from lengua.model import load_model
+    from lengua.models.checkpoints import ModelNote, load_tokenizer, save_model
+    from lengua.models.whisper import load_model
 
     model, folder = load_model(tiny_model), tmp_path / "looping"
     token = load_tokenizer(tiny_model).token_to_id("Ġa")
@@ -251,7 +252,7 @@ def test_the_rim_says_why_a_run_was_stopped(options, capsys):
 
 
 def test_without_a_checkpoint_there_is_no_end_to_take_up():
-    assert guard.take_up_the_end(None, None) is False
+    assert divergence.finish_interrupted(None, None) is False
 
 
 def test_cut_off_after_its_last_step_a_run_takes_its_best_and_no_step_more(options, monkeypatch):

@@ -11,12 +11,19 @@ import soundfile
 from conftest import chirp, joined
 
 from lengua import audio
-from lengua.app import parts_of
-from lengua.app.admission import Admission, Limits, Refusal
-from lengua.app.hearing import Hearing, Stop, asked, hear, sentence, whole
-from lengua.app.parts import Parts
-from lengua.engines import Written
-from lengua.transcription import Segment, Transcriber, streaming
+from lengua.app import make_app_context
+from lengua.app.context import AppContext
+from lengua.app.limits import Admission, Limits, Refusal
+from lengua.app.transcribing import (
+    StopSignal,
+    TranscriptionProgress,
+    progress_sentence,
+    transcribe_recording,
+    transcribe_whole,
+    transcriber_for,
+)
+from lengua.inference import Segment, Transcriber, transcriber
+from lengua.inference.engines import EngineOutput
 
 
 @pytest.fixture(scope="module")
@@ -25,11 +32,11 @@ def tiny(tiny_model) -> Transcriber:
 
 
 @pytest.fixture
-def parts(tiny, monkeypatch) -> Parts:
+def parts(tiny, monkeypatch) -> AppContext:
     """The parts around a tiny model that says "a" to everything."""
     word = tiny.tokenizer.token_to_id("a")
-    monkeypatch.setattr(tiny.engine, "generate", lambda features, *_: [Written([word])] * len(features))
-    return replace(parts_of(tiny), admission=Admission(Limits(line=4)))
+    monkeypatch.setattr(tiny.engine, "generate", lambda features, *_: [EngineOutput([word])] * len(features))
+    return replace(make_app_context(tiny), admission=Admission(Limits(line=4)))
 
 
 @pytest.fixture
@@ -48,19 +55,19 @@ def talk(spoken_es, tmp_path_factory) -> str:
 
 
 def test_a_short_clip_is_told_once_and_whole(parts, clip):
-    (only,) = hear(parts, clip, None)
+    (only,) = transcribe_recording(parts, clip, None)
     assert (only.step, only.text, only.position_s, only.duration_s) == ("done", "a", 2.0, 2.0)
     assert only.language == "es" and 0 < only.seconds < 10
-    assert sentence(parts, None, only).startswith("Listo. 2,0 s de audio en ")
+    assert progress_sentence(parts, None, only).startswith("Listo. 2,0 s de audio en ")
 
 
 def test_a_long_recording_is_told_segment_by_segment(parts, talk):
-    told = list(hear(parts, talk, None))
+    told = list(transcribe_recording(parts, talk, None))
     assert {one.step for one in told[:-1]} == {"understanding"} and told[-1].step == "done"
     assert [len(one.segments) for one in told] == sorted(len(one.segments) for one in told) and len(told) > 10
     positions = [one.position_s for one in told]
     assert positions == sorted(positions) and positions[0] < 30 < positions[-1] == pytest.approx(told[-1].duration_s)
-    assert sentence(parts, None, told[0]).startswith("Entendiendo, 0:")
+    assert progress_sentence(parts, None, told[0]).startswith("Entendiendo, 0:")
     assert told[-1].transcript.text == told[-1].text == " ".join("a" for _ in told[-1].segments)
 
 
@@ -68,28 +75,28 @@ def test_silence_never_waits_nor_runs_the_model(parts, tmp_path, monkeypatch):
     soundfile.write(tmp_path / "silence.wav", np.zeros(32_000), 16_000)
     monkeypatch.setattr(parts.transcriber.engine, "generate", None)
     with parts.admission.line.enter(), pytest.raises(Refusal, match=r"refusal\.silent"):
-        next(hear(parts, str(tmp_path / "silence.wav"), None))
+        next(transcribe_recording(parts, str(tmp_path / "silence.wav"), None))
 
 
 def test_a_long_silence_is_told_too(parts, tmp_path):
     soundfile.write(tmp_path / "silence.wav", np.zeros(40 * 8000), 8000)
     with pytest.raises(Refusal, match=r"refusal\.silent"):
-        list(hear(parts, str(tmp_path / "silence.wav"), None))
+        list(transcribe_recording(parts, str(tmp_path / "silence.wav"), None))
     assert len(parts.admission.line) == 0
 
 
 def test_who_waits_is_told_how_many_are_ahead(parts, clip):
     with parts.admission.line.enter():
-        hearing = hear(parts, clip, None)
+        hearing = transcribe_recording(parts, clip, None)
         waiting = next(hearing)
         assert (waiting.step, waiting.ahead) == ("waiting", 1)
-        assert sentence(parts, None, waiting) == "En cola, 1 delante de ti…"
+        assert progress_sentence(parts, None, waiting) == "En cola, 1 delante de ti…"
     assert [one.step for one in hearing] == ["done"]
 
 
 def test_who_leaves_while_waiting_gives_the_place_back(parts, clip):
     with parts.admission.line.enter():
-        hearing = hear(parts, clip, None)
+        hearing = transcribe_recording(parts, clip, None)
         next(hearing)
         assert len(parts.admission.line) == 2
         hearing.close()
@@ -99,15 +106,15 @@ def test_who_leaves_while_waiting_gives_the_place_back(parts, clip):
 def test_a_full_line_refuses(parts, clip):
     turns = [parts.admission.line.enter() for _ in range(4)]
     with pytest.raises(Refusal, match=r"refusal\.busy"):
-        next(hear(parts, clip, None))
+        next(transcribe_recording(parts, clip, None))
     turns[0].__exit__()
     assert len(parts.admission.line) == 3
 
 
 def test_a_short_clip_passes_a_long_recording(parts, clip, talk):
-    long = hear(parts, talk, None)
+    long = transcribe_recording(parts, talk, None)
     next(long)
-    short = threading.Thread(target=lambda: order.append(("short", whole(parts, clip, None).text)))
+    short = threading.Thread(target=lambda: order.append(("short", transcribe_whole(parts, clip, None).text)))
     order = []
     short.start()
     while len(parts.admission.line) < 2:
@@ -120,20 +127,20 @@ def test_a_short_clip_passes_a_long_recording(parts, clip, talk):
 
 def test_stop_ends_the_work_and_keeps_what_was_heard(parts, talk, monkeypatch):
     runs = counted(parts, monkeypatch)
-    stop = Stop()
-    hearing = hear(parts, talk, None, stop=stop)
+    stop = StopSignal()
+    hearing = transcribe_recording(parts, talk, None, stop=stop)
     first = next(hearing)
     stop.ask()
     rest = list(hearing)
     assert rest[-1].step == "stopped" and rest[-1].segments[: len(first.segments)] == first.segments
     assert len(rest) == 1 and runs == [1] and len(parts.admission.line) == 0
-    assert sentence(parts, None, rest[-1]).startswith("Parado. Queda lo que oí hasta 0:")
+    assert progress_sentence(parts, None, rest[-1]).startswith("Parado. Queda lo que oí hasta 0:")
 
 
 def test_stop_ends_a_long_silence_too(parts, tmp_path, monkeypatch):
     soundfile.write(tmp_path / "quiet.flac", np.zeros(600 * 8000), 8000)
-    stop, read = Stop(), []
-    blocks = streaming.audio.stream
+    stop, read = StopSignal(), []
+    blocks = transcriber.audio.stream
 
     def stopping(source, block_s=10.0):
         for block in blocks(source, block_s):
@@ -142,29 +149,29 @@ def test_stop_ends_a_long_silence_too(parts, tmp_path, monkeypatch):
                 stop.ask()
             yield block
 
-    monkeypatch.setattr(streaming.audio, "stream", stopping)
-    (only,) = hear(parts, str(tmp_path / "quiet.flac"), None, stop=stop)
+    monkeypatch.setattr(transcriber.audio, "stream", stopping)
+    (only,) = transcribe_recording(parts, str(tmp_path / "quiet.flac"), None, stop=stop)
     assert (only.step, only.segments) == ("stopped", ()) and len(read) < 20
-    assert sentence(parts, None, only) == "Parado."
+    assert progress_sentence(parts, None, only) == "Parado."
 
 
 def test_stop_is_heard_while_waiting_and_is_forgotten_by_the_next(parts, clip):
-    stop = Stop()
+    stop = StopSignal()
     with parts.admission.line.enter():
-        hearing = hear(parts, clip, None, stop=stop)
+        hearing = transcribe_recording(parts, clip, None, stop=stop)
         next(hearing)
         stop.ask()
         assert [one.step for one in hearing] == ["stopped"]
-    assert [one.step for one in hear(parts, clip, None, stop=stop)] == ["done"]
+    assert [one.step for one in transcribe_recording(parts, clip, None, stop=stop)] == ["done"]
 
 
 def test_what_goes_on_beyond_the_limit_is_heard_up_to_it(parts, talk, monkeypatch):
-    monkeypatch.setattr("lengua.app.admission.audio.seconds_of", lambda _: None)
+    monkeypatch.setattr("lengua.app.limits.audio.seconds_of", lambda _: None)
     limited = replace(parts, admission=Admission(Limits(seconds=40)))
-    monkeypatch.setattr("lengua.transcription.streaming.audio.seconds_of", lambda _: None)
-    *_, last = hear(limited, talk, None)
+    monkeypatch.setattr("lengua.inference.transcriber.audio.seconds_of", lambda _: None)
+    *_, last = transcribe_recording(limited, talk, None)
     assert last.step == "limited" and 35 < last.position_s < 75 and last.segments
-    assert "minutos de una vez" in sentence(limited, None, last)
+    assert "minutos de una vez" in progress_sentence(limited, None, last)
 
 
 def test_a_file_that_breaks_off_gives_what_was_heard(parts, talk, tmp_path):
@@ -172,44 +179,44 @@ def test_a_file_that_breaks_off_gives_what_was_heard(parts, talk, tmp_path):
     samples[len(samples) // 2 :] = np.nan
     path = tmp_path / "broken.wav"
     soundfile.write(path, samples, 16_000, subtype="FLOAT")
-    *_, last = hear(parts, str(path), None)
+    *_, last = transcribe_recording(parts, str(path), None)
     assert last.step == "cut" and last.segments
-    assert sentence(parts, None, last).startswith("El archivo se interrumpe en ")
+    assert progress_sentence(parts, None, last).startswith("El archivo se interrumpe en ")
 
 
 def test_words_come_with_their_probabilities_where_asked_for(tiny_model, spoken_es, monkeypatch):
-    monkeypatch.setattr(streaming.silence, "why_suppressed", lambda decoded, samples: None)
-    parts = parts_of(Transcriber(str(tiny_model), "es"))
+    monkeypatch.setattr(transcriber.hallucinations, "suppression_reason", lambda decoded, samples: None)
+    parts = make_app_context(Transcriber(str(tiny_model), "es"))
     path = str(next(iter(spoken_es)))
-    plain, worded = whole(parts, path, None), whole(parts, path, None, words=True)
+    plain, worded = transcribe_whole(parts, path, None), transcribe_whole(parts, path, None, words=True)
     assert not plain.segments[0].words and worded.segments[0].words
     assert all(0 <= word.probability <= 1 for word in worded.segments[0].words)
 
 
 def test_another_language_or_task_shares_the_engine_and_is_heard_at_30_s(tiny, monkeypatch):
-    assert asked(tiny) is asked(tiny, "es") is tiny
+    assert transcriber_for(tiny) is transcriber_for(tiny, "es") is tiny
     with pytest.raises(Refusal, match=r"refusal\.language"):
-        asked(tiny, "auto")  # the tiny model cannot tell languages apart
+        transcriber_for(tiny, "auto")  # the tiny model cannot tell languages apart
     monkeypatch.setattr(tiny.engine, "multilingual", True)
-    english, heard = asked(tiny, task="translate"), asked(tiny, "auto")
+    english, heard = transcriber_for(tiny, task="translate"), transcriber_for(tiny, "auto")
     assert english.engine is heard.engine is tiny.engine and english._lock is tiny._lock
     assert (english.task, english.language, heard.language) == ("translate", "es", "auto")
     assert english.note.decode_margin_s is heard.note.decode_margin_s is None
     assert english.prompts.of("es") != tiny.prompts.of("es") == heard.prompts.of("es")
     assert (tiny.task, tiny.language) == ("transcribe", "es")
     with pytest.raises(Refusal, match=r"refusal\.language"):
-        asked(tiny, "klingon")
+        transcriber_for(tiny, "klingon")
 
 
 def test_every_step_has_its_sentence(parts):
     for step in ("waiting", "understanding", "done", "stopped", "limited", "cut"):
         for duration in (None, 300.0):
-            hearing = Hearing(step, (Segment(0, 1, "a"),), 3, 61.5, duration, 2.5)
-            said = sentence(parts, None, hearing)
+            hearing = TranscriptionProgress(step, (Segment(0, 1, "a"),), 3, 61.5, duration, 2.5)
+            said = progress_sentence(parts, None, hearing)
             assert said and "{" not in said and (step in ("waiting", "understanding")) == said.endswith("…")
 
 
-def counted(parts: Parts, monkeypatch) -> list[int]:
+def counted(parts: AppContext, monkeypatch) -> list[int]:
     """Return a list that grows by the number of windows of each run of the model."""
     runs, generate = [], parts.transcriber.engine.generate
 

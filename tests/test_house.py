@@ -1,4 +1,4 @@
-"""The house rules: who may import whom, what stays light, and that the files around the package agree."""
+"""The house rules: who may import whom, one name for one thing, what stays light, and that the files around agree."""
 
 import ast
 import json
@@ -6,6 +6,8 @@ import re
 import subprocess
 import sys
 import tomllib
+from collections import defaultdict
+from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 
@@ -17,15 +19,16 @@ import lengua
 
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "lengua"
-# The order in which data flows: a module imports only modules above it (DESIGN, section 2).
-ORDER = """
-    errors options languages cache files sealing memory recipes progress ranks chance provenance text scoring hub
-    audio augmentation mel windows labels layouts base_weights checkpoints sources store replay hub_stores manifest
-    rows workers ray_engine features streams model batches engines transcription figures report pages evaluation runs
-    comparison training publishing conversation app demo install_torch doctor printing console cli notebook __main__
+# The order in which data flows (docs/architecture.md): a room imports only itself and rooms before it.
+ROOMS = """
+    runtime options audio scoring models data inference evaluation training publishing app doctor printing demo cli
+    notebook __main__
 """.split()
-# Transcribing, as on the Space, needs no torch; neither does anything down to the checkpoints.
-LIGHT = [*ORDER[: ORDER.index("checkpoints") + 1], "sources", "store", "features", "engines", "transcription", "cli"]
+# Transcribing, as on the Space, needs no torch; neither do the feature pipeline, the command line.
+LIGHT = """
+    runtime.hub audio scoring models.tokens models.checkpoints data.features data.sources inference.transcriber
+    inference.transcribe cli
+""".split()
 HEAVY = ("torch", "gradio", "transformers")
 NEVER_IN_REQUIREMENTS = {"torch", "torchaudio", "torchcodec"}
 LOAD = f"""
@@ -36,28 +39,42 @@ for name in sys.argv[1:]:
 """
 
 
-def room_of(path: Path) -> str:
-    """Return the name under which a file stands in ORDER: sources/folder.py belongs to sources."""
-    return path.relative_to(PACKAGE).with_suffix("").parts[0]
+@cache
+def modules() -> dict[str, ast.Module]:
+    """Return every module of the package, parsed, by its dotted name."""
+    paths = sorted(PACKAGE.rglob("*.py"))
+    names = [".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__") for path in paths]
+    return {name: ast.parse(path.read_text(encoding="utf-8")) for name, path in zip(names, paths, strict=True)}
 
 
-def source_files() -> list[Path]:
-    return [path for path in sorted(PACKAGE.rglob("*.py")) if path != PACKAGE / "__init__.py"]
+def room_of(module: str) -> str:
+    return f"{module}.".split(".")[1]
 
 
-def imported_rooms(path: Path) -> set[str]:
-    """Return the modules of lengua that a file imports anywhere in it, lazily or not."""
-    rooms = set()
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-        names = []
+def imports_of(tree: ast.Module) -> set[str]:
+    """Return the modules of lengua that a module imports anywhere in it, lazily or not."""
+    found = set()
+    for node in ast.walk(tree):
         if isinstance(node, ast.Import):
-            names = [alias.name for alias in node.names]
+            found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
-            assert node.level == 0, f"{path} imports relatively; name the module in full"
+            assert node.level == 0, f"import {node.module} by its full name"
             names = [f"{node.module}.{alias.name}" for alias in node.names]
-        parts = [name.split(".") for name in names]
-        rooms |= {part[1] for part in parts if part[0] == "lengua" and part[1:] and not part[1].startswith("__")}
-    return rooms
+            found |= {name if name in modules() else node.module for name in names}
+    return found & set(modules())
+
+
+def public_names(tree: ast.Module) -> set[str]:
+    """Return the classes and constants that a module defines without an underscore; loggers are all called log."""
+    classes = {node.name for node in tree.body if isinstance(node, ast.ClassDef)}
+    assigned = [node for node in tree.body if isinstance(node, ast.Assign | ast.AnnAssign)]
+    targets = [name for node in assigned for target in _targets(node) for name in ast.walk(target)]
+    constants = {name.id for name in targets if isinstance(name, ast.Name)}
+    return {name for name in classes | constants if not name.startswith("_")} - {"log"}
+
+
+def _targets(node: ast.Assign | ast.AnnAssign) -> list[ast.expr]:
+    return node.targets if isinstance(node, ast.Assign) else [node.target]
 
 
 def project() -> dict:
@@ -80,41 +97,43 @@ def kept_files() -> list[Path]:
     return [path for name in listed.split("\0") if name and (path := ROOT / name).is_file()]
 
 
-def test_every_module_has_its_place_in_the_order():
-    rooms = {room_of(path) for path in source_files()}
-    assert rooms <= set(ORDER), f"give {sorted(rooms - set(ORDER))} a place in ORDER"
-    assert len(ORDER) == len(set(ORDER))
-    assert len(rooms) >= 20, f"saw only {len(rooms)} modules: {sorted(rooms)}"
+def test_rooms_are_few_and_in_order():
+    rooms = {room_of(name) for name in modules()} - {""}
+    assert rooms == set(ROOMS), "give every room a place in ROOMS and in docs/architecture.md"
+    climbs, seen = [], 0
+    for name, tree in modules().items():
+        for imported in imports_of(tree):
+            if room_of(name) and room_of(imported):
+                seen += 1
+                if ROOMS.index(room_of(imported)) > ROOMS.index(room_of(name)):
+                    climbs.append(f"{name} -> {imported}")
+    assert seen > 300 and climbs == []
 
 
-def test_a_module_imports_only_modules_above_it():
-    seen = 0
-    for path in source_files():
-        room = room_of(path)
-        allowed = {room, *ORDER[: ORDER.index(room)]}
-        imported = imported_rooms(path)
-        assert imported <= allowed, f"{path.relative_to(ROOT)} imports {sorted(imported - allowed)} from below it"
-        seen += len(imported - {room})
-    assert seen >= 40, f"saw only {seen} imports"
+def test_no_modules_import_each_other_in_a_circle():
+    """Take away, again and again, the modules that import none of those left."""
+    left = {name: imports_of(tree) - {name, "lengua"} for name, tree in modules().items()}
+    while leaves := [name for name, imported in left.items() if not imported & set(left)]:
+        for name in leaves:
+            del left[name]
+    assert left == {}
 
 
-def test_imports_are_found_in_every_form(tmp_path):
-    file = tmp_path / "probe.py"
-    file.write_text(
-        "import lengua.audio\nfrom lengua import mel, __version__\nimport numpy\n"
-        "def later():\n    from lengua.sources.folder import open\n"
-    )
-    assert imported_rooms(file) == {"audio", "mel", "sources"}
+def test_no_public_name_is_defined_twice():
+    homes = defaultdict(list)
+    for module, tree in modules().items():
+        for name in public_names(tree):
+            homes[name].append(module)
+    assert len(homes) > 300
+    assert {name: places for name, places in homes.items() if len(places) > 1} == {}
 
 
 def test_light_modules_load_nothing_heavy():
-    present = {room_of(path) for path in source_files()}
-    light = [f"lengua.{name}" for name in LIGHT if name in present]
-    command = [sys.executable, "-c", LOAD, "lengua", *light]
+    command = [sys.executable, "-c", LOAD, "lengua", *(f"lengua.{name}" for name in LIGHT)]
     done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
     assert done.returncode == 0, done.stderr
     loaded = dict(json.loads(row) for row in done.stdout.splitlines())
-    assert len(loaded) >= 12
+    assert len(loaded) == len(LIGHT) + 1
     assert {name: heavy for name, heavy in loaded.items() if heavy} == {}
 
 

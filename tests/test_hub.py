@@ -9,13 +9,12 @@ import pytest
 import yaml
 from hub_server import READER, a_hub  # noqa: F401 - a fixture
 
-from lengua.hub import store_card
-from lengua.hub.stores import PRIVATE, private_because
-from lengua.hub.uploading import plain_files, why_not_write
+from lengua.data.hub_store import PRIVATE_REASONS, private_reason, store_card
+from lengua.runtime.hub import list_visible_files, write_refusal
 
-LOOK_UP = "from lengua.hub import look_up"
-UPLOAD = "from pathlib import Path\nfrom lengua.hub import upload_folder, check_token"
-PUSH = "from pathlib import Path\nfrom lengua.hub import push_store"
+LOOK_UP = "from lengua.runtime.hub import fetch_repo_info"
+UPLOAD = "from pathlib import Path\nfrom lengua.runtime.hub import upload_folder, check_token"
+PUSH = "from pathlib import Path\nfrom lengua.data.hub_store import push_store"
 
 
 @pytest.fixture
@@ -68,7 +67,7 @@ def only(told: list[dict]) -> dict:
 
 def test_what_stands_there_is_told_without_torch(hub):
     repo = hub.repo("dataset", "ana/set", {"README.md": b"---\nlanguage: es\n---\n", "a/b.parquet": b"x"})
-    code = "show(lambda: (look_up('ana/set').sha, [file.rfilename for file in look_up('ana/set').siblings]))"
+    code = "found = fetch_repo_info('ana/set')\nshow(lambda: (found.sha, [file.rfilename for file in found.siblings]))"
     told = only(hub.client(code, LOOK_UP))
     assert told["value"] == [repo.commits[-1].oid, ["README.md", "a/b.parquet"]] and not told["torch"]
 
@@ -85,11 +84,11 @@ def test_what_the_hub_refuses_is_explained(hub):
         "no name": "expected what the Hub accepts for the dataset no name; found Repo id must",
         "ana/set@x": "expected what the Hub accepts for the dataset ana/set@x; found Repo id must",
     }
-    told = hub.client("\n".join(f"show(lambda: look_up({name!r}))" for name in names), LOOK_UP)
+    told = hub.client("\n".join(f"show(lambda: fetch_repo_info({name!r}))" for name in names), LOOK_UP)
     for name, one in zip(names, told, strict=True):
         assert one["error"].startswith(expected[name]) and one["exit_code"] == 2 and one["seconds"] < 2
     for token in (None, "hf_wrong"):
-        told = only(hub.client("show(lambda: look_up('eva/missing'))", LOOK_UP, token=token))
+        told = only(hub.client("show(lambda: fetch_repo_info('eva/missing'))", LOOK_UP, token=token))
         assert "found the Hub has none for this token" in told["error"]
 
 
@@ -97,7 +96,7 @@ def test_what_the_hub_refuses_is_explained(hub):
 def test_passing_trouble_is_waited_out(hub, fault):
     repo = hub.repo("dataset", "ana/set", {"README.md": b"x" * 4000})
     hub.fail("GET", "/api/datasets/ana/set", times=2, **fault)
-    told = only(hub.client("show(lambda: look_up('ana/set').sha)", LOOK_UP))
+    told = only(hub.client("show(lambda: fetch_repo_info('ana/set').sha)", LOOK_UP))
     assert told["value"] == repo.commits[-1].oid and 2.5 < told["seconds"] < 8
     assert hub.times("GET", "/api/datasets/ana/set") == 3
 
@@ -114,15 +113,15 @@ def test_passing_trouble_is_waited_out(hub, fault):
 def test_trouble_that_stays_ends_in_seconds(hub, fault, found):
     hub.repo("dataset", "ana/set", {"README.md": b"x" * 4000})
     hub.fail("GET", "/api/datasets/ana/set", **fault)
-    code = "asking.PATIENCE_S = 1.0\nshow(lambda: look_up('ana/set').sha)"
-    told = only(hub.client(code, f"{LOOK_UP}\nfrom lengua.hub import asking"))
+    code = "asking.HUB_TIMEOUT_S = 1.0\nshow(lambda: fetch_repo_info('ana/set').sha)"
+    told = only(hub.client(code, f"{LOOK_UP}\nfrom lengua.runtime import hub as asking"))
     assert told["error"].startswith("expected an answer about the dataset ana/set; found ") and found in told["error"]
     assert told["exit_code"] == 1 and told["seconds"] < 9
     assert hub.times("GET", "/api/datasets/ana/set") == 3
 
 
 def test_no_hub_at_all(hub):
-    code = "show(lambda: look_up('ana/set'))"
+    code = "show(lambda: fetch_repo_info('ana/set'))"
     told = only(hub.client(code, LOOK_UP, HF_ENDPOINT="http://127.0.0.1:9"))
     assert "ConnectError" in told["error"] and told["seconds"] < 8
     told = only(hub.client(code, LOOK_UP, HF_HUB_OFFLINE="1"))
@@ -164,9 +163,9 @@ def test_fine_grained_tokens(scopes, reason):
     scoped = [{"entity": {"name": name}, "permissions": permissions} for name, permissions in scopes]
     token = {"role": "fineGrained", "fineGrained": {"scoped": scoped}}
     account = {"name": "ana", "orgs": [{"name": "escuela", "roleInOrg": "read"}], "auth": {"accessToken": token}}
-    assert why_not_write(account, "ana/model") == reason
-    assert why_not_write(account, "escuela/model") == "one that may only read"
-    assert why_not_write({"name": "ana", "auth": {"accessToken": {"role": "fineGrained"}}}, "ana/model") is None
+    assert write_refusal(account, "ana/model") == reason
+    assert write_refusal(account, "escuela/model") == "one that may only read"
+    assert write_refusal({"name": "ana", "auth": {"accessToken": {"role": "fineGrained"}}}, "ana/model") is None
 
 
 # One commit
@@ -181,7 +180,7 @@ for message in ('First', 'Again'):
     repo = hub.repos["model", "ana/model"]
     assert [commit.message for commit in repo.commits] == ["initial commit", "First"] and repo.private
     assert first["value"] == again["value"] == repo.commits[-1].oid and not first["torch"]
-    sent = {name: source.read_bytes() for name, source in plain_files(folder).items()}
+    sent = {name: source.read_bytes() for name, source in list_visible_files(folder).items()}
     assert repo.files == {**sent, "README.md": b"Hola", ".gitattributes": b""}
     assert sorted(sent) == ["config.json", "ct2/empty.json", "model.safetensors"]
     assert hub.times("PUT", "/lfs/") == 1
@@ -233,7 +232,7 @@ def test_an_upload_that_broke_off_goes_on_where_it_stopped(hub, folder):
 def test_a_store_of_common_voice_is_pushed_as_a_private_data_set(hub, store):
     told = only(hub.client(f"show(lambda: push_store(Path({str(store)!r}), 'ana/es'))", PUSH))["value"]
     repo = hub.repos["dataset", "ana/es"]
-    assert told["private"] and repo.private and told["because"] == PRIVATE["common_voice"]
+    assert told["private"] and repo.private and told["because"] == PRIVATE_REASONS["common_voice"]
     assert told["revision"] == repo.commits[-1].oid and told["url"] == f"{hub.endpoint}/datasets/ana/es"
     shards = ["train/shard-00000.parquet", "train/shard-00001.parquet"]
     assert sorted(repo.files) == [".gitattributes", "README.md", "manifest.json", *shards]
@@ -257,8 +256,8 @@ def test_what_is_no_store_is_not_pushed(hub, folder):
 
 
 def test_which_stores_are_private_and_why():
-    assert all(private_because(f"{scheme}:x") for scheme in ("collective", "common_voice", "folder"))
-    assert private_because("sample:es") is None and private_because("hub:a/b:es") is None
+    assert all(private_reason(f"{scheme}:x") for scheme in ("collective", "common_voice", "folder"))
+    assert private_reason("sample:es") is None and private_reason("hub:a/b:es") is None
 
 
 def test_the_card_says_whose_it_is_and_how_to_read_it(store):

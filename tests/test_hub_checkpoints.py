@@ -7,8 +7,8 @@ import pytest
 from conftest import ROOT
 from hub_server import READER, WRITER, a_hub, sha256  # noqa: F401 - a fixture
 
-from lengua.files import read_json, read_jsonl
-from lengua.sealing import SEAL, read_seal
+from lengua.runtime.files import read_json, read_jsonl
+from lengua.training.checksums import CHECKSUMS_FILE, read_checksums
 
 IMPORTS = f"""
 import os, shutil, signal, sys
@@ -16,8 +16,8 @@ from dataclasses import replace
 from pathlib import Path
 sys.path.insert(0, {str(ROOT / "tests")!r})
 from conftest import tiny_training
-from lengua.hub import checkpoints as hub_checkpoints
-from lengua.sealing import read_seal
+from lengua.training import hub_sync as hub_checkpoints
+from lengua.training.checksums import read_checksums as read_seal
 from lengua.training import train
 
 class Watch:
@@ -44,7 +44,7 @@ def run(options, **how):
     return [result, watch.heard]
 """
 SENT = {"config.json", "generation_config.json", "model.safetensors", "optimizer.pt", "rng_state.pth", "scheduler.pt"}
-SENT |= {"trainer_state.json", "training_args.bin", SEAL}
+SENT |= {"trainer_state.json", "training_args.bin", CHECKSUMS_FILE}
 
 
 @pytest.fixture
@@ -94,10 +94,10 @@ def assert_whole(files: dict[str, bytes], step: int) -> None:
     """A commit holds one whole checkpoint, the best model where that is another, the record, and nothing else."""
     parts = {name.rpartition("/")[0] for name in files}
     assert {name.partition("/")[2] for name in files if name.startswith("checkpoint/")} == SENT
-    seal = json.loads(files[f"checkpoint/{SEAL}"])
+    seal = json.loads(files[f"checkpoint/{CHECKSUMS_FILE}"])
     assert seal["step"] == step and ("best" in parts) == (seal["best"] not in (None, step))
     for part in parts - {""}:
-        for name, (size, digest) in json.loads(files[f"{part}/{SEAL}"])["files"].items():
+        for name, (size, digest) in json.loads(files[f"{part}/{CHECKSUMS_FILE}"])["files"].items():
             data = files[f"{part}/{name}"]
             assert (len(data), sha256(data)) == (size, digest)
     history = [json.loads(line) for line in files["history.jsonl"].splitlines()]
@@ -121,7 +121,7 @@ show(lambda: run(replace(options, resume=False, batch_size=2), stop=2))
     )
     assert refused["exit_code"] == 2 and left["value"] == ["run/checkpoints"]
     assert over["value"][0].startswith("stopped at step 2 of 15")
-    assert json.loads(hub.repos["model", "ana/run"].files[f"checkpoint/{SEAL}"])["step"] == 2
+    assert json.loads(hub.repos["model", "ana/run"].files[f"checkpoint/{CHECKSUMS_FILE}"])["step"] == 2
 
 
 @pytest.mark.slow
@@ -158,7 +158,7 @@ show(lambda: run(options, stop=6, wait=False))
 def test_the_end_does_not_wait_for_ever(hub, setting):
     hub.fail("POST", "/preupload/", hang_s=30)
     code = f"""{setting}
-hub_checkpoints.LAST_S = 1.5
+hub_checkpoints.FINAL_UPLOAD_TIMEOUT_S = 1.5
 show(lambda: run(options, stop=3, wait=False))
 """
     (stopped,) = told(hub, code)
@@ -181,7 +181,7 @@ def test_a_public_repository_and_a_token_that_may_not_are_refused(hub, setting):
 def test_nothing_outside_is_written_and_other_bytes_are_refused(hub, setting):
     told(hub, f"{setting}\nrun(options, stop=3)\nshutil.rmtree('run')")
     repo, code = hub.repos["model", "ana/run"], f"{setting}\nshow(lambda: run(options, stop=5))"
-    good, seal = repo.files, f"checkpoint/{SEAL}"
+    good, seal = repo.files, f"checkpoint/{CHECKSUMS_FILE}"
     made = json.loads(good[seal])
     outside = made | {"files": made["files"] | {"../../../evil": made["files"]["config.json"]}}
     repo.commit(good | {seal: json.dumps(outside).encode()}, "evil")
@@ -202,7 +202,7 @@ def test_nothing_outside_is_written_and_other_bytes_are_refused(hub, setting):
     hub.fail("GET", r"/resolve/.*checkpoint/model", times=1, keep=0.5)
     (gone_on,) = told(hub, code)
     assert gone_on["value"][0].startswith("stopped at step 5 of 15")
-    assert read_seal(hub.home / "run/checkpoints/checkpoint-5").step == 5
+    assert read_checksums(hub.home / "run/checkpoints/checkpoint-5").step == 5
 
 
 @pytest.mark.slow

@@ -5,21 +5,21 @@ from pathlib import Path
 from hub_server import a_hub, sha256  # noqa: F401 - a fixture
 from test_sources_hub import MIRROR
 
-from lengua.files import digest_of, read_json
+from lengua.runtime.files import file_sha256, read_json
 
 IMPORTS = """
 from dataclasses import replace
 from pathlib import Path
 from lengua import features
-from lengua.hub import push_store
-from lengua.hub_stores import find
+from lengua.data.hub_store import push_store
+from lengua.data.hub_store import find_hub_store as find
 from lengua.options import FeatureOptions, Filters
-from lengua.streams import Stream
+from lengua.data.streaming import Stream
 """
 
 
 def digests(store: Path) -> dict[str, str]:
-    return {str(path.relative_to(store)): digest_of(path) for path in store.rglob("*") if path.is_file()}
+    return {str(path.relative_to(store)): file_sha256(path) for path in store.rglob("*") if path.is_file()}
 
 
 def test_a_store_pushed_and_read_back_has_the_same_rows(hub, tiny_store):

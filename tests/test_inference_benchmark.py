@@ -164,7 +164,7 @@ def test_what_is_typed_again_is_what_was_asked(bench):
 
 
 def test_an_unknown_peer_is_refused(bench):
-    from lengua.errors import RequestError
+    from lengua.runtime.errors import RequestError
 
     with pytest.raises(RequestError, match="siri"):
         bench("").Options(peers=("siri",))

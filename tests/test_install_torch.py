@@ -10,7 +10,7 @@ from pathlib import Path
 import pip
 import pytest
 
-from lengua.install_torch import cuda_packages, has_gpu
+from lengua.runtime.install_torch import cuda_packages, nvidia_smi_lists_gpu
 
 ROOT = Path(__file__).parent.parent
 CUDA = ('nvidia-cublas==13.1; platform_system != ""', 'cuda-bindings<14; platform_system != ""', "filelock")
@@ -51,7 +51,7 @@ def install(folder: Path, *arguments: str) -> subprocess.CompletedProcess:
     """Run the installer in the environment, with the wheels of the test as pip's only index."""
     names = {"PIP_NO_INDEX": "1", "PIP_FIND_LINKS": str(folder / "wheels"), "PYTHONPATH": str(ROOT)}
     kept = {name: value for name, value in os.environ.items() if not name.startswith("PIP_")}
-    command = [str(folder / "venv/bin/python"), "-m", "lengua.install_torch", *arguments]
+    command = [str(folder / "venv/bin/python"), "-m", "lengua.runtime.install_torch", *arguments]
     nowhere = {"PIP_CONFIG_FILE": os.devnull}
     return subprocess.run(command, cwd=folder, env={**kept, **names, **nowhere}, capture_output=True, text=True)
 
@@ -138,9 +138,9 @@ def test_only_cuda_that_this_machine_would_get_counts():
 )
 def test_a_gpu_counts_only_when_it_answers(tmp_path, monkeypatch, script, expected):
     fake_smi(tmp_path, monkeypatch, script)
-    assert has_gpu() is expected
+    assert nvidia_smi_lists_gpu() is expected
 
 
 def test_without_nvidia_smi_there_is_no_gpu(monkeypatch):
     monkeypatch.setenv("PATH", str(Path(sys.executable).parent / "nowhere"))
-    assert has_gpu() is False
+    assert nvidia_smi_lists_gpu() is False

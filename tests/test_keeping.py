@@ -18,11 +18,25 @@ from conftest import ROOT, tiny_training
 from safetensors.numpy import load_file
 from test_features_robust import disk  # noqa: F401 - a fixture
 
-from lengua.errors import LenguaError, RequestError
-from lengua.files import read_json, read_jsonl, write_bytes, write_json
-from lengua.sealing import SEAL, Seal, damage, parse_seal, read_seal, seal
+from lengua.runtime.errors import LenguaError, RequestError
+from lengua.runtime.files import read_json, read_jsonl, write_bytes, write_json
 from lengua.training import train
-from lengua.training.keeping import checkpoints_of, model_of, newest_whole, rotate, thin, tidy
+from lengua.training.checkpointing import (
+    list_checkpoints,
+    model_only_manifest,
+    newest_whole_checkpoint,
+    remove_stale_checkpoints,
+    rotate_checkpoints,
+    strip_optimizer,
+)
+from lengua.training.checksums import (
+    CHECKSUMS_FILE,
+    ChecksumManifest,
+    checksum_folder,
+    find_damage,
+    parse_checksums,
+    read_checksums,
+)
 
 CHILD = """
 import sys
@@ -69,7 +83,7 @@ def broken_off(long):
     cut = replace(long, out=long.out.parent / "cut")
     with pytest.raises(KeyboardInterrupt, match="step 6 of 15"):
         train(cut, interrupting(6)[0])
-    assert [path.name for path in checkpoints_of(cut.out / "checkpoints")][:2] == ["checkpoint-6", "checkpoint-5"]
+    assert [path.name for path in list_checkpoints(cut.out / "checkpoints")][:2] == ["checkpoint-6", "checkpoint-5"]
     return cut.out
 
 
@@ -104,7 +118,7 @@ def test_a_checkpoint_is_saved_when_its_time_has_come(tiny_store, tiny_model, tm
         if progress.stage == "training" and progress.unit:
             began.append(time.monotonic())
             time.sleep(0.2)
-            for path in (options.out / "checkpoints").glob(f"checkpoint-*/{SEAL}"):
+            for path in (options.out / "checkpoints").glob(f"checkpoint-*/{CHECKSUMS_FILE}"):
                 seen.setdefault(int(path.parent.name.partition("-")[2]), time.monotonic())
 
     train(replace(options, checkpoint_minutes=0.5 / 60), watch)
@@ -122,8 +136,8 @@ def test_at_any_step_the_two_newest_and_the_best_model_are_there(long, tmp_path)
         if progress.stage != "training" or progress.done < 3 or not progress.unit:
             return
         folder = options.out / "checkpoints"
-        seals = {path: read_seal(path) for path in checkpoints_of(folder)}
-        assert all(damage(path) is None for path in seals)
+        seals = {path: read_checksums(path) for path in list_checkpoints(folder)}
+        assert all(find_damage(path) is None for path in seals)
         newest, before = [made for made in seals.values() if made.resumable]
         assert newest.step - before.step == 1 and newest.step >= progress.done - 1
         assert {one.best for one in (newest, before)} - {None} <= {one.step for one in seals.values()}
@@ -157,8 +171,8 @@ def cut_short(path: Path) -> None:
         ("model.safetensors", flip, "model.safetensors holds something else than was written"),
         ("trainer_state.json", cut_short, "trainer_state.json has "),
         ("rng_state.pth", Path.unlink, "rng_state.pth is missing"),
-        (SEAL, cut_short, "it was cut off"),
-        (SEAL, Path.unlink, "it was cut off"),
+        (CHECKSUMS_FILE, cut_short, "it was cut off"),
+        (CHECKSUMS_FILE, Path.unlink, "it was cut off"),
     ],
 )
 def test_a_damaged_checkpoint_is_passed_over_and_the_one_before_is_gone_on_from(cut, long, name, harm, told):
@@ -188,9 +202,9 @@ def test_when_none_is_whole_it_starts_over(cut, long):
 
 def test_a_best_model_that_is_lost_is_told_and_another_found(cut):
     folder = cut.out / "checkpoints"
-    best = read_seal(folder / "checkpoint-6").best
+    best = read_checksums(folder / "checkpoint-6").best
     if best == 5:  # then it is a whole checkpoint, too
-        thin(folder / "checkpoint-5", read_seal(folder / "checkpoint-5"))
+        strip_optimizer(folder / "checkpoint-5", read_checksums(folder / "checkpoint-5"))
     flip(folder / f"checkpoint-{best}/model.safetensors")
     watch, heard = interrupting(-1)
     result = train(cut, watch)
@@ -213,34 +227,34 @@ def made(folder: Path, step: int, best: int | None) -> Path:
     path = folder / f"checkpoint-{step}"
     for name in ("model.safetensors", "config.json", "optimizer.pt", "rng_state.pth", "trainer_state.json"):
         write_bytes(path / name, f"{name} {step}".encode())
-    seal(path, step, best)
+    checksum_folder(path, step, best)
     return path
 
 
 def state_of(folder: Path) -> dict[int, bool]:
     """Return {step: whether one can go on from it}; everything there is whole."""
-    assert all(damage(path) is None for path in checkpoints_of(folder))
-    return {read_seal(path).step: read_seal(path).resumable for path in checkpoints_of(folder)}
+    assert all(find_damage(path) is None for path in list_checkpoints(folder))
+    return {read_checksums(path).step: read_checksums(path).resumable for path in list_checkpoints(folder)}
 
 
 def test_rotation_keeps_the_best_that_each_of_the_two_newest_knows(tmp_path):
     for step, best in ((10, None), (20, 20), (100, 20)):
         made(tmp_path, step, best)
-        rotate(tmp_path)
+        rotate_checkpoints(tmp_path)
     assert state_of(tmp_path) == {20: True, 100: True}
     made(tmp_path, 120, 20)
-    rotate(tmp_path)
+    rotate_checkpoints(tmp_path)
     assert state_of(tmp_path) == {20: False, 100: True, 120: True}
     assert sorted(path.name for path in (tmp_path / "checkpoint-20").iterdir()) == [
         "config.json",
         "model.safetensors",
-        SEAL,
+        CHECKSUMS_FILE,
     ]
     made(tmp_path, 130, 130)
-    rotate(tmp_path)
+    rotate_checkpoints(tmp_path)
     assert state_of(tmp_path) == {20: False, 120: True, 130: True}  # 130 may turn out damaged: 120 knows 20
     made(tmp_path, 140, 130)
-    rotate(tmp_path)
+    rotate_checkpoints(tmp_path)
     assert state_of(tmp_path) == {130: True, 140: True}
 
 
@@ -269,15 +283,15 @@ def test_a_kill_while_rotating_leaves_something_to_go_on_from(tmp_path, monkeypa
         monkeypatch.setattr(os, "replace", counted("replace"))
         monkeypatch.setattr(shutil, "rmtree", counted("rmtree"))
         try:
-            rotate(folder)
+            rotate_checkpoints(folder)
             done = True
         except Killed:
             done = False
         monkeypatch.undo()
-        newest = newest_whole(folder, lambda progress: None)
-        tidy(folder, newest)
+        newest = newest_whole_checkpoint(folder, lambda progress: None)
+        remove_stale_checkpoints(folder, newest)
         assert newest.name == "checkpoint-50"
-        rotate(folder)
+        rotate_checkpoints(folder)
         assert state_of(folder) == {10: False, 40: True, 50: True}
         assert not list((folder / "checkpoint-10").glob("optimizer*"))
         if done:
@@ -286,20 +300,20 @@ def test_a_kill_while_rotating_leaves_something_to_go_on_from(tmp_path, monkeypa
 
 
 def test_a_thinned_one_is_nothing_to_go_on_from(tmp_path):
-    thin(made(tmp_path, 10, 10), read_seal(tmp_path / "checkpoint-10"))
+    strip_optimizer(made(tmp_path, 10, 10), read_checksums(tmp_path / "checkpoint-10"))
     heard = []
-    assert newest_whole(tmp_path, heard.append) is None and heard == []
-    assert newest_whole(tmp_path / "nowhere", heard.append) is None
+    assert newest_whole_checkpoint(tmp_path, heard.append) is None and heard == []
+    assert newest_whole_checkpoint(tmp_path / "nowhere", heard.append) is None
 
 
 def test_a_start_removes_what_is_newer_or_torn_and_leaves_the_rest(tmp_path):
     for step in (10, 20, 30):
         made(tmp_path, step, None)
     (tmp_path / "checkpoint-30/optimizer.pt").unlink()
-    (tmp_path / "checkpoint-10" / SEAL).unlink()
+    (tmp_path / "checkpoint-10" / CHECKSUMS_FILE).unlink()
     (tmp_path / ".sending").mkdir()
     (tmp_path / "checkpoint-of-mine").mkdir()
-    tidy(tmp_path, newest_whole(tmp_path, lambda progress: None))
+    remove_stale_checkpoints(tmp_path, newest_whole_checkpoint(tmp_path, lambda progress: None))
     assert sorted(path.name for path in tmp_path.iterdir()) == ["checkpoint-20", "checkpoint-of-mine"]
 
 
@@ -320,16 +334,16 @@ def test_a_start_removes_what_is_newer_or_torn_and_leaves_the_rest(tmp_path):
     ],
 )
 def test_a_seal_names_only_files_of_its_folder(change):
-    good = asdict(Seal(3, 2, True, {"model.safetensors": (5, "0" * 64), "a/b.json": (0, "1" * 64)}))
-    assert parse_seal(json.dumps(good).encode()).files["a/b.json"] == (0, "1" * 64)
+    good = asdict(ChecksumManifest(3, 2, True, {"model.safetensors": (5, "0" * 64), "a/b.json": (0, "1" * 64)}))
+    assert parse_checksums(json.dumps(good).encode()).files["a/b.json"] == (0, "1" * 64)
     with pytest.raises(ValueError):
-        parse_seal(json.dumps(good | change).encode())
+        parse_checksums(json.dumps(good | change).encode())
 
 
 def test_the_model_of_a_checkpoint_is_what_does_not_only_serve_to_go_on(broken_off):
-    files = read_seal(broken_off / "checkpoints/checkpoint-6").files
+    files = read_checksums(broken_off / "checkpoints/checkpoint-6").files
     assert {"optimizer.pt", "scheduler.pt", "rng_state.pth", "trainer_state.json"} <= set(files)
-    kept = set(model_of(read_seal(broken_off / "checkpoints/checkpoint-6")).files)
+    kept = set(model_only_manifest(read_checksums(broken_off / "checkpoints/checkpoint-6")).files)
     assert kept == {"model.safetensors", "config.json", "generation_config.json", "training_args.bin"}
     assert str(broken_off) not in (broken_off / "checkpoints/checkpoint-6/trainer_state.json").read_text()
 
@@ -339,9 +353,9 @@ def test_the_model_of_a_checkpoint_is_what_does_not_only_serve_to_go_on(broken_o
 
 def kill_during_a_save(child: subprocess.Popen, folder: Path, saves: int, wait_s: float) -> bool:
     """Kill a process some moments after it began so many new checkpoints; return whether it came to that."""
-    seen = set(checkpoints_of(folder))
+    seen = set(list_checkpoints(folder))
     while child.poll() is None:
-        begun = [path for path in checkpoints_of(folder) if path not in seen and not (path / SEAL).exists()]
+        begun = [path for path in list_checkpoints(folder) if path not in seen and not (path / CHECKSUMS_FILE).exists()]
         seen |= set(begun)
         saves -= len(begun)
         if saves <= 0:
@@ -364,7 +378,7 @@ def test_killed_during_saves_it_resumes_and_ends_the_same(long, tmp_path):
         if child.returncode != -signal.SIGKILL:
             assert child.returncode == 0, (tmp_path / "stderr").read_text()
             break
-        left = newest_whole(folder, lambda progress: None)
+        left = newest_whole_checkpoint(folder, lambda progress: None)
         assert left or kills == 1
     assert kills >= 3
     train(options)
@@ -393,7 +407,7 @@ def test_two_processes_agree_when_to_save_are_killed_and_go_on(tiny_store, tiny_
     sealed = []
     while len(sealed) < 2 or sealed[0] % 2 == 0:
         assert child.poll() is None, log.read_text()
-        sealed = [made.step for path in checkpoints_of(folder) if (made := read_seal(path))]
+        sealed = [made.step for path in list_checkpoints(folder) if (made := read_checksums(path))]
         time.sleep(0.01)
     workers = Path(f"/proc/{child.pid}/task/{child.pid}/children").read_text().split()
     assert len(workers) == 2
@@ -401,10 +415,10 @@ def test_two_processes_agree_when_to_save_are_killed_and_go_on(tiny_store, tiny_
         os.kill(process, signal.SIGKILL)
     child.wait()
     assert not (tmp_path / "cut/model").exists()
-    for path in checkpoints_of(folder):
+    for path in list_checkpoints(folder):
         if int(path.name.partition("-")[2]) > sealed[0]:  # begun in the last moment
             shutil.rmtree(path)
-    newest = read_seal(newest_whole(folder, lambda progress: None))
+    newest = read_checksums(newest_whole_checkpoint(folder, lambda progress: None))
     assert 2 < newest.step == sealed[0] < 55
     files = newest.files
     assert {"rng_state_0.pth", "rng_state_1.pth"} <= set(files) and "rng_state.pth" not in files
@@ -414,10 +428,10 @@ def test_two_processes_agree_when_to_save_are_killed_and_go_on(tiny_store, tiny_
 
 def test_killed_before_the_model_was_written_it_takes_no_step_more(long, cut, monkeypatch):
     with monkeypatch.context() as patch:
-        patch.setattr("lengua.checkpoints.save_model", lambda *rest: (_ for _ in ()).throw(KeyError("killed")))
+        patch.setattr("lengua.models.checkpoints.save_model", lambda *rest: (_ for _ in ()).throw(KeyError("killed")))
         with pytest.raises(KeyError):
             train(cut)
-    assert read_seal(cut.out / "checkpoints/checkpoint-15").resumable
+    assert read_checksums(cut.out / "checkpoints/checkpoint-15").resumable
     assert train(cut).steps == 15
     assert_same_end(cut.out, long.out, steps=(15,))
 
@@ -444,7 +458,7 @@ def test_a_full_disk_is_explained_and_the_checkpoint_before_stays(long, disk, ro
     assert "found a full disk; free some space and run the same command again: it goes on from step " in told
     assert code == 1
     folder = options.out / "checkpoints"
-    assert all(damage(path) is None for path in checkpoints_of(folder))
+    assert all(find_damage(path) is None for path in list_checkpoints(folder))
     assert max(state_of(folder)) in (5, 6)
     with pytest.raises(LenguaError):  # as long as it is full
         train(options)
@@ -460,4 +474,4 @@ def test_other_errors_stay_what_they_are(long, tmp_path):
 
     with pytest.raises(RuntimeError, match="out of memory"):
         train(replace(long, out=tmp_path / "run"), break_down)
-    assert newest_whole(tmp_path / "run/checkpoints", lambda progress: None).name == "checkpoint-2"
+    assert newest_whole_checkpoint(tmp_path / "run/checkpoints", lambda progress: None).name == "checkpoint-2"

@@ -19,25 +19,41 @@ import soundfile
 from conftest import chirp, tiny_training
 from standin_page import Visitor, build, parts_of, request_in, saying
 
-from lengua import audio, features
-from lengua.app import keeping, kept
-from lengua.app.admission import Refusal
-from lengua.app.keeping import FOLDER, OF_A_VISIT, Draft, Keeping, Sheet
-from lengua.app.kept import KEEP_DIR, MOST_LETTERS, Bounds, Clip, KeptFolder, corrected, cuts, open_lasting
-from lengua.app.tinting import doubtful, tinted
-from lengua.app.visits import Visits
-from lengua.app.wording import Wording
-from lengua.errors import RequestError
+from lengua import audio
+from lengua.app import record_tab, recordings
+from lengua.app.highlighting import highlight_confidence, unsure_words
+from lengua.app.i18n import Wording
+from lengua.app.limits import Refusal
+from lengua.app.record_tab import (
+    VISIT_BOUNDS,
+    ZIP_FOLDER,
+    CorrectionDraft,
+    CorrectionOutputs,
+    RecordHandlers,
+    VisitFolders,
+)
+from lengua.app.recordings import (
+    KEEP_DIR_VARIABLE,
+    MAX_CLIP_LETTERS,
+    FolderBounds,
+    RecordedClip,
+    RecordingsFolder,
+    corrected_clips,
+    open_lasting,
+    segment_cuts,
+)
+from lengua.data import features
+from lengua.data.sources import SPLITS, Dropped, open_source
+from lengua.data.store import open_store
+from lengua.inference import Segment, Transcriber, Word
 from lengua.options import FeatureOptions
-from lengua.sources import SPLITS, Dropped, open_source
-from lengua.store import open_store
-from lengua.transcription import Segment, Transcriber, Word
+from lengua.runtime.errors import RequestError
 
 pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning")  # event loops that gradio leaves to the collector
 
 SPANISH, ENGLISH = request_in("es-MX"), request_in("en")
 TEXTS = ["¿Sí?", "No.", "Uno", "dos", "El mar", "la niña"]
-ROOM = Bounds(clips=50, seconds=600)
+ROOM = FolderBounds(clips=50, seconds=600)
 
 
 @pytest.fixture(scope="module")
@@ -48,8 +64,8 @@ def tiny(tiny_model) -> Transcriber:
 
 
 @pytest.fixture
-def keeper(tiny, tmp_path) -> Keeping:
-    return Keeping(parts_of(tiny), Visits(tmp_path / "cache"))
+def keeper(tiny, tmp_path) -> RecordHandlers:
+    return RecordHandlers(parts_of(tiny), VisitFolders(tmp_path / "cache"))
 
 
 def wav(path: Path, samples: np.ndarray, rate: int = 16_000) -> Path:
@@ -57,16 +73,16 @@ def wav(path: Path, samples: np.ndarray, rate: int = 16_000) -> Path:
     return path
 
 
-def a_clip(seconds: float = 0.5, text: str = "hola", hertz: float = 200) -> Clip:
-    return Clip(chirp(seconds, hertz), text, "es")
+def a_clip(seconds: float = 0.5, text: str = "hola", hertz: float = 200) -> RecordedClip:
+    return RecordedClip(chirp(seconds, hertz), text, "es")
 
 
-def a_draft(folder: Path, number: int = 1, seconds: float = 0.6) -> Draft:
+def a_draft(folder: Path, number: int = 1, seconds: float = 0.6) -> CorrectionDraft:
     path = wav(folder / f"rec {number}.wav", chirp(seconds, 180 + 20 * number))
-    return Draft(str(path), (Segment(0.0, seconds, "lo oido", "es"),), f"take{number}")
+    return CorrectionDraft(str(path), (Segment(0.0, seconds, "lo oido", "es"),), f"take{number}")
 
 
-def keep_all(keeper: Keeping, folder: Path, texts=TEXTS, visit=None):
+def keep_all(keeper: RecordHandlers, folder: Path, texts=TEXTS, visit=None):
     """Keep a recording with each text, as one visitor; return (visit, ZIP, what was told last)."""
     for number, text in enumerate(texts, start=1):
         told, visit, download, _ = keeper.keep(a_draft(folder, number), text, True, visit, SPANISH)
@@ -83,7 +99,7 @@ def utterances(folder: Path) -> list:
 
 def test_what_is_kept_is_a_source_and_becomes_features(keeper, tiny_model, tmp_path):
     visit, _, told = keep_all(keeper, tmp_path)
-    folder = visit.folder / FOLDER
+    folder = visit.folder / ZIP_FOLDER
     items = utterances(folder)
     assert sorted(item.text for item in items) == sorted(TEXTS)
     assert {item.language for item in items} == {"es"} and {item.speaker for item in items} == {visit.speaker}
@@ -105,8 +121,8 @@ def test_the_zip_is_the_same_source_with_a_note_on_how_to_use_it(keeper, tmp_pat
     clips = [name for name in names if re.fullmatch(r"grabaciones/clips/v[0-9a-f]{12}-take\d-001\.flac", name)]
     assert len(clips) == 3
     assert sorted(set(names) - set(clips)) == ["grabaciones/LEEME.txt", "grabaciones/metadata.jsonl"]
-    assert sorted(item.text for item in utterances(tmp_path / "out" / FOLDER)) == sorted(TEXTS[:3])
-    note = (tmp_path / "out" / FOLDER / "LEEME.txt").read_text()
+    assert sorted(item.text for item in utterances(tmp_path / "out" / ZIP_FOLDER)) == sorted(TEXTS[:3])
+    note = (tmp_path / "out" / ZIP_FOLDER / "LEEME.txt").read_text()
     assert "lengua features folder:grabaciones" in note
 
 
@@ -114,7 +130,7 @@ def test_the_sound_is_kept_as_it_was_and_nothing_else_of_the_file(keeper, tmp_pa
     stereo = np.stack([chirp(1.5, 300, 44_100)] * 2, axis=1)
     draft = replace(a_draft(tmp_path), recording=str(wav(tmp_path / "stereo.wav", stereo, 44_100)))
     _, visit, _, _ = keeper.keep(draft, "Hola.", True, None, SPANISH)
-    (item,) = utterances(visit.folder / FOLDER)
+    (item,) = utterances(visit.folder / ZIP_FOLDER)
     assert soundfile.info(item.audio).samplerate == 16_000 and soundfile.info(item.audio).channels == 1
     np.testing.assert_allclose(audio.load(item.audio), audio.load(draft.recording), atol=1e-4)
     assert item.duration_s == pytest.approx(1.5)
@@ -125,7 +141,7 @@ def test_training_learns_from_it(keeper, tiny_model, tmp_path):
     from lengua.training import train
 
     visit, _, _ = keep_all(keeper, tmp_path, [f"{text} {number}" for number in range(3) for text in TEXTS])
-    options = tiny_training(f"folder:{visit.folder / FOLDER}", str(tiny_model), tmp_path / "run")
+    options = tiny_training(f"folder:{visit.folder / ZIP_FOLDER}", str(tiny_model), tmp_path / "run")
     assert train(options).steps == 6
 
 
@@ -134,8 +150,8 @@ def test_corrected_once_more_it_replaces_what_was_kept(keeper, tmp_path):
     _, visit, first, _ = keeper.keep(draft, "Ola.", True, None, SPANISH)
     _, again, second, _ = keeper.keep(draft, "Hola.", True, visit, SPANISH)
     assert again == visit
-    assert [item.text for item in utterances(visit.folder / FOLDER)] == ["Hola."]
-    assert len(list((visit.folder / FOLDER / "clips").iterdir())) == 1
+    assert [item.text for item in utterances(visit.folder / ZIP_FOLDER)] == ["Hola."]
+    assert len(list((visit.folder / ZIP_FOLDER / "clips").iterdir())) == 1
     assert first["value"] != second["value"] and [path.name for path in visit.folder.glob("*.zip")] == [
         Path(second["value"]).name
     ]
@@ -145,7 +161,7 @@ def test_two_visitors_keep_apart(keeper, tmp_path):
     one, _, _ = keep_all(keeper, tmp_path, TEXTS[:1])
     other, _, _ = keep_all(keeper, tmp_path, TEXTS[1:3])
     assert one.folder != other.folder and one.speaker != other.speaker
-    assert len(utterances(one.folder / FOLDER)) == 1 and len(utterances(other.folder / FOLDER)) == 2
+    assert len(utterances(one.folder / ZIP_FOLDER)) == 1 and len(utterances(other.folder / ZIP_FOLDER)) == 2
 
 
 # Consent
@@ -160,11 +176,11 @@ def test_nothing_is_written_without_consent(keeper, tmp_path, consent):
 
 def test_consent_is_asked_for_with_each_recording(keeper, tmp_path):
     *_, last = keeper.prepare(a_draft(tmp_path, seconds=2.0).recording, (Segment(0, 1, "a", "es"),), None, SPANISH)
-    assert Sheet(*last).consent is False
+    assert CorrectionOutputs(*last).consent is False
 
 
 def page_of(tiny, environ):
-    return build(keeping.mode, parts_of(tiny), environ)
+    return build(record_tab.build_record_tab, parts_of(tiny), environ)
 
 
 def test_the_box_names_a_lasting_folder_and_only_then(tiny, tmp_path):
@@ -172,14 +188,14 @@ def test_the_box_names_a_lasting_folder_and_only_then(tiny, tmp_path):
         (box,) = [one for one in page_of(tiny, environ).blocks.values() if one.elem_id == "keeping-consent"]
         return str(box.label)
 
-    assert "keeping.consent_lasting" in label({KEEP_DIR: str(tmp_path / "voces")})
-    assert label({KEEP_DIR: str(tmp_path / "voces")}).endswith("«voces»")
-    assert "consent_lasting" not in label({}) and "keeping.consent" in label({KEEP_DIR: ""})
+    assert "keeping.consent_lasting" in label({KEEP_DIR_VARIABLE: str(tmp_path / "voces")})
+    assert label({KEEP_DIR_VARIABLE: str(tmp_path / "voces")}).endswith("«voces»")
+    assert "consent_lasting" not in label({}) and "keeping.consent" in label({KEEP_DIR_VARIABLE: ""})
 
 
 def test_a_lasting_folder_outlives_the_visit_and_holds_what_was_agreed_to(tiny, tmp_path):
     lasting = open_lasting(tmp_path / "voces", ROOM)
-    keeper = Keeping(parts_of(tiny), Visits(tmp_path / "cache"), lasting)
+    keeper = RecordHandlers(parts_of(tiny), VisitFolders(tmp_path / "cache"), lasting)
     one, _, _ = keep_all(keeper, tmp_path, TEXTS[:2])
     other, _, _ = keep_all(keeper, tmp_path, ["Otra voz."])
     keeper.end(one)
@@ -192,7 +208,7 @@ def test_a_lasting_folder_outlives_the_visit_and_holds_what_was_agreed_to(tiny, 
 
 
 def test_a_refused_recording_does_not_reach_a_lasting_folder(tiny, tmp_path):
-    keeper = Keeping(parts_of(tiny), Visits(tmp_path / "cache"), open_lasting(tmp_path / "voces", ROOM))
+    keeper = RecordHandlers(parts_of(tiny), VisitFolders(tmp_path / "cache"), open_lasting(tmp_path / "voces", ROOM))
     keeper.keep(a_draft(tmp_path), "Hola.", False, None, SPANISH)
     assert not (tmp_path / "voces/metadata.jsonl").exists()
 
@@ -200,11 +216,11 @@ def test_a_refused_recording_does_not_reach_a_lasting_folder(tiny, tmp_path):
 def test_a_folder_of_other_recordings_is_not_kept_into(tmp_path):
     (tmp_path / "metadata.csv").write_text("file_name,text\n")
     with pytest.raises(RequestError, match=r"metadata\.csv.*empty"):
-        keeping.lasting_folder({KEEP_DIR: str(tmp_path)})
+        record_tab.lasting_folder_of({KEEP_DIR_VARIABLE: str(tmp_path)})
 
 
 def test_many_at_once_lose_nothing(tmp_path):
-    folders = [KeptFolder(tmp_path / "voces", ROOM) for _ in range(4)]
+    folders = [RecordingsFolder(tmp_path / "voces", ROOM) for _ in range(4)]
     threads = [
         threading.Thread(target=folder.add, args=([a_clip(0.3)], f"take{number}", f"v{number}"))
         for number, folder in enumerate(folders * 3)
@@ -235,12 +251,12 @@ HOSTILE = [
 def test_a_text_is_only_ever_a_text(keeper, tmp_path, text):
     told, visit, *_ = keeper.keep(a_draft(tmp_path), text, True, None, SPANISH)
     assert "Guardado" in told and "<script" not in told
-    (item,) = utterances(visit.folder / FOLDER)
+    (item,) = utterances(visit.folder / ZIP_FOLDER)
     letters = "".join(char for char in text if not char.isspace() and char not in "\u202e\u200b\0")
     assert "".join(item.text.split()) == letters
     assert "\0" not in item.text and "\n" not in item.text
-    assert item.audio.parent == visit.folder / FOLDER / "clips"
-    assert {path.name for path in visit.folder.iterdir()} == {FOLDER, next(visit.folder.glob("*.zip")).name}
+    assert item.audio.parent == visit.folder / ZIP_FOLDER / "clips"
+    assert {path.name for path in visit.folder.iterdir()} == {ZIP_FOLDER, next(visit.folder.glob("*.zip")).name}
 
 
 @pytest.mark.parametrize(
@@ -250,14 +266,14 @@ def test_a_text_is_only_ever_a_text(keeper, tmp_path, text):
         (" \n\t", "no_words"),
         ("¿? …", "no_words"),
         ("[risas]", "no_words"),
-        ("a" * (MOST_LETTERS + 1), "too_many_letters"),
+        ("a" * (MAX_CLIP_LETTERS + 1), "too_many_letters"),
         ("a " * 200_000, "too_many_letters"),
     ],
     ids=["empty", "blank", "marks", "noise", "long", "endless"],
 )
 def test_a_text_that_teaches_nothing_is_refused(keeper, tmp_path, text, key):
     told, visit, *_ = keeper.keep(a_draft(tmp_path), text, True, None, SPANISH)
-    assert Wording().said(SPANISH, f"keeping.{key}", letters=MOST_LETTERS) in told
+    assert Wording().said(SPANISH, f"keeping.{key}", letters=MAX_CLIP_LETTERS) in told
     assert visit is None
 
 
@@ -277,8 +293,8 @@ def test_a_recording_that_is_gone_or_broken_gives_one_plain_sentence(keeper, tmp
 
 
 def test_a_failure_is_logged_and_not_shown(keeper, tmp_path, monkeypatch, caplog):
-    monkeypatch.setattr(kept, "write_bytes", lambda *_: 1 / 0)
-    with caplog.at_level(logging.ERROR, "lengua.app.keeping"):
+    monkeypatch.setattr(recordings, "write_bytes", lambda *_: 1 / 0)
+    with caplog.at_level(logging.ERROR, "lengua.app.record_tab"):
         told, *_ = keeper.keep(a_draft(tmp_path), "Hola.", True, None, SPANISH)
     assert "Algo falló aquí" in told and "ZeroDivision" in caplog.text
 
@@ -291,7 +307,7 @@ LONG = tuple(Segment(start, start + 8, f"trozo {start}", "es") for start in (1, 
 
 def test_of_a_long_recording_each_line_is_a_clip_and_an_empty_one_is_left_out():
     samples = np.arange(45 * 16_000, dtype=np.float32)
-    clips = corrected(samples, LONG, "Uno.\n\n«Tres»\nCuatro.\n", "es")
+    clips = corrected_clips(samples, LONG, "Uno.\n\n«Tres»\nCuatro.\n", "es")
     assert [(clip.text, clip.heard) for clip in clips] == [
         ("Uno.", "trozo 1"), ("Tres", "trozo 21"), ("Cuatro.", "trozo 33"),
     ]  # fmt: skip
@@ -301,40 +317,40 @@ def test_of_a_long_recording_each_line_is_a_clip_and_an_empty_one_is_left_out():
 @pytest.mark.parametrize("text", ["uno", "uno\ndos\ntres", "1\n2\n3\n4\n5"])
 def test_lines_that_do_not_fit_the_pieces_are_refused(text):
     with pytest.raises(Refusal) as refused:
-        corrected(np.zeros(45 * 16_000, np.float32), LONG, text, "es")
+        corrected_clips(np.zeros(45 * 16_000, np.float32), LONG, text, "es")
     assert refused.value.key == "keeping.lines" and refused.value.values["segments"] == 4
 
 
 def test_cuts_leave_a_margin_and_never_reach_into_each_other():
     close = [Segment(0.1, 28.0, ""), Segment(28.1, 29.0, ""), Segment(50.0, 59.95, "")]
-    found = [(start / 16_000, end / 16_000) for start, end in cuts(close, 60 * 16_000)]
+    found = [(start / 16_000, end / 16_000) for start, end in segment_cuts(close, 60 * 16_000)]
     assert found == [(0.0, 28.05), (28.05, 29.3), (49.7, 60.0)]
-    assert cuts([Segment(5.0, 40.0, "")], 60 * 16_000) == [(round(4.7 * 16_000), round(34.7 * 16_000))]
+    assert segment_cuts([Segment(5.0, 40.0, "")], 60 * 16_000) == [(round(4.7 * 16_000), round(34.7 * 16_000))]
 
 
 # Bounds
 
 
 def test_a_visit_is_bounded(keeper, tmp_path, monkeypatch):
-    monkeypatch.setattr(keeping, "OF_A_VISIT", Bounds(clips=2, seconds=600))
+    monkeypatch.setattr(record_tab, "VISIT_BOUNDS", FolderBounds(clips=2, seconds=600))
     visit, _, _ = keep_all(keeper, tmp_path, TEXTS[:2])
     told, *_ = keeper.keep(a_draft(tmp_path, 3), "Hola.", True, visit, SPANISH)
     assert "Ya no cabe más: el límite es de 2 grabaciones o 10 minutos." in told
-    assert len(utterances(visit.folder / FOLDER)) == 2
+    assert len(utterances(visit.folder / ZIP_FOLDER)) == 2
 
 
 def test_seconds_are_bounded_too(tmp_path):
-    folder = KeptFolder(tmp_path / "kept", Bounds(clips=9, seconds=1.0))
+    folder = RecordingsFolder(tmp_path / "kept", FolderBounds(clips=9, seconds=1.0))
     folder.add([a_clip(0.6)], "take1", "v1")
     with pytest.raises(Refusal, match="full"):
         folder.add([a_clip(0.6)], "take2", "v1")
     assert len(folder.add([a_clip(0.9)], "take1", "v1")) == 1  # in the place of the first
-    assert OF_A_VISIT.seconds == 1800
+    assert VISIT_BOUNDS.seconds == 1800
 
 
 def test_a_full_disk_is_refused_before_it_is_full(keeper, tmp_path, monkeypatch):
-    usage = namedtuple("usage", "total used free")(1, 1, kept.FREE_BYTES - 1)
-    monkeypatch.setattr(kept.shutil, "disk_usage", lambda _: usage)
+    usage = namedtuple("usage", "total used free")(1, 1, recordings.MIN_FREE_DISK_BYTES - 1)
+    monkeypatch.setattr(recordings.shutil, "disk_usage", lambda _: usage)
     told, *_ = keeper.keep(a_draft(tmp_path), "Hola.", True, None, SPANISH)
     assert "se quedó sin espacio" in told
 
@@ -351,18 +367,18 @@ WORDS = (
 
 
 def test_words_are_marked_by_probability_and_escaped():
-    shown = tinted([Segment(0, 1, "", "es", WORDS), Segment(1, 2, "sin <i>tiempos")], "es")
+    shown = highlight_confidence([Segment(0, 1, "", "es", WORDS), Segment(1, 2, "sin <i>tiempos")], "es")
     assert shown.startswith("<p class='words' lang='es'>¿El <mark class='doubtful' title='62 %'>&lt;b&gt;camión</mark>")
     assert "<mark class='guessed' title='31 %'>rojo?</mark>" in shown
     assert shown.endswith("sin &lt;i&gt;tiempos</p>")
 
 
 def test_doubtful_words_are_named_the_least_sure_first_without_their_marks():
-    assert doubtful([Segment(0, 1, "", "es", WORDS + WORDS)]) == ["rojo", "b>camión"]
+    assert unsure_words([Segment(0, 1, "", "es", WORDS + WORDS)]) == ["rojo", "b>camión"]
 
 
 def test_no_kind_is_told_by_colour_alone():
-    style = (Path(kept.__file__).parent.parent / "data/app_words.css").read_text()
+    style = (Path(recordings.__file__).parent.parent / "assets/app_words.css").read_text()
     lines = re.findall(r"^mark\.(doubtful|guessed|differs) .*text-decoration-style: (\w+)", style, re.MULTILINE)
     assert len(lines) == 3 and len({kind for _, kind in lines}) == 3
 
@@ -370,7 +386,7 @@ def test_no_kind_is_told_by_colour_alone():
 def test_what_was_heard_is_laid_out_word_by_word_with_a_legend(keeper, tmp_path):
     draft = a_draft(tmp_path, seconds=2.0)
     *_, last = keeper.prepare(draft.recording, draft.segments, None, SPANISH)
-    sheet = Sheet(*last)
+    sheet = CorrectionOutputs(*last)
     assert sheet.text == "el camion rojo" and "camion" in sheet.words
     assert sheet.draft.recording == draft.recording and sheet.draft.take.isalnum()
     assert all(segment.words for segment in sheet.draft.segments)
@@ -380,21 +396,24 @@ def test_what_was_heard_is_laid_out_word_by_word_with_a_legend(keeper, tmp_path)
 def test_it_is_heard_in_the_language_it_was_said_in_even_if_a_translation_is_shown(keeper, tmp_path):
     path = a_draft(tmp_path, seconds=2.0).recording
     *_, last = keeper.prepare(path, (Segment(0, 2, "the red truck", "es"),), None, SPANISH)
-    assert Sheet(*last).text == "el camion rojo"
+    assert CorrectionOutputs(*last).text == "el camion rojo"
 
 
 def test_an_engine_that_knows_no_times_says_so(keeper, tiny, tmp_path, monkeypatch):
     monkeypatch.setattr(tiny.engine, "aligns", False)
     draft = a_draft(tmp_path, seconds=2.0)
     *_, last = keeper.prepare(draft.recording, draft.segments, None, ENGLISH)
-    assert "does not tell which words it doubts" in Sheet(*last).words and Sheet(*last).text == "el camion rojo"
+    assert (
+        "does not tell which words it doubts" in CorrectionOutputs(*last).words
+        and CorrectionOutputs(*last).text == "el camion rojo"
+    )
 
 
 def test_an_unread_closed_or_long_recording_is_not_heard_again_unasked(keeper, tmp_path):
     draft = a_draft(tmp_path)
-    assert list(keeper.after_hearing(draft.recording, draft.segments, None, False, SPANISH)) == [Sheet()]
+    assert list(keeper.after_hearing(draft.recording, draft.segments, None, False, SPANISH)) == [CorrectionOutputs()]
     (step,) = keeper.after_hearing(draft.recording, LONG, None, True, SPANISH)
-    assert "grabación larga" in Sheet(*step).told and Sheet(*step).prepare["visible"] is True
+    assert "grabación larga" in CorrectionOutputs(*step).told and CorrectionOutputs(*step).prepare["visible"] is True
     (step,) = keeper.on_opening(draft.recording, draft.segments, draft, SPANISH)
     assert all("value" not in one for one in step)
 
@@ -406,22 +425,22 @@ def test_a_long_recording_is_laid_out_line_by_line(keeper, tiny, spoken_es, tmp_
     said = [samples for path in sorted(spoken_es)[:9] for samples in (audio.load(path), pause)]
     path = str(wav(tmp_path / "long.wav", np.concatenate(said)))
     *_, last = keeper.prepare(path, LONG, None, SPANISH)
-    sheet = Sheet(*last)
+    sheet = CorrectionOutputs(*last)
     lines = sheet.text.split("\n")
     assert len(lines) == len(sheet.draft.segments) > 1 and f"{len(lines)} en total" in sheet.told
     _, visit, *_ = keeper.keep(sheet.draft, sheet.text, True, None, SPANISH)
-    items = utterances(visit.folder / FOLDER)
+    items = utterances(visit.folder / ZIP_FOLDER)
     assert len(items) == len(lines) and all(item.duration_s <= 30 for item in items)
 
 
 def test_silence_and_failures_are_told_in_a_sentence(keeper, tiny, tmp_path, monkeypatch, caplog):
     silent = str(wav(tmp_path / "silent.wav", np.zeros(32_000)))
     *_, last = keeper.prepare(silent, LONG[:1], None, SPANISH)
-    assert Wording().said(SPANISH, "refusal.silent") in Sheet(*last).told
+    assert Wording().said(SPANISH, "refusal.silent") in CorrectionOutputs(*last).told
     monkeypatch.setattr(tiny.engine, "generate", lambda *_: 1 / 0)
-    with caplog.at_level(logging.ERROR, "lengua.app.keeping"):
+    with caplog.at_level(logging.ERROR, "lengua.app.record_tab"):
         *_, last = keeper.prepare(a_draft(tmp_path, seconds=2.0).recording, LONG[:1], None, SPANISH)
-    assert "Algo falló aquí" in Sheet(*last).told and "ZeroDivision" in caplog.text
+    assert "Algo falló aquí" in CorrectionOutputs(*last).told and "ZeroDivision" in caplog.text
 
 
 # The end of a visit
@@ -438,7 +457,7 @@ def test_forgetting_removes_everything_of_the_visit(keeper, tmp_path):
 def test_what_visits_left_that_never_ended_is_swept_away(tmp_path):
     killed = tmp_path / "lengua-visits-killed/abc"
     killed.mkdir(parents=True)
-    mine = Visits(tmp_path)
+    mine = VisitFolders(tmp_path)
     mine.open()
     assert killed.exists()
     os.utime(killed, (1, 1))
@@ -447,7 +466,7 @@ def test_what_visits_left_that_never_ended_is_swept_away(tmp_path):
 
 
 def test_the_folders_of_a_process_go_with_it(tmp_path):
-    mine = Visits(tmp_path)
+    mine = VisitFolders(tmp_path)
     folder = mine.open()
     assert folder.stat().st_mode & 0o077 == 0 and len(folder.name) >= 20
     del mine
@@ -475,7 +494,7 @@ def test_on_the_page_a_recording_is_kept_downloaded_and_forgotten_when_the_tab_c
         (tmp_path / "got.zip").write_bytes(one.web.get(f"file={place}").content)
         assert "nothing to correct" in other.does("keep", None, "Mine.", True, None)[0]
     with zipfile.ZipFile(tmp_path / "got.zip") as archive:
-        rows = archive.read(f"{FOLDER}/metadata.jsonl").decode().splitlines()
+        rows = archive.read(f"{ZIP_FOLDER}/metadata.jsonl").decode().splitlines()
     assert [json.loads(row)["text"] for row in rows] == ["El camión rojo."]
     end = time.monotonic() + 20
     while Path(place).parent.exists() and time.monotonic() < end:
@@ -492,7 +511,7 @@ def test_what_is_downloaded_lies_where_gradio_need_not_copy_it(page, keeper, tmp
 
 def test_both_languages_have_a_sentence_for_everything_that_can_be_refused():
     said = [partial(Wording().said, request) for request in (SPANISH, ENGLISH)]
-    source = Path(kept.__file__).read_text() + Path(keeping.__file__).read_text()
+    source = Path(recordings.__file__).read_text() + Path(record_tab.__file__).read_text()
     keys = set(re.findall(r'"(keeping\.[a-z_]+)"', source))
     assert len(keys) >= 20
     values = {"clips": 1, "seconds": 1, "minutes": 1, "letters": 1, "lines": 1, "segments": 1, "ahead": 1, "words": ""}
@@ -501,6 +520,6 @@ def test_both_languages_have_a_sentence_for_everything_that_can_be_refused():
 
 def test_dropped_rows_would_be_noticed(keeper, tmp_path):
     visit, _, _ = keep_all(keeper, tmp_path, TEXTS[:2])
-    next((visit.folder / FOLDER / "clips").iterdir()).unlink()
-    assert [type(item) for item in utterances(visit.folder / FOLDER)].count(Dropped) == 1
+    next((visit.folder / ZIP_FOLDER / "clips").iterdir()).unlink()
+    assert [type(item) for item in utterances(visit.folder / ZIP_FOLDER)].count(Dropped) == 1
     shutil.rmtree(visit.folder)

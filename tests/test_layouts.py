@@ -7,11 +7,11 @@ import struct
 import numpy as np
 import pytest
 
-from lengua import layouts
-from lengua.checkpoints import convert_to_ctranslate2, load_tokenizer
-from lengua.errors import LenguaError
-from lengua.files import read_json
-from lengua.languages import NAMES
+from lengua.models import formats
+from lengua.models.checkpoints import convert_to_ctranslate2, load_tokenizer
+from lengua.models.languages import LANGUAGE_NAMES
+from lengua.runtime.errors import LenguaError
+from lengua.runtime.files import read_json
 
 TENSORS = 245
 SPECIALS = {"<|endoftext|>": 50257, "<|startoftranscript|>": 50258, "<|es|>": 50262, "<|transcribe|>": 50359}
@@ -30,7 +30,7 @@ def test_ctranslate2s_own_conversion_comes_back_tensor_by_tensor(tiny_model, tin
     from safetensors.numpy import load_file
 
     expected = load_file(tiny_model / "model.safetensors")
-    tensors = layouts.hugging_face_tensors(layouts.read_variables(tiny_ct2 / "model.bin"))
+    tensors = formats.hugging_face_tensors(formats.read_variables(tiny_ct2 / "model.bin"))
     expected.pop("proj_out.weight", None)  # an alias of the embeddings
     assert set(tensors) == set(expected) and len(tensors) > 40
     for name, tensor in tensors.items():
@@ -38,8 +38,8 @@ def test_ctranslate2s_own_conversion_comes_back_tensor_by_tensor(tiny_model, tin
 
 
 def test_the_sizes_of_the_config_are_those_of_the_model(tiny_model, tiny_ct2):
-    variables = layouts.read_variables(tiny_ct2 / "model.bin")
-    config = layouts.model_config(layouts.hugging_face_tensors(variables), int(variables["encoder/num_heads"]))
+    variables = formats.read_variables(tiny_ct2 / "model.bin")
+    config = formats.model_config(formats.hugging_face_tensors(variables), int(variables["encoder/num_heads"]))
     expected = read_json(tiny_model / "config.json")
     sizes = [name for name in config if name in expected and "token_id" not in name and "dtype" not in name]
     assert len(sizes) > 12
@@ -48,14 +48,14 @@ def test_the_sizes_of_the_config_are_those_of_the_model(tiny_model, tiny_ct2):
 
 def test_a_file_cut_anywhere_is_refused(tiny_ct2, tmp_path):
     whole = (tiny_ct2 / "model.bin").read_bytes()
-    assert len(layouts.read_variables(tiny_ct2 / "model.bin")) > 40
+    assert len(formats.read_variables(tiny_ct2 / "model.bin")) > 40
     (name,) = struct.unpack_from("<H", whole, 4)
     heads = [0, 2, 5, 8, 6 + name, 10 + name, *range(14 + name, 80)]
     places = [*heads, *np.linspace(100, len(whole) - 1, 60).astype(int)]
     for place in places:
         (tmp_path / "model.bin").write_bytes(whole[:place])
         with pytest.raises(LenguaError, match="broken off"):
-            layouts.read_variables(tmp_path / "model.bin")
+            formats.read_variables(tmp_path / "model.bin")
 
 
 @pytest.mark.parametrize("version", [5, 7])
@@ -63,23 +63,23 @@ def test_another_binary_version_is_refused(version, tiny_ct2, tmp_path):
     data = (tiny_ct2 / "model.bin").read_bytes()
     (tmp_path / "model.bin").write_bytes(struct.pack("<I", version) + data[4:])
     with pytest.raises(LenguaError, match=f"found {version}"):
-        layouts.read_variables(tmp_path / "model.bin")
+        formats.read_variables(tmp_path / "model.bin")
 
 
 def test_timestamps_are_registered_once(tmp_path):
     tokenizer = {"added_tokens": [], "model": {"vocab": {"a": 0}, "merges": [["a", "b"], "c d"]}}
-    tokenizer["added_tokens"].append({"id": layouts.END, "content": "<|endoftext|>", "special": True})
-    layouts.write_tokenizer(json.loads(json.dumps(tokenizer)), tmp_path)
+    tokenizer["added_tokens"].append({"id": formats.END_ID, "content": "<|endoftext|>", "special": True})
+    formats.write_tokenizer(json.loads(json.dumps(tokenizer)), tmp_path)
     written = read_json(tmp_path / "tokenizer.json")
     assert len(written["added_tokens"]) == 1502
-    layouts.write_tokenizer(written, tmp_path)
+    formats.write_tokenizer(written, tmp_path)
     assert len(read_json(tmp_path / "tokenizer.json")["added_tokens"]) == 1502
     assert (tmp_path / "merges.txt").read_text("utf-8") == "#version: 0.2\na b\nc d\n"
 
 
 def test_fewer_or_more_languages_keep_their_ids():
     ct2 = {"alignment_heads": [], "suppress_ids": [], "suppress_ids_begin": [], "lang_ids": [50259, 50260, 50261]}
-    assert layouts.generation_config(ct2)["lang_to_id"] == {"<|en|>": 50259, "<|zh|>": 50260, "<|de|>": 50261}
+    assert formats.generation_config(ct2)["lang_to_id"] == {"<|en|>": 50259, "<|zh|>": 50260, "<|de|>": 50261}
 
 
 @pytest.mark.real
@@ -126,11 +126,11 @@ def test_the_real_base_has_its_tokenizer(base_model):
 
     plain, slow = load_tokenizer(base_model), WhisperTokenizer.from_pretrained(base_model)
     vocabulary = plain.get_vocab(with_added_tokens=True)
-    assert sum(name in vocabulary for name in layouts.TIMESTAMPS) == 1501
+    assert sum(name in vocabulary for name in formats.TIMESTAMP_TOKENS) == 1501
     assert {name: plain.token_to_id(name) for name in SPECIALS} == SPECIALS
     assert {name: slow.convert_tokens_to_ids(name) for name in SPECIALS} == SPECIALS
     assert slow.pad_token == slow.eos_token == "<|endoftext|>" and slow.pad_token_id == 50257
-    assert all(plain.token_to_id(f"<|{code}|>") == 50259 + at for at, code in enumerate(list(NAMES)[:99]))
+    assert all(plain.token_to_id(f"<|{code}|>") == 50259 + at for at, code in enumerate(list(LANGUAGE_NAMES)[:99]))
     text = " Mañana, ¿qué tal?"
     assert slow(text, add_special_tokens=False).input_ids == plain.encode(text, add_special_tokens=False).ids
     assert (

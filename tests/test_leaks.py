@@ -6,12 +6,18 @@ import numpy as np
 import pytest
 from rapidfuzz.distance import Levenshtein
 
-from lengua.errors import LenguaError, RequestError
-from lengua.evaluation import neighbours
-from lengua.evaluation.leaks import find_leaks, joined, refuse_leaks, words_of
-from lengua.evaluation.neighbours import SIMILARITY, twins_of
-from lengua.sources import Utterance, open_source
-from lengua.text import normalise
+from lengua.data import leakage
+from lengua.data.leakage import (
+    MIN_SIMILARITY,
+    concatenate_sets,
+    fast_normalise,
+    find_leaks,
+    find_near_duplicates,
+    refuse_leaks,
+)
+from lengua.data.sources import Utterance, open_source
+from lengua.runtime.errors import LenguaError, RequestError
+from lengua.scoring.normalizer import normalise
 
 
 def rows(*utterances: tuple[str, str, str | None]) -> dict[str, list]:
@@ -73,7 +79,7 @@ def test_speakers_are_shared_only_where_they_are_known():
 def test_several_sources_are_looked_through_as_one():
     more = rows(("c1", "Otra fuente con otra frase.", "carla"))
     test = rows(("b1", "otra fuente con otra frase", "carla"), ("b2", "Sí", "berta"))
-    leaks = find_leaks(test, joined([TRAIN, more]))
+    leaks = find_leaks(test, concatenate_sets([TRAIN, more]))
     assert (leaks.kinds, leaks.twins) == (("sentence", "sentence"), (4, 2))
     assert leaks.seen_speakers == 2
 
@@ -164,7 +170,7 @@ def test_the_fast_normaliser_is_the_slow_one():
     rng = random.Random(1)
     texts += ["".join(rng.choices(letters, k=12)) for _ in range(3000)]
     texts += ["¿Dónde está? — «Aquí», dijo_él.", "Mañana… (risas) 25 %", "El niño", "Привет, мир! Ещё"]
-    assert [words_of(text) for text in texts] == [normalise(text) for text in texts]
+    assert [fast_normalise(text) for text in texts] == [normalise(text) for text in texts]
 
 
 def perturbed(text: str, edits: int, rng: random.Random) -> str:
@@ -177,8 +183,8 @@ def perturbed(text: str, edits: int, rng: random.Random) -> str:
 
 
 def test_no_near_sentence_is_missed(monkeypatch):
-    monkeypatch.setattr(neighbours, "CHUNK", 70)
-    monkeypatch.setattr(neighbours, "PAIRS", 50)
+    monkeypatch.setattr(leakage, "SENTENCES_PER_CHUNK", 70)
+    monkeypatch.setattr(leakage, "MAX_PAIRS_AT_ONCE", 50)
     rng = random.Random(3)
     words = "el la de casa que muy tren sale perro gato nunca siempre biblioteca a y en con para".split()
     known = sorted(
@@ -186,23 +192,27 @@ def test_no_near_sentence_is_missed(monkeypatch):
     )  # a set has another order each time
     rng.shuffle(known)
     wanted = [perturbed(text, rng.randint(1, 2 + len(text) // 7), rng) for text in known[:300]]
-    twins = twins_of(wanted, known)
-    near = np.array([[Levenshtein.normalized_similarity(a, b) >= SIMILARITY for b in known] for a in wanted])
+    twins = find_near_duplicates(wanted, known)
+    near = np.array([[Levenshtein.normalized_similarity(a, b) >= MIN_SIMILARITY for b in known] for a in wanted])
     asked = [place for place, text in enumerate(wanted) if len(text) >= 9]
     assert 50 < near[asked].any(axis=1).sum() < len(asked)
     assert ((twins >= 0) == near.any(axis=1))[asked].all()
     assert all(near[place, twin] for place, twin in enumerate(twins) if twin >= 0)
-    assert (twins_of(wanted, known) == twins).all()
+    assert (find_near_duplicates(wanted, known) == twins).all()
 
 
 def test_other_scripts_are_near_as_well():
-    assert twins_of(["пожалуйста проверьте номер"], ["привет", "пожалуйста проверьте номера"]).tolist() == [1]
-    assert twins_of(["お電話ありがとうございます今日は"], ["お電話ありがとうございます今日も"]).tolist() == [0]
+    assert find_near_duplicates(["пожалуйста проверьте номер"], ["привет", "пожалуйста проверьте номера"]).tolist() == [
+        1
+    ]
+    assert find_near_duplicates(
+        ["お電話ありがとうございます今日は"], ["お電話ありがとうございます今日も"]
+    ).tolist() == [0]
 
 
 @pytest.mark.parametrize(("wanted", "known"), [([], ["a"]), (["corta"], ["corto"]), (["una frase larga"], [])])
 def test_nothing_near(wanted, known):
-    assert twins_of(wanted, known).tolist() == [-1] * len(wanted)
+    assert find_near_duplicates(wanted, known).tolist() == [-1] * len(wanted)
 
 
 @pytest.mark.slow

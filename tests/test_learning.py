@@ -9,14 +9,15 @@ import torch
 from conftest import interrupting, tiny_training
 from transformers import WhisperForConditionalGeneration
 
-from lengua.batches import ClipDataset, Collator, Draw
-from lengua.checkpoints import load_tokenizer, read_note
-from lengua.errors import RequestError
-from lengua.files import read_json, read_jsonl
-from lengua.model import AdaptiveWhisper, load_model
+from lengua.models.checkpoints import load_tokenizer, read_note
+from lengua.models.whisper import AdaptiveWhisper, load_model
 from lengua.options import TrainOptions
-from lengua.training import learning, train
-from lengua.training.speech import Speech
+from lengua.runtime.errors import RequestError
+from lengua.runtime.files import read_json, read_jsonl
+from lengua.training import parameters, train
+from lengua.training.data import TrainingData
+from lengua.training.dataset import ClipDataset, Collator
+from lengua.training.samplers import SampledClip
 from lengua.training.trainer import AdaptiveTrainer, build_trainer, token_loss
 
 EVERY_WAY = ("all", "decoder", "lora")
@@ -41,12 +42,12 @@ def options(tiny_store, tiny_model, tmp_path) -> TrainOptions:
 def batch(tiny_store, tiny_model) -> dict[str, torch.Tensor]:
     """Four clips as the model reads them."""
     clips = ClipDataset(tiny_store.split("train"))
-    return Collator(load_tokenizer(tiny_model), "es")([clips[Draw(index, 96)] for index in range(4)])
+    return Collator(load_tokenizer(tiny_model), "es")([clips[SampledClip(index, 96)] for index in range(4)])
 
 
 def trainer_of(options, tiny_store, tiny_model):
     """Return the trainer of these options, as the stage builds it."""
-    speech = Speech(tiny_store, tiny_store.split("train"))
+    speech = TrainingData(tiny_store, tiny_store.split("train"))
     return build_trainer(load_model(tiny_model, "es"), tiny_model, speech, options, lambda progress: None)
 
 
@@ -73,7 +74,7 @@ def gradients(options, tiny_model, batch) -> tuple[dict[str, torch.Tensor], dict
     torch.manual_seed(17)
     model = load_model(tiny_model, "es")
     model.config.use_cache = False
-    learner = learning.prepare(model, options).train()
+    learner = parameters.prepare_model(model, options).train()
     count = dict.fromkeys(PER_LAYER, 0)
     for side in count:
         layer = model.model.get_submodule(side).layers[0]
@@ -110,7 +111,9 @@ def test_nothing_of_a_frozen_encoder_is_kept_for_the_backward_pass(checkpointing
     kept = {}
     for learn in ("all", "decoder"):
         model = load_model(tiny_model, "es")
-        learner = learning.prepare(model, replace(options, learn=learn, gradient_checkpointing=checkpointing)).train()
+        learner = parameters.prepare_model(
+            model, replace(options, learn=learn, gradient_checkpointing=checkpointing)
+        ).train()
         kept[learn] = []
         with torch.autograd.graph.saved_tensors_hooks(kept[learn].append, lambda nothing: None):
             heard = learner.model.encoder(batch["input_features"]).last_hidden_state
@@ -123,7 +126,7 @@ def test_nothing_of_a_frozen_encoder_is_kept_for_the_backward_pass(checkpointing
 
 def test_lora_learns_beside_every_matrix_of_both_sides_and_nothing_else(options, tiny_model):
     model = load_model(tiny_model, "es")
-    learner = learning.prepare(model, replace(options, learn="lora"))
+    learner = parameters.prepare_model(model, replace(options, learn="lora"))
     learns = [name for name, parameter in learner.named_parameters() if parameter.requires_grad]
     assert all(".lora_A." in name or ".lora_B." in name for name in learns)
     for side, matrices in PER_LAYER.items():
@@ -137,7 +140,7 @@ def test_a_lora_run_leaves_a_plain_whisper(options, tiny_model):
     names = {path.name for path in run.model.iterdir()}
     assert not any("adapter" in name for name in names) and "model.safetensors" in names
     before, after = weights(tiny_model), weights(run.model)
-    matrices = {f"{name}.weight" for name in learning.MATRICES}
+    matrices = {f"{name}.weight" for name in parameters.LORA_TARGET_MODULES}
     layers = {name for name in before if ".layers." in name and name.endswith(tuple(matrices))}
     assert len(layers) == sum(PER_LAYER.values()) and moved(before, after) == layers
     config, base = (read_json(folder / "config.json") for folder in (run.model, tiny_model))
@@ -147,7 +150,7 @@ def test_a_lora_run_leaves_a_plain_whisper(options, tiny_model):
 
 @torch.no_grad()
 def test_the_saved_model_says_what_the_trained_one_said(options, tiny_store, tiny_model, batch, tmp_path):
-    from lengua.checkpoints import save_model
+    from lengua.models.checkpoints import save_model
 
     trainer = trainer_of(replace(options, learn="lora"), tiny_store, tiny_model)
     with torch.enable_grad():
@@ -157,8 +160,8 @@ def test_the_saved_model_says_what_the_trained_one_said(options, tiny_store, tin
     said, written = learner(**inputs).logits, learner.generate(batch["input_features"], max_new_tokens=8)
     plain = load_model(tiny_model, "es").eval()
     assert not torch.allclose(plain(**inputs).logits, said, atol=1e-3), "it did learn"
-    model = learning.merged(learner)
-    assert type(model) is AdaptiveWhisper and learning.merged(model) is model
+    model = parameters.merge_lora(learner)
+    assert type(model) is AdaptiveWhisper and parameters.merge_lora(model) is model
     torch.testing.assert_close(model(**inputs).logits, said, atol=1e-4, rtol=1e-4)
     save_model(model, tiny_model, tmp_path / "saved", trainer.note)
     saved = load_model(tmp_path / "saved", "es").eval()

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from conftest import chirp
 
-from lengua import audio, mel
+from lengua import audio
+from lengua.audio import log_mel
 
 LENGTHS = [1, 50, 160, 161, 799, 48_000, 479_840, 479_999, 480_000]
 STATED = 1e-4
@@ -33,11 +34,13 @@ def noise(samples: int) -> np.ndarray:
 def agrees(samples: np.ndarray, extract, n_mels: int = 80) -> np.ndarray:
     """Assert that a clip refilled to 30 s is what transformers gives, directly and through the codec."""
     expected = extract(samples, n_mels)
-    log = mel.log_mel(samples, n_mels)
+    log = log_mel.log_mel(samples, n_mels)
     assert log.dtype == np.float32 and log.shape[1] == n_mels
-    np.testing.assert_allclose(mel.fill(log, 3000), expected, atol=STATED, rtol=0)
-    peak, coded = mel.encode(log)
-    np.testing.assert_allclose(mel.fill(mel.decode(peak, coded), 3000, peak), expected, atol=STATED_CODED, rtol=0)
+    np.testing.assert_allclose(log_mel.pad_with_silence(log, 3000), expected, atol=STATED, rtol=0)
+    peak, coded = log_mel.encode(log)
+    np.testing.assert_allclose(
+        log_mel.pad_with_silence(log_mel.decode(peak, coded), 3000, peak), expected, atol=STATED_CODED, rtol=0
+    )
     return log
 
 
@@ -61,17 +64,17 @@ def test_large_v3_has_128_bins(extractor):
 
 def test_audio_over_30_seconds_is_cut_as_transformers_cuts_it(extractor):
     samples = noise(500_000)
-    np.testing.assert_array_equal(mel.log_mel(samples), mel.log_mel(samples[:480_000]))
+    np.testing.assert_array_equal(log_mel.log_mel(samples), log_mel.log_mel(samples[:480_000]))
     agrees(samples[:480_000], extractor)
 
 
 @pytest.mark.parametrize("n_mels", [80, 128])
 def test_a_tone_at_the_centre_of_a_band_is_loudest_there(n_mels):
-    centres = mel.band_centres(n_mels)
+    centres = log_mel.band_centres_hz(n_mels)
     assert centres.shape == (n_mels,) and (np.diff(centres) > 0).all()
     for band in (n_mels // 2, n_mels - 10):  # low bands are narrower than the 40 Hz between two bins
         tone = 0.5 * np.sin(2 * np.pi * centres[band] * np.arange(8000) / 16_000)
-        assert mel.log_mel(tone.astype(np.float32), n_mels)[20].argmax() == band
+        assert log_mel.log_mel(tone.astype(np.float32), n_mels)[20].argmax() == band
 
 
 def test_no_frame_that_hears_the_clip_is_left_out(extractor):
@@ -79,60 +82,60 @@ def test_no_frame_that_hears_the_clip_is_left_out(extractor):
     for length in (1, 160, 200, 201, 48_000, 48_100):
         samples = np.full(length, 0.5, np.float32)
         samples[-1] = -0.9  # something to hear at the very end
-        expected, log = extractor(samples), mel.log_mel(samples)
-        floor = mel.floor_of(log.max())
+        expected, log = extractor(samples), log_mel.log_mel(samples)
+        floor = log_mel.silence_floor(log.max())
         np.testing.assert_allclose(expected[:, len(log) :], floor, atol=STATED)
         assert expected[:, : len(log) - 2].max(axis=0).min() > floor
 
 
 def test_silence_behind_a_clip_is_its_own_floor_exactly():
-    log = mel.log_mel(chirp(0.5, 200))
-    peak, _ = mel.encode(log)
-    floor = np.float32(mel.floor_of(peak))
+    log = log_mel.log_mel(chirp(0.5, 200))
+    peak, _ = log_mel.encode(log)
+    floor = np.float32(log_mel.silence_floor(peak))
     assert peak == log.max() and floor == np.float32(peak - 2)
-    assert (mel.fill(log, 400)[:, len(log) :] == floor).all()
-    assert (mel.decode(peak, np.zeros((3, 80), np.uint8)) == floor).all()
-    assert mel.decode(peak, np.full((1, 80), 255, np.uint8)).max() == pytest.approx(peak, abs=1e-6)
+    assert (log_mel.pad_with_silence(log, 400)[:, len(log) :] == floor).all()
+    assert (log_mel.decode(peak, np.zeros((3, 80), np.uint8)) == floor).all()
+    assert log_mel.decode(peak, np.full((1, 80), 255, np.uint8)).max() == pytest.approx(peak, abs=1e-6)
 
 
 def test_digital_silence_is_the_lowest_value_and_survives_the_codec(extractor):
     log = agrees(np.zeros(16_000, np.float32), extractor)
-    assert (log == mel.LOWEST).all()
-    peak, coded = mel.encode(log)
-    assert peak == mel.LOWEST == mel.floor_of(peak)
-    assert (mel.decode(peak, coded) == mel.LOWEST).all()
+    assert (log == log_mel.LOG_MEL_MIN).all()
+    peak, coded = log_mel.encode(log)
+    assert peak == log_mel.LOG_MEL_MIN == log_mel.silence_floor(peak)
+    assert (log_mel.decode(peak, coded) == log_mel.LOG_MEL_MIN).all()
 
 
 def test_a_quiet_clip_has_its_floor_at_minus_one_and_a_half():
     """A peak under 0.5 would put the floor under digital zero, which no audio reaches."""
-    log = mel.log_mel(chirp(0.5, 200) * np.float32(3e-5))
-    assert log.max() < 0.5 and mel.floor_of(log.max()) == -1.5 and log.min() >= -1.5
+    log = log_mel.log_mel(chirp(0.5, 200) * np.float32(3e-5))
+    assert log.max() < 0.5 and log_mel.silence_floor(log.max()) == -1.5 and log.min() >= -1.5
 
 
 def test_zeros_of_the_log_mel_are_noise_and_not_silence(extractor):
     """The trap: what padding the features with zeros would give is far from what the model was trained on."""
     samples = chirp(0.5, 200)
-    log, expected = mel.log_mel(samples), extractor(samples)
+    log, expected = log_mel.log_mel(samples), extractor(samples)
     wrong = np.zeros_like(expected)
     wrong[:, : len(log)] = log.T
     assert np.abs(wrong - expected).mean() > 0.3
-    assert np.abs(mel.fill(log, 3000) - expected).max() <= STATED
+    assert np.abs(log_mel.pad_with_silence(log, 3000) - expected).max() <= STATED
 
 
 def test_filling_cuts_what_is_too_long_and_keeps_the_floor_of_the_whole_clip():
-    log = mel.log_mel(np.concatenate([np.zeros(8000, np.float32), chirp(0.5, 200)]))
-    np.testing.assert_array_equal(mel.fill(log, 20), log[:20].T)
-    window = mel.fill(log[:20], 60, peak=float(log.max()))
-    assert (window[:, 20:] == np.float32(mel.floor_of(log.max()))).all()
+    log = log_mel.log_mel(np.concatenate([np.zeros(8000, np.float32), chirp(0.5, 200)]))
+    np.testing.assert_array_equal(log_mel.pad_with_silence(log, 20), log[:20].T)
+    window = log_mel.pad_with_silence(log[:20], 60, peak=float(log.max()))
+    assert (window[:, 20:] == np.float32(log_mel.silence_floor(log.max()))).all()
 
 
 @pytest.mark.parametrize("level", [1.0, 1e-2, 1e-4])
 def test_the_codec_is_wrong_by_half_a_step_at_most(level):
-    log = mel.log_mel(noise(16_000) * np.float32(level))
-    peak, coded = mel.encode(log)
+    log = log_mel.log_mel(noise(16_000) * np.float32(level))
+    peak, coded = log_mel.encode(log)
     assert coded.dtype == np.uint8 and coded.shape == log.shape
-    half_a_step = (peak - mel.floor_of(peak)) / 510
+    half_a_step = (peak - log_mel.silence_floor(peak)) / 510
     assert 0 < half_a_step < STATED_CODED
-    assert np.abs(mel.decode(peak, coded) - log).max() <= half_a_step + 1e-6
-    again = mel.encode(mel.decode(peak, coded))[1]
+    assert np.abs(log_mel.decode(peak, coded) - log).max() <= half_a_step + 1e-6
+    again = log_mel.encode(log_mel.decode(peak, coded))[1]
     np.testing.assert_array_equal(again, coded)

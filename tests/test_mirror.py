@@ -15,13 +15,24 @@ import soundfile
 from conftest import chirp
 from standin_page import Visitor, build, parts_of, request_in, saying, that_hears
 
-from lengua.app import mirror, picks
-from lengua.app.mirror import Latest, Mirror
-from lengua.app.picks import FEWEST, Pair, Pick, Tally, as_csv, as_json, by_chance, still_needed, verdict
-from lengua.app.tinting import differing
-from lengua.app.wording import Wording
-from lengua.errors import LenguaError
-from lengua.transcription import Transcriber
+from lengua.app import compare_tab
+from lengua.app.compare_tab import (
+    MIN_PICKS,
+    BlindPair,
+    LatestRecording,
+    MirrorHandlers,
+    Pick,
+    Tally,
+    chance_bound,
+    picks_as_csv,
+    picks_as_json,
+    picks_still_needed,
+    tally_verdict,
+)
+from lengua.app.highlighting import highlight_differences
+from lengua.app.i18n import Wording
+from lengua.inference import Transcriber
+from lengua.runtime.errors import LenguaError
 
 pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning")  # event loops that gradio leaves to the collector
 
@@ -40,8 +51,8 @@ def base(tiny_model) -> Transcriber:
 
 
 @pytest.fixture
-def glass(tuned, base) -> Mirror:
-    return Mirror(parts_of(tuned, lambda: base))
+def glass(tuned, base) -> MirrorHandlers:
+    return MirrorHandlers(parts_of(tuned, lambda: base))
 
 
 @pytest.fixture(scope="module")
@@ -55,7 +66,7 @@ def wav(path: Path, samples: np.ndarray) -> Path:
 
 
 def tally_of(tuned: int = 0, base: int = 0, both: int = 0, none: int = 0, seen: int = 0, alike: int = 0) -> Tally:
-    pair = Pair(TUNED, BASE, "left", seconds=2.0)
+    pair = BlindPair(TUNED, BASE, "left", seconds=2.0)
     counted = ["left"] * tuned + ["right"] * base + ["both"] * both + ["none"] * none
     made = [Pick(pair, choice) for choice in counted] + [Pick(replace(pair, seen=True), "left")] * seen
     return Tally(tuple(made), alike)
@@ -69,9 +80,9 @@ def said_by(language: str):
 
 
 def test_the_bound_is_one_over_the_martingale_of_the_uniform_mixture():
-    assert by_chance(9, 0) == by_chance(0, 9) == 10 / 2**9
-    assert by_chance(6, 4) == 1.0  # 11 * 210 / 1024 is more than all
-    assert by_chance(0, 0) == 1.0
+    assert chance_bound(9, 0) == chance_bound(0, 9) == 10 / 2**9
+    assert chance_bound(6, 4) == 1.0  # 11 * 210 / 1024 is more than all
+    assert chance_bound(0, 0) == 1.0
 
 
 def ever_crossed(crosses, most: int = 200) -> float:
@@ -91,18 +102,18 @@ def by_sign_test(tuned: int, base: int) -> float:
 
 def test_who_looks_after_every_pick_is_fooled_no_more_often_than_told_and_would_be_by_the_usual_test():
     def means(tuned: int, base: int) -> bool:
-        return by_chance(tuned, base) <= picks.MEANS_SOMETHING
+        return chance_bound(tuned, base) <= compare_tab.SIGNIFICANCE_LEVEL
 
-    assert 0.005 < ever_crossed(means) < picks.MEANS_SOMETHING
+    assert 0.005 < ever_crossed(means) < compare_tab.SIGNIFICANCE_LEVEL
     assert round(1 / ever_crossed(means, most=50)) == 43  # as docs/mirror-and-keeping.md tells
     assert round(1 / ever_crossed(lambda k, rest: by_sign_test(k, rest) <= 0.05, most=50)) == 6
 
 
 def test_fewer_than_eight_picks_mean_nothing():
-    assert FEWEST == 8
-    assert all(by_chance(n, 0) > picks.MEANS_SOMETHING for n in range(FEWEST))
-    assert by_chance(FEWEST, 0) <= picks.MEANS_SOMETHING
-    assert still_needed(5, 0) == 3 and still_needed(5, 5) > 8 and still_needed(30, 2) == 0
+    assert MIN_PICKS == 8
+    assert all(chance_bound(n, 0) > compare_tab.SIGNIFICANCE_LEVEL for n in range(MIN_PICKS))
+    assert chance_bound(MIN_PICKS, 0) <= compare_tab.SIGNIFICANCE_LEVEL
+    assert picks_still_needed(5, 0) == 3 and picks_still_needed(5, 5) > 8 and picks_still_needed(30, 2) == 0
 
 
 @pytest.mark.parametrize(
@@ -117,7 +128,7 @@ def test_fewer_than_eight_picks_mean_nothing():
     ],
 )
 def test_a_pick_counts_for_the_model_that_stood_there(side, choice, winner):
-    assert Pick(Pair("a", "b", side), choice).winner == winner
+    assert Pick(BlindPair("a", "b", side), choice).winner == winner
 
 
 def test_picks_that_were_not_blind_are_kept_and_not_counted():
@@ -127,21 +138,21 @@ def test_picks_that_were_not_blind_are_kept_and_not_counted():
 
 
 def test_the_sentence_says_when_it_may_be_chance_and_what_is_missing():
-    told = verdict(tally_of(tuned=3, base=1, seen=2, alike=5), said_by("es"))
+    told = tally_verdict(tally_of(tuned=3, base=1, seen=2, alike=5), said_by("es"))
     assert "afinado 3, base 1, los dos 0, ninguno 0" in told and "puede ser azar" in told
-    assert f"al menos {still_needed(3, 1)} elecciones más" in told and "nunca menos de 8" in told
+    assert f"al menos {picks_still_needed(3, 1)} elecciones más" in told and "nunca menos de 8" in told
     assert told.endswith("Sin contar, por no ser a ciegas: 2. Oídas igual por los dos: 5.")
 
 
 @pytest.mark.parametrize("tuned, base, leader", [(10, 0, "fine-tuned model"), (0, 10, "base model")])
 def test_the_sentence_says_what_a_clear_count_means_and_what_not(tuned, base, leader):
-    told = verdict(tally_of(tuned, base), said_by("en"))
+    told = tally_verdict(tally_of(tuned, base), said_by("en"))
     assert f"at most 1 visit of {2**10 // 11}" in told and f"the {leader} hears better" in told
     assert "of other voices it says nothing" in told
 
 
 def test_picks_as_json_hold_all_that_was_picked():
-    told = json.loads(as_json(tally_of(tuned=1, seen=1, alike=2), "mío", "openai/whisper-base", "quién sabe"))
+    told = json.loads(picks_as_json(tally_of(tuned=1, seen=1, alike=2), "mío", "openai/whisper-base", "quién sabe"))
     assert told["models"] == {"tuned": "mío", "base": "openai/whisper-base"}
     assert told["counts"] == {"tuned": 1, "base": 0, "both": 0, "none": 0, "alike": 2, "not_blind": 1}
     assert [pick["blind"] for pick in told["picks"]] == [True, False]
@@ -152,49 +163,51 @@ def test_picks_as_json_hold_all_that_was_picked():
 
 @pytest.mark.parametrize("text", ["=1+1", " +34", "-2", "@sum(a1)", "\tx", "\rx"])
 def test_a_spreadsheet_takes_no_text_for_a_formula(text):
-    (row,) = csv.DictReader(io.StringIO(as_csv(Tally((Pick(Pair(text, 'a, "b"\nc', "left"), "both"),))), newline=""))
+    (row,) = csv.DictReader(
+        io.StringIO(picks_as_csv(Tally((Pick(BlindPair(text, 'a, "b"\nc', "left"), "both"),))), newline="")
+    )
     assert row["tuned"] == f"'{text}" and row["base"] == 'a, "b"\nc'
 
 
 def test_no_picks_are_a_table_without_rows():
-    assert as_csv(Tally()) == "picked,side,blind,seconds,tuned,base\r\n"
+    assert picks_as_csv(Tally()) == "picked,side,blind,seconds,tuned,base\r\n"
 
 
 # Words that differ
 
 
 def test_words_that_differ_are_marked_on_both_sides_and_a_missing_one_leaves_a_gap():
-    assert differing(TUNED, BASE, "es").count("<mark") == 1 and "<mark class='differs'>camión</mark>" in differing(
-        TUNED, BASE, "es"
-    )
-    assert "class='gap'" in differing(TUNED, BASE, "es")
-    assert "<mark class='differs'>y</mark>" in differing(BASE, TUNED, "es")
-    assert "class='gap'" not in differing(BASE, TUNED, "es")
+    assert highlight_differences(TUNED, BASE, "es").count(
+        "<mark"
+    ) == 1 and "<mark class='differs'>camión</mark>" in highlight_differences(TUNED, BASE, "es")
+    assert "class='gap'" in highlight_differences(TUNED, BASE, "es")
+    assert "<mark class='differs'>y</mark>" in highlight_differences(BASE, TUNED, "es")
+    assert "class='gap'" not in highlight_differences(BASE, TUNED, "es")
 
 
 def test_capitals_and_punctuation_are_no_difference():
-    assert "<mark" not in differing("¿Qué tal, Niña?", "qué tal niña", "es")
+    assert "<mark" not in highlight_differences("¿Qué tal, Niña?", "qué tal niña", "es")
 
 
 def test_what_was_said_is_never_markup():
-    shown = differing("<img src=x onerror=alert(1)> & ${alert(1)} {{this}}", "<b>otra</b>", "es'><script>")
+    shown = highlight_differences("<img src=x onerror=alert(1)> & ${alert(1)} {{this}}", "<b>otra</b>", "es'><script>")
     assert "<img" not in shown and "<b>" not in shown and "<script" not in shown
     assert "&lt;img" in shown and "es&#x27;&gt;" in shown
 
 
 def test_a_loop_is_cut_where_a_page_ends():
-    shown = differing("no " * 5000, "sí", "es")
+    shown = highlight_differences("no " * 5000, "sí", "es")
     assert shown.count("no") == 800 and shown.endswith(" …</p>")
 
 
 # Comparing
 
 
-def compared(glass: Mirror, recording: Path | None, seen: bool = False, request=SPANISH):
+def compared(glass: MirrorHandlers, recording: Path | None, seen: bool = False, request=SPANISH):
     """Return (Shown, tally) of each thing that is shown while two models hear a clip."""
-    page = recording and str(recording), Tally(), Latest()
+    page = recording and str(recording), Tally(), LatestRecording()
     steps = glass.compare(*page, request) if seen else glass.after_hearing(*page, True, (1,), request)
-    return [(mirror.Shown(*step[:-1]), step[-1]) for step in steps]
+    return [(compare_tab.MirrorOutputs(*step[:-1]), step[-1]) for step in steps]
 
 
 def test_both_hear_the_same_clip_and_nothing_tells_which_is_which(glass, spoken):
@@ -202,7 +215,11 @@ def test_both_hear_the_same_clip_and_nothing_tells_which_is_which(glass, spoken)
     assert "Oyendo con los dos modelos…" in first.told
     assert {shown.pair.left, shown.pair.right} == {TUNED, BASE} and not shown.pair.seen
     assert shown.pair.seconds == 2.0 and tally == Tally()
-    assert shown.choices["visible"] is True and mirror.WAITS in first.told and mirror.WAITS in shown.told
+    assert (
+        shown.choices["visible"] is True
+        and compare_tab.WAITING_CLASS in first.told
+        and compare_tab.WAITING_CLASS in shown.told
+    )
     everything = f"{shown.left}{shown.right}{shown.told}"
     assert "modelo afinado" not in everything and "modelo base" not in everything
     assert "aria-label='A'" in shown.left and "aria-label='B'" in shown.right
@@ -216,56 +233,59 @@ def test_the_order_is_drawn_anew_each_time(glass, spoken):
 
 def test_a_text_that_was_in_sight_is_not_picked_blind(glass, spoken):
     shown, _ = compared(glass, spoken, seen=True)[-1]
-    assert shown.pair.seen and mirror.WAITS not in shown.told and "no contará" in shown.told
+    assert shown.pair.seen and compare_tab.WAITING_CLASS not in shown.told and "no contará" in shown.told
 
 
 @pytest.mark.parametrize("opened, segments, seen", [(False, (1,), True), (True, (1,), True), (True, (), False)])
 def test_what_is_heard_once_more_is_blind_only_where_there_was_no_text(glass, spoken, opened, segments, seen):
-    latest = Latest()
+    latest = LatestRecording()
     list(glass.after_hearing(str(spoken), Tally(), latest, opened, segments, SPANISH))
     *_, last = glass.after_hearing(str(spoken), Tally(), latest, True, (1,), SPANISH)
-    assert mirror.Shown(*last[:-1]).pair.seen == seen
+    assert compare_tab.MirrorOutputs(*last[:-1]).pair.seen == seen
 
 
 @pytest.mark.parametrize("opened, segments", [(False, (1,)), (True, ())], ids=["closed", "nothing heard"])
 def test_a_closed_mirror_does_no_work(glass, spoken, opened, segments):
-    (step,) = glass.after_hearing(str(spoken), Tally(), Latest(), opened, segments, SPANISH)
-    assert (mirror.Shown(*step[:-1]), step[-1]) == (mirror.Shown(), Tally())
+    (step,) = glass.after_hearing(str(spoken), Tally(), LatestRecording(), opened, segments, SPANISH)
+    assert (compare_tab.MirrorOutputs(*step[:-1]), step[-1]) == (compare_tab.MirrorOutputs(), Tally())
 
 
 def test_a_pick_tells_which_was_which_and_counts_once(glass, spoken):
     pair = compared(glass, spoken)[-1][0].pair
     *shown, tally, files = getattr(glass, f"pick_{pair.tuned}")(pair, Tally(), SPANISH)
-    shown = mirror.Shown(*shown)
+    shown = compare_tab.MirrorOutputs(*shown)
     winner, other = (shown.left, shown.right) if pair.tuned == "left" else (shown.right, shown.left)
     assert "· modelo afinado" in winner and "· modelo base" in other
     assert tally.counts["tuned"] == 1 and "afinado 1, base 0" in shown.told
-    assert shown.pair is None and shown.choices["visible"] is False and mirror.WAITS not in shown.told
+    assert shown.pair is None and shown.choices["visible"] is False and compare_tab.WAITING_CLASS not in shown.told
     assert files["visible"] is True
     *_, again, _ = glass.pick_left(shown.pair, tally, SPANISH)
     assert again == tally
 
 
 def test_who_closes_the_mirror_sees_the_text_and_has_nothing_left_to_pick():
-    *shown, opened = mirror._closed()
-    assert mirror.Shown(*shown) == mirror.Shown() and opened is False
+    *shown, opened = compare_tab._closed()
+    assert compare_tab.MirrorOutputs(*shown) == compare_tab.MirrorOutputs() and opened is False
 
 
 def test_the_style_hides_the_text_only_behind_an_open_mirror():
-    style = (Path(mirror.__file__).parent.parent / "data/app_words.css").read_text()
-    assert f":has(#mirror > button.open):has(.{mirror.WAITS})" in style and f"'{mirror.WAITS}'" in mirror.WATCH
+    style = (Path(compare_tab.__file__).parent.parent / "assets/app_words.css").read_text()
+    assert (
+        f":has(#mirror > button.open):has(.{compare_tab.WAITING_CLASS})" in style
+        and f"'{compare_tab.WAITING_CLASS}'" in compare_tab.WATCH_SCRIPT
+    )
 
 
 def test_picks_are_bounded(glass):
-    full = tally_of(tuned=picks.MOST_PICKS)
-    assert glass.pick_left(Pair("a", "b", "left"), full, SPANISH)[-2] is full
+    full = tally_of(tuned=compare_tab.MAX_PICKS)
+    assert glass.pick_left(BlindPair("a", "b", "left"), full, SPANISH)[-2] is full
 
 
 def test_where_both_heard_the_same_words_there_is_nothing_to_pick(glass, base, spoken, monkeypatch):
     monkeypatch.setattr(base.engine, "generate", saying(base, "El camión, rojo."))
     shown, tally = compared(glass, spoken, request=ENGLISH)[-1]
     assert "there is nothing to pick" in shown.told and shown.choices["visible"] is False
-    assert tally.alike == 1 and shown.pair is None and mirror.WAITS not in shown.told
+    assert tally.alike == 1 and shown.pair is None and compare_tab.WAITING_CLASS not in shown.told
     assert "fine-tuned model" in shown.left + shown.right
 
 
@@ -281,7 +301,7 @@ def test_a_recording_that_is_not_let_in_gives_one_plain_sentence(glass, tmp_path
     said = partial(Wording().said, SPANISH)
     for recording, key in ((long, "mirror.too_long"), (silent, "refusal.silent"), (None, "refusal.missing")):
         shown, _ = compared(glass, recording)[-1]
-        assert said(key) in shown.told and mirror.WAITS not in shown.told and shown.pair is None
+        assert said(key) in shown.told and compare_tab.WAITING_CLASS not in shown.told and shown.pair is None
 
 
 def no_base() -> Transcriber:
@@ -289,7 +309,7 @@ def no_base() -> Transcriber:
 
 
 def test_without_base_weights_the_reader_is_told_and_the_log_knows_why(tuned, spoken, caplog):
-    shown, _ = compared(Mirror(parts_of(tuned, no_base)), spoken)[-1]
+    shown, _ = compared(MirrorHandlers(parts_of(tuned, no_base)), spoken)[-1]
     assert "modelo base" in shown.told and "secret" not in shown.told
     assert "/secret/place" in caplog.text
 
@@ -299,7 +319,7 @@ def test_a_failure_is_logged_and_not_shown_and_leaves_the_line(glass, base, spok
         raise RuntimeError("secret detail")
 
     monkeypatch.setattr(base.engine, "generate", fail)
-    with caplog.at_level(logging.ERROR, "lengua.app.mirror"):
+    with caplog.at_level(logging.ERROR, "lengua.app.compare_tab"):
         shown, _ = compared(glass, spoken)[-1]
     assert "Algo falló aquí" in shown.told and "secret" not in shown.told and "secret detail" in caplog.text
     assert len(glass.parts.admission.line) == 0
@@ -307,19 +327,19 @@ def test_a_failure_is_logged_and_not_shown_and_leaves_the_line(glass, base, spok
 
 def test_who_waits_is_told_how_many_are_ahead(glass, spoken):
     line = glass.parts.admission.line
-    steps = glass.compare(str(spoken), Tally(), Latest(), SPANISH)
+    steps = glass.compare(str(spoken), Tally(), LatestRecording(), SPANISH)
     with line.enter():
         next(steps)
         assert "En cola, 1 delante de ti" in next(steps)[3]
-    shown = mirror.Shown(*list(steps)[-1][:-1])
+    shown = compare_tab.MirrorOutputs(*list(steps)[-1][:-1])
     assert shown.pair is not None and len(line) == 0
 
 
 def test_what_comes_too_late_is_dropped_for_it_would_unveil_a_newer_text(glass, spoken):
-    latest = Latest()
+    latest = LatestRecording()
     steps = glass.after_hearing(str(spoken), Tally(), latest, True, (1,), SPANISH)
     next(steps)
-    mirror._recorded("a newer one", latest)
+    compare_tab._recorded("a newer one", latest)
     assert list(steps) == [] and len(glass.parts.admission.line) == 0
 
 
@@ -335,7 +355,7 @@ def test_the_files_name_models_and_no_place_of_this_machine(glass, tuned):
 
 @pytest.fixture
 def page(tuned, base):
-    demo = build(mirror.mode, parts_of(tuned, lambda: base))
+    demo = build(compare_tab.build_compare_tab, parts_of(tuned, lambda: base))
     demo.launch(server_name="127.0.0.1", prevent_thread_lock=True, quiet=True, ssr_mode=False)
     yield demo
     demo.close(verbose=False)
@@ -346,7 +366,7 @@ def test_the_page_hides_the_text_until_the_pick_and_two_visitors_share_nothing(p
         file, theirs = one.upload(spoken), other.upload(spoken)
         one.does("_opened")
         one.does("heard_in", file)
-        assert mirror.WAITS in one.does("after_hearing", file, None, None, None, None)[3]
+        assert compare_tab.WAITING_CLASS in one.does("after_hearing", file, None, None, None, None)[3]
         told = one.does("pick_left", None, None)[3]
         assert "A ciegas" in told and "puede ser azar" in told
         other.does("compare", theirs, None, None)

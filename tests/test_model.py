@@ -8,18 +8,18 @@ from conftest import END
 from transformers import WhisperConfig, WhisperForConditionalGeneration
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
-from lengua.checkpoints import load_tokenizer
-from lengua.errors import RequestError
-from lengua.files import read_json, write_json
-from lengua.labels import decoder_pair, prompt_tokens
-from lengua.model import (
-    PLAIN_POSITIONS,
+from lengua.models.checkpoints import load_tokenizer
+from lengua.models.tokens import decoder_pair, prompt_tokens
+from lengua.models.whisper import (
+    MAX_MATMUL_ATTENTION_POSITIONS,
     AdaptiveWhisper,
     attention_by_length,
     force_language,
     load_model,
     window_frames,
 )
+from lengua.runtime.errors import RequestError
+from lengua.runtime.files import read_json, write_json
 
 WINDOWS = [2, 40, 64, 98]
 
@@ -132,7 +132,7 @@ def test_a_saved_checkpoint_is_plain_and_gives_the_same_padded_output(adaptive, 
     assert torch.equal(saved.generate(mel, max_new_tokens=8), adaptive.generate(mel, max_new_tokens=8))
 
 
-@pytest.mark.parametrize("positions", [1, 50, PLAIN_POSITIONS, PLAIN_POSITIONS + 1])
+@pytest.mark.parametrize("positions", [1, 50, MAX_MATMUL_ATTENTION_POSITIONS, MAX_MATMUL_ATTENTION_POSITIONS + 1])
 def test_attention_is_torchs_own_whatever_computes_it(positions, adaptive):
     module = adaptive.train().model.encoder.layers[0].self_attn
     query, key, value = (torch.randn(2, 2, positions, 8, requires_grad=True) for _ in range(3))

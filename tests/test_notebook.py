@@ -13,11 +13,11 @@ import pytest
 from conftest import ROOT, tiny_training
 
 from lengua import evaluation, notebook
-from lengua.errors import LenguaError, RequestError
-from lengua.files import write_jsonl
-from lengua.notebook import contract, live, padding, page
+from lengua.notebook import app, live, tables
 from lengua.options import EvaluateOptions
-from lengua.progress import Progress
+from lengua.runtime.errors import LenguaError, RequestError
+from lengua.runtime.files import write_jsonl
+from lengua.runtime.progress import Progress
 from lengua.training.checks import Check
 
 # Colab
@@ -55,7 +55,7 @@ def in_colab(monkeypatch):
 @pytest.fixture
 def no_tokens(monkeypatch):
     """An environment without tokens, left so."""
-    for name in notebook.SECRETS:
+    for name in notebook.SECRET_NAMES:
         monkeypatch.setenv(name, "")
 
 
@@ -92,10 +92,10 @@ def test_there_is_no_drive_outside_of_colab():
 
 def test_the_machine_is_told_and_no_token(in_colab, no_tokens, monkeypatch):
     monkeypatch.setenv("HF_TOKEN", "hf_secret_of_mine")
-    told = notebook.machine(Path("runs/es"))
+    told = notebook.describe_machine(Path("runs/es"))
     assert "Python" in told and "torch" in told and "runs/es: it is lost with this machine" in told
     assert "hf_secret_of_mine" not in told
-    assert "survives" in notebook.machine(notebook.out_folder("drive:lengua/es"))
+    assert "survives" in notebook.describe_machine(notebook.out_folder("drive:lengua/es"))
 
 
 # Tables
@@ -144,28 +144,28 @@ def test_padding_is_measured(tiny_model):
         "1.0",
     )  # 50 frames, rounded up to a multiple of 8
     assert (padded[0], padded[1]) == ("padded", "1.0")
-    assert all(seconds > 0 for seconds in padding.encoder_seconds(tiny_model, [56, 100]))
+    assert all(seconds > 0 for seconds in tables.encoder_seconds(tiny_model, [56, 100]))
 
 
 def test_a_store_tells_what_is_in_it_and_whose_it_is(tiny_store, monkeypatch):
     table = notebook.splits_table(tiny_store)
     assert [row[:2] for row in rows(table)] == [["train", "15"], ["dev", "4"], ["test", "5"]]
     manifest = tiny_store.manifest | {"attribution": "Ana", "dropped": {"silence": {"count": 1200, "examples": []}}}
-    monkeypatch.setattr("lengua.notebook.stores.read_json", lambda path: manifest)
+    monkeypatch.setattr("lengua.notebook.tables.read_json", lambda path: manifest)
     assert rows(notebook.splits_table(tiny_store))[-1][:2] == ["*left out: silence*", "1,200"]
     assert notebook.splits_table(tiny_store).endswith("\n\nRecordings: Ana.")
 
 
 def test_checks_that_fail_come_with_their_cure():
     good, bad = Check("end", True, "an end", "one", "-"), Check("start", False, "one | start", "two", "take one out")
-    first, second = rows(contract.as_table([good, bad]))
+    first, second = rows(tables.checks_table([good, bad]))
     assert first == ["ok", "end", "one"]
     assert second == ["**wrong**", "start", "two. Expected one \\| start: take one out"]
 
 
 @pytest.mark.slow
 def test_preflight_looks_at_what_training_will_use_and_trains_nothing(tiny_store, tiny_model, tmp_path):
-    table = contract.preflight_table(tiny_training(str(tiny_store.path), tiny_model, tmp_path / "run"))
+    table = tables.preflight_table(tiny_training(str(tiny_store.path), tiny_model, tmp_path / "run"))
     assert len(rows(table)) >= 15 and "**wrong**" not in table
     assert not (tmp_path / "run/model").exists() and not (tmp_path / "run/run.json").exists()
 
@@ -179,10 +179,10 @@ def test_examples_are_text_and_no_markup(tmp_path):
 
 
 def test_the_metric_is_found_in_the_tree_and_its_absence_told(monkeypatch, tmp_path):
-    assert Path(notebook.metric()) == ROOT / "metrics/lengua_wer/lengua_wer.py"
-    monkeypatch.setattr("lengua.notebook.examples.METRIC", Path("metrics/none.py"))
+    assert Path(notebook.metric_path()) == ROOT / "metrics/lengua_wer/lengua_wer.py"
+    monkeypatch.setattr("lengua.notebook.tables.METRIC_FILE", Path("metrics/none.py"))
     with pytest.raises(LenguaError, match="install lengua from a wheel"):
-        notebook.metric()
+        notebook.metric_path()
 
 
 # Clips
@@ -197,18 +197,18 @@ def measured(tiny_store, tiny_model, tmp_path_factory) -> Path:
 
 
 def test_the_worst_clips_have_players_and_their_words(measured, tiny_store):
-    html = notebook.worst_clips(measured, tiny_store.path, 2).data
+    html = notebook.worst_clips_html(measured, tiny_store.path, 2).data
     assert html.count("<section") == html.count('<audio controls preload="none" src="data:audio/') == 2
     assert "wrong</small>" in html and 'lang="es"' in html
     assert "<dl" not in html, "Jupyter floats its terms"
-    assert "no sound" in notebook.worst_clips(measured).data
+    assert "no sound" in notebook.worst_clips_html(measured).data
 
 
 def test_what_a_model_wrote_is_text_in_the_page(measured, tmp_path):
     records = [json.loads(line) for line in (measured / "hypotheses.jsonl").read_text().splitlines()]
     write_jsonl(tmp_path / "hypotheses.jsonl", [one | {"hypothesis": "<script>x</script>"} for one in records])
     (tmp_path / "results.json").write_bytes((measured / "results.json").read_bytes())
-    html = notebook.worst_clips(tmp_path).data
+    html = notebook.worst_clips_html(tmp_path).data
     assert "<script>" not in html and "&lt;script&gt;" in html
 
 
@@ -281,14 +281,14 @@ def test_a_history_that_is_being_written_is_no_trouble(chart, tmp_path):
 def test_the_app_is_served_until_it_is_closed(tiny_model, capsys):
     address = notebook.microphone(tiny_model, "es")
     assert urlopen(address, timeout=20).status == 200
-    page.close()
+    app.close()
     with pytest.raises(OSError):
         urlopen(address, timeout=5)
 
 
 def test_an_app_that_does_not_come_up_has_its_last_words_told(tmp_path):
     with pytest.raises(LenguaError, match=f"found lengua: .*{tmp_path.name}"):
-        page._started(["compare", str(tmp_path)], port=1)
+        app._started(["compare", str(tmp_path)], port=1)
 
 
 TETHERED = """

@@ -191,7 +191,7 @@ def test_the_recording_keeps_what_is_tagged_and_takes_the_sound_out(recorder, ru
 
 
 def test_the_recording_refuses_a_place_of_this_machine(recorder, run):
-    from lengua.errors import LenguaError
+    from lengua.runtime.errors import LenguaError
 
     done = run(small_notebook(("A = 3", ["parameters"]), (f"print({str(ROOT)!r})", ["keep_output"])))
     with pytest.raises(LenguaError, match="no place of this machine"):

@@ -8,15 +8,16 @@ import pytest
 from conftest import leave
 from small_whisper import small_clips, small_whisper
 
-from lengua import audio, mel
-from lengua.checkpoints import convert_to_ctranslate2, ctranslate2_folder, load_tokenizer
-from lengua.engines import on_onnxruntime, open_engine
-from lengua.engines.on_onnxruntime import NotConvertible, graphs_of
-from lengua.errors import RequestError
-from lengua.labels import prompt_tokens, words_of
-from lengua.layouts.onnx import in_blocks, in_columns
+from lengua import audio
+from lengua.audio import log_mel
+from lengua.inference.engines import onnxruntime, open_engine
+from lengua.inference.engines.onnxruntime import NotConvertible, ensure_graphs
+from lengua.models.checkpoints import convert_to_ctranslate2, ctranslate2_folder, load_tokenizer
+from lengua.models.formats.onnx import quantize_blocks, quantize_columns
+from lengua.models.tokens import decode_text, prompt_tokens
+from lengua.runtime.errors import RequestError
 from lengua.scoring import cer
-from lengua.text import normalise
+from lengua.scoring.normalizer import normalise
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +36,9 @@ def own_cache(tmp_path_factory):
 @pytest.fixture(scope="module")
 def windows() -> np.ndarray:
     """Sounds of 6 s, no two alike."""
-    return np.stack([mel.fill(mel.log_mel(clip[: 6 * audio.SAMPLE_RATE]), 600) for clip in small_clips(8)])
+    return np.stack(
+        [log_mel.pad_with_silence(log_mel.log_mel(clip[: 6 * audio.SAMPLE_RATE]), 600) for clip in small_clips(8)]
+    )
 
 
 @pytest.fixture(scope="module")
@@ -61,7 +64,7 @@ def test_it_writes_what_ctranslate2_writes(both, wide, windows, before):
 
 
 def test_it_is_as_sure_as_ctranslate2(both, wide, windows, monkeypatch):
-    monkeypatch.setattr("lengua.engines.on_ctranslate2.DOUBT", -1.0)
+    monkeypatch.setattr("lengua.inference.engines.ctranslate2.MIN_NO_SPEECH_FOR_LOGPROB", -1.0)
     prompt = prompt_tokens(load_tokenizer(wide), "es")
     ours, theirs = (engine.generate(windows, prompt, 12) for engine in both)
     pairs = [(a.mean_logprob, b.mean_logprob) for a, b in zip(ours, theirs, strict=True) if a.tokens == b.tokens]
@@ -112,23 +115,23 @@ def test_a_wide_search_timestamps_and_times_are_ctranslate2s(wide, windows, monk
 
 
 def test_graphs_are_made_once_and_anew_for_other_weights(wide, tmp_path):
-    first = graphs_of(ctranslate2_folder(wide))
+    first = ensure_graphs(ctranslate2_folder(wide))
     made = (first / "decoder.onnx").stat().st_mtime_ns
-    assert graphs_of(ctranslate2_folder(wide)) == first and (first / "decoder.onnx").stat().st_mtime_ns == made
+    assert ensure_graphs(ctranslate2_folder(wide)) == first and (first / "decoder.onnx").stat().st_mtime_ns == made
     from safetensors.numpy import load_file, save_file
 
     other = Path(shutil.copytree(wide, tmp_path / "other"))
     tensors = load_file(other / "model.safetensors")
     tensors["model.decoder.layer_norm.bias"] = tensors["model.decoder.layer_norm.bias"] + 1
     save_file(tensors, other / "model.safetensors", metadata={"format": "pt"})
-    assert graphs_of(ctranslate2_folder(other)) != first
+    assert ensure_graphs(ctranslate2_folder(other)) != first
 
 
 def test_only_the_last_models_stay_in_the_cache(wide, tmp_path, monkeypatch):
-    kept = graphs_of(ctranslate2_folder(wide)).parent
+    kept = ensure_graphs(ctranslate2_folder(wide)).parent
     for number in range(5):
         (kept / f"old{number}").mkdir()
-    on_onnxruntime._forget_all_but(2, kept)
+    onnxruntime._evict_all_but(2, kept)
     assert len(list(kept.iterdir())) == 2
 
 
@@ -139,7 +142,7 @@ def test_what_has_no_graph_goes_to_ctranslate2(tiny_model, wide, tmp_path, monke
     small = tmp_path / "int8"
     convert_to_ctranslate2(wide, small, "int8")
     with pytest.raises(NotConvertible):
-        graphs_of(small)
+        ensure_graphs(small)
     assert open_engine("auto", tiny_model).name == open_engine("auto", small).name == "ctranslate2 int8"
     assert open_engine("auto", wide).name == "onnxruntime int8"
     assert open_engine("auto", wide, compute_type="float32").name == "ctranslate2 float32"
@@ -157,19 +160,19 @@ def test_a_model_without_its_lists_is_refused(name, share, wide, tmp_path):
 
 def test_eight_bits_are_off_by_half_a_step_at_most():
     weights = np.random.default_rng(3).normal(size=(7, 256)).astype(np.float32)
-    packed, scales = in_blocks(weights)
+    packed, scales = quantize_blocks(weights)
     back = (packed.astype(np.float32) - 128) * scales.reshape(7, 2, 1)
     assert np.abs(back.reshape(7, 256) - weights).max() <= 0.501 * scales.max()
-    packed, scales = in_columns(weights)
+    packed, scales = quantize_columns(weights)
     assert packed.shape == (256, 7) and np.abs(packed.T * scales[:, None] - weights).max() <= 0.501 * scales.max()
-    assert in_blocks(np.zeros((2, 128)))[0].tolist() == [[[128] * 128]] * 2, "zeros stay zeros"
+    assert quantize_blocks(np.zeros((2, 128)))[0].tolist() == [[[128] * 128]] * 2, "zeros stay zeros"
 
 
 @pytest.mark.real
 def test_real_weights_hear_no_worse_than_torch_in_float32(base_model, spoken_es):
     tokenizer, some = load_tokenizer(base_model), dict(list(spoken_es.items())[:3])
-    features = np.stack([mel.fill(mel.log_mel(audio.load(path)), 3000) for path in some])
+    features = np.stack([log_mel.pad_with_silence(log_mel.log_mel(audio.load(path)), 3000) for path in some])
     prompt, said = prompt_tokens(tokenizer, "es"), [normalise(text) for text in some.values()]
     sides = (open_engine(name, base_model).generate(features, prompt, 60) for name in ("onnxruntime", "torch"))
-    ours, theirs = ([normalise(words_of(tokenizer, one.tokens)) for one in side] for side in sides)
+    ours, theirs = ([normalise(decode_text(tokenizer, one.tokens)) for one in side] for side in sides)
     assert cer(said, ours) < cer(said, theirs) + 0.05 < 0.4, (ours, theirs)

@@ -9,8 +9,7 @@ from transformers.trainer_callback import DefaultFlowCallback
 
 from lengua.options import TrainOptions
 from lengua.training.arguments import training_arguments
-from lengua.training.budget import Cost, plan_run
-from lengua.training.pace import Pace, Schedule, Spent
+from lengua.training.time_budget import LinearSchedule, TimeBudgetCallback, TimeSpent, TrainingCost, plan_run
 
 
 def optimizer() -> torch.optim.Optimizer:
@@ -22,13 +21,13 @@ def optimizer() -> torch.optim.Optimizer:
 @pytest.mark.parametrize(("warmup", "total"), [(1, 1), (3, 40), (10, 10)])
 def test_left_alone_it_is_the_usual_linear_schedule(warmup, total):
     usual = get_linear_schedule_with_warmup(optimizer(), warmup, total).lr_lambdas[0]
-    ours = Schedule(warmup, total)
+    ours = LinearSchedule(warmup, total)
     assert [ours(step) for step in range(total)] == pytest.approx([usual(step) for step in range(total)])
 
 
 @pytest.mark.parametrize("end", [61, 80, 200])
 def test_a_moved_end_is_reached_at_zero_without_a_jump(end):
-    schedule = Schedule(10, 100)
+    schedule = LinearSchedule(10, 100)
     before = schedule(60)
     schedule.end_at(end, 60)
     assert schedule(60) == before and schedule(end) == 0 == schedule(end + 5)
@@ -38,13 +37,13 @@ def test_a_moved_end_is_reached_at_zero_without_a_jump(end):
 
 
 def test_an_end_moved_in_the_warm_up_keeps_the_warm_up():
-    schedule = Schedule(10, 100)
+    schedule = LinearSchedule(10, 100)
     schedule.end_at(50, 4)
     assert [schedule(step) for step in (5, 10, 30, 50)] == [0.5, 1.0, 0.5, 0.0]
 
 
 def test_a_checkpoint_keeps_the_moved_end():
-    first, second = Schedule(10, 100), Schedule(10, 100)
+    first, second = LinearSchedule(10, 100), LinearSchedule(10, 100)
     kept = torch.optim.lr_scheduler.LambdaLR(optimizer(), first)
     first.end_at(70, 40)
     torch.optim.lr_scheduler.LambdaLR(optimizer(), second).load_state_dict(kept.state_dict())
@@ -57,9 +56,9 @@ class Clocked:
     def __init__(self, plan, step: float, evaluation: float, out):
         options = TrainOptions("store", out, minutes=1.0, steps=plan.steps, evaluations=plan.evaluations, batch_size=1)
         self.args = training_arguments(options, clips=None)
-        self.schedule, self.recorder = Schedule(5, plan.steps), SimpleNamespace(seconds=lambda: self.now)
+        self.schedule, self.recorder = LinearSchedule(5, plan.steps), SimpleNamespace(seconds=lambda: self.now)
         self.now, self.step, self.evaluation, self.evaluated, self.told = 0.0, step, evaluation, [], []
-        self.pace, self.frames = Pace(self, plan, self.told.append), []
+        self.pace, self.frames = TimeBudgetCallback(self, plan, self.told.append), []
 
     def run(self) -> TrainerState:
         state, control = TrainerState(max_steps=self.args.max_steps), TrainerControl()
@@ -81,9 +80,9 @@ class Clocked:
         return state
 
 
-def cost() -> Cost:
+def cost() -> TrainingCost:
     """Return a machine on which one batch in ten is long, and a step takes a second on average."""
-    return Cost(1.0, 20.0, 10.0, 100, batches=((300, 0.5), (3000, 5.5)))
+    return TrainingCost(1.0, 20.0, 10.0, 100, batches=((300, 0.5), (3000, 5.5)))
 
 
 @pytest.mark.parametrize("evaluation", [5.0, 40.0])
@@ -108,6 +107,6 @@ def test_a_plan_that_holds_is_not_told_again(tmp_path):
 
 
 def test_long_windows_early_do_not_make_a_run_seem_slow():
-    spent = Spent(stepping=55.0, expected=55.0)  # ten long windows in a row
+    spent = TimeSpent(stepping=55.0, expected=55.0)  # ten long windows in a row
     assert spent.per_step(1.0) == 1.0
-    assert Spent(stepping=110.0, expected=55.0).per_step(1.0) == pytest.approx(122 / 67)
+    assert TimeSpent(stepping=110.0, expected=55.0).per_step(1.0) == pytest.approx(122 / 67)

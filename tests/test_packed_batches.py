@@ -3,24 +3,24 @@
 import numpy as np
 import pytest
 
-from lengua import mel
-from lengua.batches import (
-    ClipDataset,
-    Collator,
-    Draw,
-    Drawing,
-    Pack,
-    PackedWindows,
-    Packing,
-    StreamedBatches,
-    sampler_of,
-)
-from lengua.batches.packing import join, share_windows, spans
-from lengua.checkpoints import load_tokenizer
-from lengua.labels import IGNORED, MAX_LABEL_TOKENS, decoder_pair, timestamped_pair, word_tokens
+from lengua.audio import log_mel
+from lengua.data.store import Row
+from lengua.data.streaming import Stream, StreamBlock
+from lengua.models.checkpoints import load_tokenizer
+from lengua.models.tokens import IGNORE_INDEX, MAX_LABEL_TOKENS, decoder_pair, timestamped_pair, word_tokens
 from lengua.options import FeatureOptions
-from lengua.store import Row
-from lengua.streams import Block, Stream
+from lengua.training.dataset import ClipDataset, Collator, StreamedBatches
+from lengua.training.samplers import (
+    BatchPlan,
+    PackedWindowSampler,
+    Packing,
+    SampledClip,
+    SampledPack,
+    join_mels,
+    make_sampler,
+    pack_windows,
+    utterance_times,
+)
 
 CLIPS, BATCH = 203, 24
 PROMPT = ["<|startoftranscript|>", "<|es|>", "<|transcribe|>"]
@@ -42,12 +42,14 @@ def row(number: int, text: str, duration_s: float, peak: float = 1.0) -> Row:
 def block():
     """Clips of 0.5 to 7 s, in no order."""
     lengths = np.random.default_rng(17).integers(50, 700, CLIPS) / 100
-    return Block(0, 0, [row(number, "qué tal", length, peak=length / 10) for number, length in enumerate(lengths)], [])
+    return StreamBlock(
+        0, 0, [row(number, "qué tal", length, peak=length / 10) for number, length in enumerate(lengths)], []
+    )
 
 
 def sampler(block, tokenizer, epoch=0, share=0.2, seed=17, longest=3000, margin=(0.3, 1.5), padded=0.0, batch=BATCH):
-    drawing = Drawing(batch, margin, padded, seed, longest, packing=Packing(tokenizer, share))
-    return sampler_of(block, drawing, epoch)
+    drawing = BatchPlan(batch, margin, padded, seed, longest, packing=Packing(tokenizer, share))
+    return make_sampler(block, drawing, epoch)
 
 
 def frames_of(block, pack) -> int:
@@ -59,7 +61,7 @@ def test_every_clip_comes_once_an_epoch_and_no_two_epochs_are_the_same(block, to
     for epoch in range(4):
         drawn = sampler(block, tokenizer, epoch)
         batches = list(drawn)
-        assert isinstance(drawn, PackedWindows) and len(batches) == len(drawn) == 9
+        assert isinstance(drawn, PackedWindowSampler) and len(batches) == len(drawn) == 9
         sizes = [sum(len(pack.draws) for pack in batch) for batch in batches]
         assert sizes == [BATCH] * 8 + [CLIPS % BATCH]
         assert sorted(draw.index for batch in batches for pack in batch for draw in pack.draws) == list(range(CLIPS))
@@ -101,13 +103,13 @@ def test_a_share_of_batches_is_padded_to_the_full_window(block, tokenizer):
     ],
 )
 def test_clips_share_as_few_windows_as_will_do(frames, tokens, expected):
-    assert sorted(share_windows(frames, tokens, 3000, most_tokens=25)) == sorted(expected)
+    assert sorted(pack_windows(frames, tokens, 3000, most_tokens=25)) == sorted(expected)
 
 
 def test_no_label_is_longer_than_the_decoder(tokenizer):
     text = "una frase larga " * 6
     rows = [row(number, text + "x" * (number % 7), 0.8) for number in range(80)]
-    block, longest = Block(0, 0, rows, []), 0
+    block, longest = StreamBlock(0, 0, rows, []), 0
     for share in (0.0, 1.0):
         for batch in sampler(block, tokenizer, share=share, batch=40):
             lengths = [len(ClipDataset(block)[pack].pair(tokenizer, "es")[1]) for pack in batch]
@@ -133,7 +135,7 @@ def test_timestamps_are_as_frequent_as_asked_and_a_function_of_seed_epoch_and_id
 def test_joined_log_mels_are_cut_off_at_the_floor_of_the_loudest():
     quiet = np.array([[-1.5, -0.9], [0.2, -1.0]], np.float32)  # peak 0.2
     loud = np.array([[-0.8, 1.2]], np.float32)  # peak 1.2, floor -0.8
-    joined, peak = join([quiet, loud], [0.2, 1.2])
+    joined, peak = join_mels([quiet, loud], [0.2, 1.2])
     assert peak == 1.2 and joined.dtype == np.float32
     np.testing.assert_allclose(joined, [[-0.8, -0.8], [0.2, -0.8], [-0.8, 1.2]])
 
@@ -142,18 +144,20 @@ def test_joined_log_mels_are_those_of_joined_speech():
     """Each clip is followed by two frames of the zeros behind it; at the border each hears a little of the other."""
     random = np.random.default_rng(17)
     clips = [random.normal(0, loud, 160 * length).astype(np.float32) for loud, length in ((0.02, 90), (0.3, 70))]
-    joined, _ = join([mel.log_mel(clip) for clip in clips], [float(mel.log_mel(clip).max()) for clip in clips])
-    heard = mel.log_mel(np.concatenate([np.pad(clip, (0, 320)) for clip in clips])[:-320])
+    joined, _ = join_mels(
+        [log_mel.log_mel(clip) for clip in clips], [float(log_mel.log_mel(clip).max()) for clip in clips]
+    )
+    heard = log_mel.log_mel(np.concatenate([np.pad(clip, (0, 320)) for clip in clips])[:-320])
     assert len(joined) == len(heard) == 92 + 72
     inside = [*range(90), *range(94, 164)]
     np.testing.assert_allclose(joined[inside], heard[inside], atol=2e-3)
 
 
 def test_a_packed_clip_is_its_clips_and_then_the_silence_of_the_loudest(block):
-    pack = Pack((Draw(3, 0), Draw(7, 0)), 1600, False)
+    pack = SampledPack((SampledClip(3, 0), SampledClip(7, 0)), 1600, False)
     clip, rows = ClipDataset(block)[pack], [block[3], block[7]]
     assert clip.rows == tuple(rows) and clip.features.shape == (80, 1600)
-    floor = np.float32(mel.floor_of(max(row.peak for row in rows)))
+    floor = np.float32(log_mel.silence_floor(max(row.peak for row in rows)))
     at = 0
     for row in rows:
         part = clip.features[:, at : at + row.frames]
@@ -172,19 +176,19 @@ def words(tokenizer, text: str) -> list[str]:
 def test_timestamps_stand_around_each_utterance(tokenizer):
     rows = (row(0, "hola", 4.8), row(1, "qué tal", 3.217), row(2, "sí", 0.5))
     assert [row.frames for row in rows] == [482, 324, 52]
-    pack = Pack(tuple(Draw(number, 0) for number in range(3)), 900, True)
-    inputs, labels = ClipDataset(Block(0, 0, list(rows), []))[pack].pair(tokenizer, "es")
+    pack = SampledPack(tuple(SampledClip(number, 0) for number in range(3)), 900, True)
+    inputs, labels = ClipDataset(StreamBlock(0, 0, list(rows), []))[pack].pair(tokenizer, "es")
     said = ["<|0.00|>", *words(tokenizer, "hola"), "<|4.80|>", "<|4.82|>", *words(tokenizer, "qué tal"), "<|8.04|>"]
     said += ["<|8.06|>", *words(tokenizer, "sí"), "<|8.56|>"]
     assert [tokenizer.id_to_token(token) for token in inputs] == [*PROMPT, *said]
-    assert labels[:2] == [IGNORED, IGNORED] and len(labels) == len(inputs)
+    assert labels[:2] == [IGNORE_INDEX, IGNORE_INDEX] and len(labels) == len(inputs)
     assert [tokenizer.id_to_token(token) for token in labels[2:]] == [*said, "<|endoftext|>"]
     assert words(tokenizer, "hola")[0].startswith("Ġ"), "as Whisper writes it"
 
 
 def test_without_timestamps_the_texts_are_joined_with_a_space(tokenizer):
-    block = Block(0, 0, [row(0, "hola", 4.8), row(1, "qué tal", 3.2)], [])
-    pair = ClipDataset(block)[Pack((Draw(0, 0), Draw(1, 0)), 900, False)].pair(tokenizer, "es")
+    block = StreamBlock(0, 0, [row(0, "hola", 4.8), row(1, "qué tal", 3.2)], [])
+    pair = ClipDataset(block)[SampledPack((SampledClip(0, 0), SampledClip(1, 0)), 900, False)].pair(tokenizer, "es")
     assert pair == decoder_pair(tokenizer, "hola qué tal", "es")
 
 
@@ -193,7 +197,7 @@ def test_no_time_is_before_the_last_and_none_is_behind_the_window(block, tokeniz
     for batch in sampler(block, tokenizer, share=1.0):
         for pack in batch:
             rows = [block[draw.index] for draw in pack.draws]
-            times = spans([row.frames for row in rows], [row.duration_s for row in rows])
+            times = utterance_times([row.frames for row in rows], [row.duration_s for row in rows])
             ticks = [round(time * 50) for span in times for time in span]
             assert ticks[0] == 0 and sorted(ticks) == ticks and ticks[-1] * 2 <= pack.window
             seen += len(times)
@@ -219,13 +223,15 @@ def test_a_batch_of_packed_clips_is_what_the_model_reads(block, tokenizer):
 
 
 def test_what_is_hidden_of_a_packed_clip_is_hidden_in_its_part_alone(block, tokenizer):
-    drawing = Drawing(8, (0.3, 1.5), 0.0, 17, spec_augment=True, packing=Packing(tokenizer, 0.2))
-    pack = next(pack for batch in sampler_of(block, drawing) for pack in batch if len(pack.draws) > 2)
-    whole = Pack(tuple(Draw(draw.index, draw.window) for draw in pack.draws), pack.window, pack.timestamps)
+    drawing = BatchPlan(8, (0.3, 1.5), 0.0, 17, spec_augment=True, packing=Packing(tokenizer, 0.2))
+    pack = next(pack for batch in make_sampler(block, drawing) for pack in batch if len(pack.draws) > 2)
+    whole = SampledPack(
+        tuple(SampledClip(draw.index, draw.window) for draw in pack.draws), pack.window, pack.timestamps
+    )
     clips = ClipDataset(block)
     hidden, shown = clips[pack].features, clips[whole].features
     changed, at = hidden != shown, 0
-    floor = np.float32(mel.floor_of(max(block[draw.index].peak for draw in pack.draws)))
+    floor = np.float32(log_mel.silence_floor(max(block[draw.index].peak for draw in pack.draws)))
     assert set(hidden[changed]) == {floor}
     for draw in pack.draws:
         part = changed[:, at : at + block[draw.index].frames]
@@ -236,7 +242,7 @@ def test_what_is_hidden_of_a_packed_clip_is_hidden_in_its_part_alone(block, toke
 
 def test_a_stream_is_packed_block_by_block_and_goes_on_from_its_place(tiny_folder, tiny_model, tokenizer):
     stream = Stream(FeatureOptions(tiny_folder, language="es", base=str(tiny_model), workers=1))
-    drawing = Drawing(4, (0.0, 0.1), 0.0, 17, longest=100, spec_augment=True, packing=Packing(tokenizer, 0.5))
+    drawing = BatchPlan(4, (0.0, 0.1), 0.0, 17, longest=100, spec_augment=True, packing=Packing(tokenizer, 0.5))
     streamed = StreamedBatches(stream, drawing, batches=8)
     seen, places = [], []
     for batch in streamed:
@@ -254,14 +260,18 @@ def test_whisper_itself_hears_the_times_that_the_labels_say(base_model, spoken_e
     import torch
 
     from lengua import audio
-    from lengua.model import load_model
+    from lengua.models.whisper import load_model
 
     tokenizer, rows = load_tokenizer(base_model), []
     for path, text in list(spoken_es.items())[:18]:
         samples = audio.load(path)
-        peak, coded = mel.encode(mel.log_mel(samples))
+        peak, coded = log_mel.encode(log_mel.log_mel(samples))
         rows.append(Row(path.name, text, "es", "a", audio.duration_s(samples), len(coded), peak, coded))
-    model, block, first = load_model(base_model, "es").eval(), Block(0, 0, rows, []), tokenizer.token_to_id("<|0.00|>")
+    model, block, first = (
+        load_model(base_model, "es").eval(),
+        StreamBlock(0, 0, rows, []),
+        tokenizer.token_to_id("<|0.00|>"),
+    )
     clips, collate, late = ClipDataset(block), Collator(tokenizer, "es"), []
     for packs in sampler(block, tokenizer, share=1.0, padded=1.0, batch=6):
         batch = collate([clips[pack] for pack in packs])

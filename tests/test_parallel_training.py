@@ -19,11 +19,12 @@ import torch
 from conftest import ROOT, tiny_training
 from safetensors.torch import load_file
 
-from lengua.batches import Collator, Drawing, LengthBuckets
-from lengua.files import read_jsonl
 from lengua.options import TrainOptions
+from lengua.runtime.files import read_jsonl
 from lengua.training import train, trainer
 from lengua.training.arguments import training_arguments
+from lengua.training.dataset import Collator
+from lengua.training.samplers import BatchPlan, LengthBucketSampler
 
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
 TRAINED = """
@@ -150,7 +151,7 @@ def test_twice_the_batch_is_another_draw_of_the_same_epoch(tiny_store):
 
 def drawn(split, size: int, epoch: int) -> list[list[int]]:
     """Return the clips of the batches of an epoch."""
-    sampler = LengthBuckets(split, Drawing(size, (0.0, 0.1), 0.0, 17, 100), epoch)
+    sampler = LengthBucketSampler(split, BatchPlan(size, (0.0, 0.1), 0.0, 17, 100), epoch)
     return [[draw.index for draw in batch] for batch in sampler]
 
 

@@ -11,16 +11,16 @@ import numpy as np
 import pytest
 from small_whisper import small_clips, small_whisper
 
-from lengua.errors import LenguaError, RequestError
-from lengua.files import read_json, write_json
 from lengua.options import PublishOptions
 from lengua.publishing import parity, runtimes
-from lengua.publishing.clips import Clip, clips_for, spread
-from lengua.publishing.formats import CT2, CT2_INT8, FORMATS, GGML
-from lengua.publishing.runtimes import FLOATS, Bound, Heard
+from lengua.publishing.export import CT2_FOLDER, CT2_INT8_FOLDER, EXPORTERS, GGML_FILE
+from lengua.publishing.parity import ParityClip, clips_for, evenly_spaced_places
+from lengua.publishing.runtimes import FLOAT_BOUND, ParityBound, ProgramOutput
+from lengua.runtime.errors import LenguaError, RequestError
+from lengua.runtime.files import read_json, write_json
 
 needs_whisper_cpp = pytest.mark.skipif(find_spec("pywhispercpp") is None, reason="needs the package pywhispercpp")
-ALL = tuple(name for name in FORMATS if name != "ggml" or find_spec("pywhispercpp"))
+ALL = tuple(name for name in EXPORTERS if name != "ggml" or find_spec("pywhispercpp"))
 
 
 @pytest.fixture(scope="module")
@@ -43,18 +43,18 @@ def others(tmp_path_factory) -> Path:
 
 def export(model: Path, out: Path) -> Path:
     out.mkdir()
-    for write in FORMATS.values():
+    for write in EXPORTERS.values():
         write(model, out)
     return out
 
 
 @pytest.fixture(scope="module")
-def clips(exported) -> list[Clip]:
+def clips(exported) -> list[ParityClip]:
     """Clips whose reference is what transformers says."""
     samples = small_clips()
-    texts = runtimes.TRANSFORMERS.hear(exported, samples, "es").texts
+    texts = runtimes.REFERENCE_RUNTIME.hear(exported, samples, "es").texts
     assert len(set(texts)) > 1
-    return [Clip(f"clip-{number}", *pair) for number, pair in enumerate(zip(texts, samples, strict=True))]
+    return [ParityClip(f"clip-{number}", *pair) for number, pair in enumerate(zip(texts, samples, strict=True))]
 
 
 @pytest.fixture
@@ -63,7 +63,7 @@ def copy(exported, tmp_path) -> Path:
 
 
 def test_a_healthy_export_says_the_same_everywhere(exported, clips, tmp_path):
-    found = parity.check(exported, ALL, clips, "es")
+    found = parity.check_parity(exported, ALL, clips, "es")
     programs = [side.program.split()[0].strip(",") for side in found.sides]
     whisper_cpp = ["whisper.cpp"] * ("ggml" in ALL)
     assert programs == ["transformers", "faster-whisper", "lengua", "faster-whisper", *whisper_cpp]
@@ -73,22 +73,22 @@ def test_a_healthy_export_says_the_same_everywhere(exported, clips, tmp_path):
     written = read_json(tmp_path / "parity.json")
     assert written["rows"] == found.rows and written["agreed"] and written["ids"] == [clip.id for clip in clips]
     assert all(clip.reference not in (tmp_path / "parity.json").read_text() for clip in clips)
-    lines = parity.table(written["rows"])
+    lines = parity.parity_table(written["rows"])
     assert len(lines) == 1 + len(found.sides) and all(len(line) == len(lines[0]) for line in lines)
 
 
 @pytest.mark.parametrize(
     ("file", "program"),
     [
-        (f"{CT2}/model.bin", "faster-whisper"),
-        (f"{CT2_INT8}/model.bin", "faster-whisper"),
-        pytest.param(GGML, "whisper.cpp", marks=needs_whisper_cpp),
+        (f"{CT2_FOLDER}/model.bin", "faster-whisper"),
+        (f"{CT2_INT8_FOLDER}/model.bin", "faster-whisper"),
+        pytest.param(GGML_FILE, "whisper.cpp", marks=needs_whisper_cpp),
     ],
 )
 def test_other_weights_are_stopped_and_their_clips_are_shown(file, program, copy, others, clips):
     shutil.copyfile(others / file, copy / file)
     with pytest.raises(LenguaError) as caught:
-        parity.check(copy, ALL, clips, "es")
+        parity.check_parity(copy, ALL, clips, "es")
     assert re.fullmatch(
         r"the same words in every program, within [\d.]+ points of WER and \d+% of the words", caught.value.expected
     )
@@ -108,10 +108,10 @@ def test_an_export_that_forgot_its_language_is_stopped(copy, clips):
     told.pop("language")
     write_json(copy / "generation_config.json", told)
     with pytest.raises(LenguaError, match=r"a generation_config.json that forces es; found none; write"):
-        parity.check(copy, ("hf",), clips, "es")
+        parity.check_parity(copy, ("hf",), clips, "es")
     change(copy / "generation_config.json", language="<|fr|>")
     with pytest.raises(LenguaError, match=r"forces es; found fr"):
-        parity.check(copy, ("hf",), clips, "es")
+        parity.check_parity(copy, ("hf",), clips, "es")
 
 
 @pytest.mark.parametrize("shifted", ["specials", "lang_to_id", "decoder_start_token_id", "no_timestamps_token_id"])
@@ -128,7 +128,7 @@ def test_wrong_token_numbers_are_stopped(shifted, copy, clips):
         moved = {name: token + 1 for name, token in numbers.items()} if isinstance(numbers, dict) else numbers + 1
         change(copy / "generation_config.json", **{shifted: moved})
     with pytest.raises(LenguaError, match=r"expected <\|\w+\|> to be \d+ in tokenizer.json"):
-        parity.check(copy, ("hf", "ct2"), clips, "es")
+        parity.check_parity(copy, ("hf", "ct2"), clips, "es")
 
 
 def test_wrong_tokens_to_suppress_are_stopped_by_their_words(copy, clips):
@@ -138,46 +138,48 @@ def test_wrong_tokens_to_suppress_are_stopped_by_their_words(copy, clips):
     wrong = [tokenizer[f"Ġ{word}"] for word in ("cinco", "nueve", "uno")]
     change(copy / "generation_config.json", suppress_tokens=[*told["suppress_tokens"], *wrong])
     with pytest.raises(LenguaError, match=r"faster-whisper .* on ct2: WER"):
-        parity.check(copy, ("hf", "ct2"), clips, "es")
+        parity.check_parity(copy, ("hf", "ct2"), clips, "es")
 
 
 def test_a_converted_tokenizer_with_other_numbers_is_stopped_by_its_words(copy, clips):
-    tokenizer = read_json(copy / CT2 / "tokenizer.json")
+    tokenizer = read_json(copy / CT2_FOLDER / "tokenizer.json")
     names = {token["content"]: token for token in tokenizer["added_tokens"]}
     start, notimestamps = names["<|startoftranscript|>"], names["<|notimestamps|>"]
     start["id"], notimestamps["id"] = notimestamps["id"], start["id"]
     tokenizer["added_tokens"].sort(key=lambda token: token["id"])
-    write_json(copy / CT2 / "tokenizer.json", tokenizer)
+    write_json(copy / CT2_FOLDER / "tokenizer.json", tokenizer)
     with pytest.raises(LenguaError, match="faster-whisper"):
-        parity.check(copy, ("hf", "ct2"), clips, "es")
+        parity.check_parity(copy, ("hf", "ct2"), clips, "es")
 
 
-@pytest.mark.parametrize("file", ["model.safetensors", f"{CT2}/model.bin", f"{CT2}/tokenizer.json", "config.json"])
+@pytest.mark.parametrize(
+    "file", ["model.safetensors", f"{CT2_FOLDER}/model.bin", f"{CT2_FOLDER}/tokenizer.json", "config.json"]
+)
 def test_a_file_that_cannot_be_opened_stops_publishing(file, copy, clips):
     os.truncate(copy / file, (copy / file).stat().st_size // 2)
     with pytest.raises(LenguaError):
-        parity.check(copy, ("hf", "ct2"), clips, "es")
+        parity.check_parity(copy, ("hf", "ct2"), clips, "es")
 
 
 @needs_whisper_cpp
 def test_a_program_that_dies_stops_publishing(copy, clips):
-    (copy / GGML).write_bytes((copy / GGML).read_bytes()[:-1000])
+    (copy / GGML_FILE).write_bytes((copy / GGML_FILE).read_bytes()[:-1000])
     with pytest.raises(LenguaError, match=r"expected whisper.cpp to open ggml-model.bin; found that it"):
-        parity.check(copy, ("hf", "ggml"), clips, "es")
+        parity.check_parity(copy, ("hf", "ggml"), clips, "es")
 
 
 def test_without_hf_the_model_folder_is_what_counts(small_model, exported, clips, tmp_path):
     alone = tmp_path / "alone"
-    shutil.copytree(exported / CT2, alone / CT2)
-    found = parity.check(alone, ("ct2",), clips, "es", source=small_model)
+    shutil.copytree(exported / CT2_FOLDER, alone / CT2_FOLDER)
+    found = parity.check_parity(alone, ("ct2",), clips, "es", source=small_model)
     assert [side.format for side in found.sides] == ["hf", "ct2", "ct2"]
 
 
 def test_what_pads_to_30_s_is_left_out_where_the_window_is_another(tiny_model, tmp_path):
-    FORMATS["hf"](tiny_model, tmp_path)
-    FORMATS["ct2"](tiny_model, tmp_path)
-    clips = [Clip("a", "hola", small_clips()[0][:8000])]
-    found = parity.compare(tmp_path, ("hf", "ct2"), clips, "es")
+    EXPORTERS["hf"](tiny_model, tmp_path)
+    EXPORTERS["ct2"](tiny_model, tmp_path)
+    clips = [ParityClip("a", "hola", small_clips()[0][:8000])]
+    found = parity.measure_parity(tmp_path, ("hf", "ct2"), clips, "es")
     assert found.left_out == ("faster-whisper",) and found.as_json()["left_out"] == ["faster-whisper"]
     assert [side.program.split()[0] for side in found.sides] == ["transformers", "lengua,"]
 
@@ -185,19 +187,23 @@ def test_what_pads_to_30_s_is_left_out_where_the_window_is_another(tiny_model, t
 def test_ggml_without_whisper_cpp_names_the_extra(exported, clips, monkeypatch):
     monkeypatch.setattr(runtimes, "find_spec", lambda name: None)
     with pytest.raises(RequestError, match=r"lengua\[publish\]"):
-        parity.check(exported, ("hf", "ggml"), clips, "es")
+        parity.check_parity(exported, ("hf", "ggml"), clips, "es")
 
 
 def test_no_clips_are_no_proof(exported):
     with pytest.raises(RequestError, match="--parity-clips 0"):
-        parity.check(exported, ("hf",), [], "es")
+        parity.check_parity(exported, ("hf",), [], "es")
 
 
 # Counting
 
 
-def side(said: list[str], heard: list[str], references: list[str] | None = None, bound: Bound | None = FLOATS):
-    return parity.held_against(Heard(said, 1.0, "one"), Heard(heard, 2.0, "other"), "ct2", bound, references or said)
+def side(
+    said: list[str], heard: list[str], references: list[str] | None = None, bound: ParityBound | None = FLOAT_BOUND
+):
+    return parity.compare_outputs(
+        ProgramOutput(said, 1.0, "one"), ProgramOutput(heard, 2.0, "other"), "ct2", bound, references or said
+    )
 
 
 def test_the_same_words_in_another_dress_agree():
@@ -256,7 +262,7 @@ def test_an_invented_text_counts_against_silence():
 
 @pytest.mark.parametrize(("items", "count"), [(20, 5), (5, 20), (1, 1), (0, 3), (7, 3)])
 def test_places_are_spread_over_all(items, count):
-    places = spread(items, count)
+    places = evenly_spaced_places(items, count)
     assert len(places) == len(set(places)) == min(items, count) and all(0 <= place < items for place in places)
     if items == 20:
         assert places == [2, 6, 10, 14, 18]
@@ -298,7 +304,7 @@ def test_a_model_folder_has_no_clips_and_the_message_says_what_to_do(tiny_model)
 
 
 def test_a_store_without_sound_is_refused(tiny_folder, tiny_model, tmp_path):
-    from lengua import features
+    from lengua.data import features
     from lengua.options import FeatureOptions
 
     settings = {"language": "es", "workers": 1, "base": str(tiny_model)}
@@ -319,15 +325,15 @@ def test_the_real_base_agrees_and_other_weights_do_not(base_model, spoken_es, tm
     from lengua import audio
 
     for format in ("hf", "ct2"):
-        FORMATS[format](base_model, tmp_path)
+        EXPORTERS[format](base_model, tmp_path)
     chosen = list(spoken_es.items())[:3]
-    clips = [Clip(path.name, text, audio.load(path)) for path, text in chosen]
-    found = parity.check(tmp_path, ("hf", "ct2"), clips, "es")
+    clips = [ParityClip(path.name, text, audio.load(path)) for path, text in chosen]
+    found = parity.check_parity(tmp_path, ("hf", "ct2"), clips, "es")
     assert 0 < found.sides[0].wer < 0.9 and len(found.sides) == 3
     assert found.sides[1].clips_that_differ <= 1  # faster-whisper, float32
-    change(tmp_path / CT2 / "tokenizer.json", added_tokens=_swapped(tmp_path / CT2 / "tokenizer.json"))
+    change(tmp_path / CT2_FOLDER / "tokenizer.json", added_tokens=_swapped(tmp_path / CT2_FOLDER / "tokenizer.json"))
     with pytest.raises(LenguaError, match="faster-whisper"):
-        parity.check(tmp_path, ("hf", "ct2"), clips, "es")
+        parity.check_parity(tmp_path, ("hf", "ct2"), clips, "es")
 
 
 def _swapped(path: Path) -> list[dict]:

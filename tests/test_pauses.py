@@ -5,12 +5,18 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from lengua import audio, mel
-from lengua.transcription import MAX_SEGMENT_SECONDS, spans
-from lengua.transcription.pauses import FRAME, LONGEST, PAD, stretches
-from lengua.transcription.voice import voice
+from lengua import audio
+from lengua.audio import log_mel
+from lengua.inference import MAX_SEGMENT_SECONDS, speech_spans
+from lengua.inference.vad import (
+    MAX_STRETCH_FRAMES,
+    PAD_SAMPLES,
+    VAD_FRAME_SAMPLES,
+    speech_probabilities,
+    speech_stretches,
+)
 
-SECOND = audio.SAMPLE_RATE / FRAME
+SECOND = audio.SAMPLE_RATE / VAD_FRAME_SAMPLES
 """Frames."""
 
 
@@ -24,7 +30,7 @@ def in_seconds(found) -> list[tuple[float, float]]:
 
 
 def heard(*parts: tuple[float, float]) -> list[tuple[float, float]]:
-    return in_seconds(stretches(probabilities(*parts)))
+    return in_seconds(speech_stretches(probabilities(*parts)))
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +48,7 @@ def blocks_of(samples: np.ndarray, size: int) -> list[np.ndarray]:
 
 
 def bounds(blocks) -> list[tuple[int, int]]:
-    return [(span.start, span.end) for span in spans(blocks)]
+    return [(span.start, span.end) for span in speech_spans(blocks)]
 
 
 # What the detector says -> stretches
@@ -84,7 +90,7 @@ def test_speech_without_end_is_cut_all_the_same_and_loses_nothing(sure):
 
 
 def test_a_cut_in_a_pause_leaves_no_stretch_of_silence():
-    frames = LONGEST / SECOND
+    frames = MAX_STRETCH_FRAMES / SECOND
     found = heard((frames - 0.3, 0.9), (8.3, 0.0), (4, 0.9), (2, 0.0))
     assert len(found) == 2 and found[1] == pytest.approx((frames + 7.8, frames + 12.2), abs=0.1)
 
@@ -94,21 +100,21 @@ def test_any_course_of_sureness_gives_stretches_in_order_that_hold_all_speech():
     for _ in range(200):
         parts = [(random.uniform(0.05, 12), random.choice([0.0, 0.2, 0.4, 0.7, 1.0])) for _ in range(30)]
         course = probabilities(*parts)
-        found = list(stretches(course))
+        found = list(speech_stretches(course))
         assert all(first < last for first, last in found)
         assert all(last - first <= MAX_SEGMENT_SECONDS * audio.SAMPLE_RATE for first, last in found)
         assert all(before <= after for (_, before), (after, _) in pairwise(found))
-        covered = np.zeros(len(course) * FRAME + PAD, int)
+        covered = np.zeros(len(course) * VAD_FRAME_SAMPLES + PAD_SAMPLES, int)
         for first, last in found:
             covered[first:last] += 1
-        speech = np.repeat(np.array(course) >= 0.5, FRAME)
+        speech = np.repeat(np.array(course) >= 0.5, VAD_FRAME_SAMPLES)
         assert covered.max(initial=0) <= 1 and covered[: len(speech)][speech].all()
 
 
 def test_a_stretch_is_told_as_soon_as_its_end_is_sure():
     course = probabilities((5, 0.9), (2, 0.0), (500, 0.9))
     asked = iter(course)
-    next(stretches(asked))
+    next(speech_stretches(asked))
     assert len(course) - len(list(asked)) < 7 * SECOND
 
 
@@ -116,16 +122,16 @@ def test_a_stretch_is_told_as_soon_as_its_end_is_sure():
 
 
 def test_short_audio_is_one_span():
-    whole = np.ones(mel.WINDOW_SAMPLES, np.float32)
-    assert bounds([whole]) == bounds(blocks_of(whole, 7777)) == [(0, mel.WINDOW_SAMPLES)]
-    assert bounds([np.zeros(mel.WINDOW_SAMPLES + 1, np.float32)]) == []
+    whole = np.ones(log_mel.WINDOW_SAMPLES, np.float32)
+    assert bounds([whole]) == bounds(blocks_of(whole, 7777)) == [(0, log_mel.WINDOW_SAMPLES)]
+    assert bounds([np.zeros(log_mel.WINDOW_SAMPLES + 1, np.float32)]) == []
     assert bounds([]) == [] and bounds([np.ones(1, np.float32)]) == [(0, 1)]
 
 
 @pytest.mark.parametrize("size", [1_600, 16_000, 99_999, 10**9])
 def test_the_size_of_blocks_changes_nothing(size, talk):
-    expected = list(spans(blocks_of(talk, 160_000)))
-    found = list(spans(blocks_of(talk, size)))
+    expected = list(speech_spans(blocks_of(talk, 160_000)))
+    found = list(speech_spans(blocks_of(talk, size)))
     assert len(found) == len(expected) > 10
     for one, other in zip(found, expected, strict=True):
         assert one.start == other.start
@@ -135,17 +141,19 @@ def test_the_size_of_blocks_changes_nothing(size, talk):
 
 def test_the_borders_of_what_the_detector_hears_lose_nothing(talk):
     """The detector hears 31 s at a time; here the same recording at once, as no long one could be heard."""
-    whole = [(first, min(last, len(talk))) for first, last in stretches(voice(talk).tolist())]
+    whole = [(first, min(last, len(talk))) for first, last in speech_stretches(speech_probabilities(talk).tolist())]
     found = bounds([talk])
     assert len(found) == len(whole)
-    assert all(abs(np.subtract(one, other)).max() <= 8 * FRAME for one, other in zip(found, whole, strict=True))
+    assert all(
+        abs(np.subtract(one, other)).max() <= 8 * VAD_FRAME_SAMPLES for one, other in zip(found, whole, strict=True)
+    )
 
 
 def test_half_an_hour_of_silence_between_two_words_are_not_kept(spoken_es):
     clip = audio.load(next(iter(spoken_es)))
     silence = np.zeros(60 * audio.SAMPLE_RATE, np.float32)
     blocks = [clip, *[silence] * 30, clip]
-    found = list(spans(blocks))
+    found = list(speech_spans(blocks))
     assert found[0].start < audio.SAMPLE_RATE and found[-1].start > 1800 * audio.SAMPLE_RATE
     assert sum(len(span.samples) for span in found) < 3 * len(clip)
 

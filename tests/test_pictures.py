@@ -12,8 +12,8 @@ from conftest import ROOT
 from doc_pages import module
 from PIL import Image
 
-from lengua.errors import RequestError
-from lengua.files import write_json
+from lengua.runtime.errors import RequestError
+from lengua.runtime.files import write_json
 
 pictures = module("pictures")
 NAMES = ("badge_checkpoint.svg", "badge_colab.svg", "badge_space.svg")

@@ -15,22 +15,33 @@ from conftest import END, ROOT, tiny_training
 from hub_server import READER, a_hub  # noqa: F401 - a fixture
 from tokenizers import Tokenizer, models
 
-from lengua import features, memory
-from lengua.batches import Drawing, Packing
-from lengua.errors import LenguaError
-from lengua.files import read_json, write_json
-from lengua.labels import IGNORED, decoder_pair
-from lengua.model import load_model
+from lengua.data import features
+from lengua.data.store import Store, open_store, write_shard
+from lengua.data.streaming import Stream
+from lengua.models.tokens import IGNORE_INDEX, decoder_pair
+from lengua.models.whisper import load_model
 from lengua.options import FeatureOptions, TrainOptions
-from lengua.store import Store, open_store, write_shard
-from lengua.streams import Stream
-from lengua.training import resources
-from lengua.training.checks import Example, check_room, check_times
-from lengua.training.learning import with_lora
-from lengua.training.looking import look_at_packs, typical
-from lengua.training.preflight import check_dev, check_loss, describe, preflight, require
-from lengua.training.second_opinion import as_measured, as_published, check_decoding, second_opinion
-from lengua.training.speech import Speech
+from lengua.runtime import system
+from lengua.runtime.errors import LenguaError
+from lengua.runtime.files import read_json, write_json
+from lengua.training import hardware
+from lengua.training.checks import TrainingExample, check_room, check_times
+from lengua.training.data import TrainingData
+from lengua.training.parameters import with_lora
+from lengua.training.preflight import (
+    check_decoding,
+    check_dev,
+    check_loss,
+    collate_packed_examples,
+    compare_decodings,
+    decode_as_measured,
+    decode_with_transformers,
+    format_checks,
+    preflight,
+    require_passed,
+    typical_rows,
+)
+from lengua.training.samplers import BatchPlan, Packing
 from lengua.training.trainer import build_trainer
 
 sys.path.insert(0, str(ROOT / "benchmarks"))
@@ -49,14 +60,14 @@ def options(tiny_store, tiny_model, tmp_path) -> TrainOptions:
     return tiny_training(str(tiny_store.path), tiny_model, tmp_path / "run", language="es")
 
 
-def trainer_of(options, speech: Speech, folder):
+def trainer_of(options, speech: TrainingData, folder):
     return build_trainer(load_model(folder, options.language), folder, speech, options, lambda progress: None)
 
 
 @pytest.fixture
 def trainer(options, tiny_store, tiny_model):
     """The trainer of these options, as the stage builds it."""
-    return trainer_of(options, Speech(tiny_store, tiny_store.split("train")), tiny_model)
+    return trainer_of(options, TrainingData(tiny_store, tiny_store.split("train")), tiny_model)
 
 
 @pytest.fixture
@@ -68,9 +79,9 @@ def failures(options, tiny_model):
         failed = {check.name: check for check in done if check.passed is False}
         first = next(iter(failed))
         with pytest.raises(LenguaError, match=rf"^expected .+; found .+\(preflight: {first}.*\); \w+") as caught:
-            require(done)
+            require_passed(done)
         assert caught.value.exit_code == 1 and all(name in str(caught.value) for name in failed)
-        assert f"wrong    {first}" in describe(done)
+        assert f"wrong    {first}" in format_checks(done)
         return failed
 
     return look
@@ -89,13 +100,13 @@ def with_rows(store: Store, out, change) -> Store:
 
 def test_a_sound_run_passes_every_check(trainer, options, tiny_model):
     done = preflight(trainer, options, tiny_model)
-    require(done)
+    require_passed(done)
     assert [check.name for check in done] == " ".join(NAMES.split()).split(", ")
     assert {check.name for check in done if not check.passed} == {"base loss", "base decoding"}
     loss = next(check for check in done if check.name == "base loss")
     assert loss.passed is None and "learnt nothing" in loss.found, "a random model is not judged, and not refused"
     assert all(check.expected and check.found and check.do for check in done)
-    assert describe(done).count("\n") == len(done) - 1
+    assert format_checks(done).count("\n") == len(done) - 1
 
 
 def test_nothing_of_the_trainer_changes_and_no_random_number_is_drawn(trainer, options, tiny_model):
@@ -117,23 +128,23 @@ def test_nothing_of_the_trainer_changes_and_no_random_number_is_drawn(trainer, o
 )
 def test_every_way_of_training_passes(change, options, tiny_store, tiny_model):
     options = replace(options, spec_augment=True, gradient_checkpointing=True, **change)
-    trainer = trainer_of(options, Speech(tiny_store, tiny_store.split("train")), tiny_model)
-    require(preflight(trainer, options, tiny_model))
+    trainer = trainer_of(options, TrainingData(tiny_store, tiny_store.split("train")), tiny_model)
+    require_passed(preflight(trainer, options, tiny_model))
 
 
 def test_a_stream_is_judged_by_dev(options, tiny_store, tiny_folder, tiny_model):
     made = FeatureOptions(tiny_folder, language="es", base=str(tiny_model), workers=1)
     streamed = replace(options, stream=True)
-    trainer = trainer_of(streamed, Speech(tiny_store, Stream(made)), tiny_model)
+    trainer = trainer_of(streamed, TrainingData(tiny_store, Stream(made)), tiny_model)
     done = preflight(trainer, streamed, tiny_model)
-    require(done)
+    require_passed(done)
     assert {check.name for check in done if check.passed is None} == {"base loss", "base decoding", "dev"}
 
 
 def test_clips_are_of_about_median_length_with_unlike_texts():
     frames, texts = np.array([90, 10, 50, 60, 51, 20, 300]), ["g", "a", "x", "y", "x", "b", "h"]
-    assert typical(frames, texts) == [4, 3, 5] and typical(frames, ["x"] * 7) == [4]
-    assert typical(frames[:1], texts) == [0]
+    assert typical_rows(frames, texts) == [4, 3, 5] and typical_rows(frames, ["x"] * 7) == [4]
+    assert typical_rows(frames[:1], texts) == [0]
 
 
 # Traps in labels: a collator that makes its pairs in another way
@@ -147,7 +158,7 @@ def test_a_trap_in_the_labels_is_named(pair, trainer, failures, tiny_model):
 
 def test_sound_pairs_pass_the_collator_of_these_tests(trainer, options, tiny_model):
     trainer.data_collator = traps.Pairing(trainer, tiny_model, lambda folder, *told: decoder_pair(*told, "es"))
-    require(preflight(trainer, options, tiny_model))
+    require_passed(preflight(trainer, options, tiny_model))
 
 
 def test_a_label_too_long_for_the_decoder_is_named(options, tiny_store, tiny_model, failures, tmp_path):
@@ -155,7 +166,7 @@ def test_a_label_too_long_for_the_decoder_is_named(options, tiny_store, tiny_mod
         return replace(rows[index], text="palabra " * 120) if index == 3 else rows[index]
 
     store = with_rows(tiny_store, tmp_path / "store", longer)
-    failed = failures(trainer_of(options, Speech(store, store.split("train")), tiny_model))
+    failed = failures(trainer_of(options, TrainingData(store, store.split("train")), tiny_model))
     assert set(failed) == {"label length"} and tiny_store.split("train")[3].id in failed["label length"].found
 
 
@@ -205,8 +216,8 @@ def test_a_base_as_it_was_released_passes(options, tiny_store, tiny_model, tmp_p
         ("generation_config.json", {"forced_decoder_ids": [[1, None], [2, 366]]}),
     ):
         write_json(folder / name, read_json(folder / name) | told)
-    trainer = trainer_of(options, Speech(tiny_store, tiny_store.split("train")), folder)
-    require(preflight(trainer, options, folder))
+    trainer = trainer_of(options, TrainingData(tiny_store, tiny_store.split("train")), folder)
+    require_passed(preflight(trainer, options, folder))
 
 
 def test_a_tokenizer_without_the_language_is_named(trainer, failures):
@@ -232,14 +243,14 @@ def test_a_clip_stored_with_nan_is_named_wherever_it_stands(peak, options, tiny_
         return replace(rows[index], peak=peak) if index == 14 else rows[index]
 
     store = with_rows(tiny_store, tmp_path / "store", ruined)
-    failed = failures(trainer_of(options, Speech(store, store.split("train")), tiny_model))
+    failed = failures(trainer_of(options, TrainingData(store, store.split("train")), tiny_model))
     assert tiny_store.split("train")[14].id in failed["finite features"].found
 
 
 def test_a_store_of_another_mel_size_is_named(options, tiny_folder, tiny_model, failures, tmp_path):
     made = FeatureOptions(tiny_folder, tmp_path / "wide", language="es", n_mels=128, workers=1, base=str(tiny_model))
     store = open_store(features.build(made).path)
-    failed = failures(trainer_of(options, Speech(store, store.split("train")), tiny_model))
+    failed = failures(trainer_of(options, TrainingData(store, store.split("train")), tiny_model))
     assert set(failed) == {"mel size"} and failed["mel size"].found.startswith("128")
 
 
@@ -247,7 +258,7 @@ def test_a_store_of_another_mel_size_is_named(options, tiny_folder, tiny_model, 
 
 
 def test_training_on_dev_is_named(options, tiny_store, tiny_model, failures):
-    failed = failures(trainer_of(options, Speech(tiny_store, tiny_store.split("dev")), tiny_model))
+    failed = failures(trainer_of(options, TrainingData(tiny_store, tiny_store.split("dev")), tiny_model))
     assert set(failed) == {"dev"} and failed["dev"].found.startswith("4 in both")
 
 
@@ -259,7 +270,7 @@ def test_dev_is_needed_and_apart():
 
 def test_a_full_disk_is_named(trainer, failures, monkeypatch):
     usage = namedtuple("usage", "total used free")
-    monkeypatch.setattr(resources.shutil, "disk_usage", lambda path: usage(GIB, GIB - 1000, 1000))
+    monkeypatch.setattr(hardware.shutil, "disk_usage", lambda path: usage(GIB, GIB - 1000, 1000))
     failed = failures(trainer)
     assert set(failed) == {"disk"} and failed["disk"].found.startswith("0.0 GiB for")
 
@@ -267,12 +278,12 @@ def test_a_full_disk_is_named(trainer, failures, monkeypatch):
 def test_disk_holds_three_checkpoints_with_their_moments_and_the_model(trainer):
     weights = sum(weight.numel() for weight in trainer.model.parameters()) * 4
     fixed = trainer.model.model.encoder.embed_positions.weight.numel() * 4
-    needed = resources.disk_needed(trainer.model) - resources.MARGIN_BYTES
+    needed = hardware.disk_needed(trainer.model) - hardware.DISK_MARGIN_BYTES
     assert needed == 3 * (3 * weights - 2 * fixed) + weights
 
 
 def test_too_little_memory_is_named_with_the_batch_that_fits(trainer, failures, monkeypatch):
-    monkeypatch.setattr(resources, "free_memory", lambda device: 700_000)
+    monkeypatch.setattr(hardware, "free_memory", lambda device: 700_000)
     failed = failures(trainer)
     assert set(failed) == {"memory"} and "--batch-size" in failed["memory"].do
 
@@ -287,62 +298,64 @@ def test_too_little_memory_is_named_with_the_batch_that_fits(trainer, failures, 
     ],
 )
 def test_the_cure_for_too_little_memory_is_what_fits(free, do):
-    need = resources.Need(GIB, GIB)
-    others = {"--less": resources.Need(GIB, GIB // 4), "--least": resources.Need(GIB // 8, GIB // 16)}
-    check = resources.check_memory(need, 4, int(free * GIB), others)
+    need = hardware.MemoryNeed(GIB, GIB)
+    others = {"--less": hardware.MemoryNeed(GIB, GIB // 4), "--least": hardware.MemoryNeed(GIB // 8, GIB // 16)}
+    check = hardware.check_memory(need, 4, int(free * GIB), others)
     assert check.passed is False and check.do == do
 
 
 def test_enough_memory_is_no_failure_and_unknown_is_none():
-    assert resources.check_memory(resources.Need(GIB, GIB), 4, 5 * GIB).passed
-    assert resources.check_memory(resources.Need(GIB, GIB), 4, None).passed is None
+    assert hardware.check_memory(hardware.MemoryNeed(GIB, GIB), 4, 5 * GIB).passed
+    assert hardware.check_memory(hardware.MemoryNeed(GIB, GIB), 4, None).passed is None
 
 
 def test_what_saves_memory_is_offered_where_it_is_not_chosen(tiny_model):
     model, whole = load_model(tiny_model, "es"), load_model(tiny_model, "es")
     model.config.encoder_layers = 12  # of one, there is nothing to save
     asked = tiny_training("", tiny_model, tiny_model, lora_rank=2)
-    assert list(resources.other_needs(whole, asked, 50, half=True)) == ["--learn lora --gradient-checkpointing"]
-    needs = resources.other_needs(model, asked, 50, half=False)
+    assert list(hardware.alternative_needs(whole, asked, 50, half=True)) == ["--learn lora --gradient-checkpointing"]
+    needs = hardware.alternative_needs(model, asked, 50, half=False)
     assert list(needs) == ["--gradient-checkpointing", "--learn lora --gradient-checkpointing"]
     assert needs["--learn lora --gradient-checkpointing"].fixed < needs["--gradient-checkpointing"].fixed
     lora = with_lora(load_model(tiny_model, "es"), 2).get_base_model()
-    assert resources.lora_bytes(model, 2) == resources.bytes_of(lora)[1]
-    assert needs["--gradient-checkpointing"].per_clip < resources.need_of(model, 50, half=False).per_clip / 4
-    assert resources.other_needs(lora, replace(asked, learn="lora", gradient_checkpointing=True), 50, half=True) == {}
+    assert hardware.lora_bytes(model, 2) == hardware.weight_bytes(lora)[1]
+    assert needs["--gradient-checkpointing"].per_clip < hardware.memory_need(model, 50, half=False).per_clip / 4
+    assert (
+        hardware.alternative_needs(lora, replace(asked, learn="lora", gradient_checkpointing=True), 50, half=True) == {}
+    )
 
 
 def test_memory_grows_with_what_learns(tiny_model):
     model = load_model(tiny_model, "es")
-    whole = resources.memory_per_clip(model, 50, half=False)
-    assert whole == 50 * 16 * (resources.KEPT_BY_A_LAYER + 2) * 4
-    assert resources.memory_per_clip(model, 50, half=True) < whole
+    whole = hardware.memory_per_clip(model, 50, half=False)
+    assert whole == 50 * 16 * (hardware.LAYER_VALUES_PER_POSITION_AND_CHANNEL + 2) * 4
+    assert hardware.memory_per_clip(model, 50, half=True) < whole
     model.model.encoder.requires_grad_(False)
-    assert resources.memory_per_clip(model, 50, half=False) == 50 * 16 * 2 * 4
+    assert hardware.memory_per_clip(model, 50, half=False) == 50 * 16 * 2 * 4
 
 
 def test_frames_of_a_clip_are_those_of_the_largest_batch():
-    drawing = Drawing(batch_size=4, margin_s=(0.3, 1.5), padded_share=0.08, seed=17)
+    drawing = BatchPlan(batch_size=4, margin_s=(0.3, 1.5), padded_share=0.08, seed=17)
     frames = np.array([100, 480], np.int32)
-    assert resources.frames_of_a_clip(drawing, frames) == 750, "one clip in a padded batch, not four"
-    assert resources.frames_of_a_clip(replace(drawing, padded_share=1.0), frames) == 3000
-    assert resources.frames_of_a_clip(drawing, None) == 3000
-    assert resources.frames_of_a_clip(replace(drawing, padded_share=0.0), frames) == 632
-    assert resources.frames_of_a_clip(replace(drawing, packing=Packing(None, 0.2)), frames) == 290
+    assert hardware.max_frames_per_clip(drawing, frames) == 750, "one clip in a padded batch, not four"
+    assert hardware.max_frames_per_clip(replace(drawing, padded_share=1.0), frames) == 3000
+    assert hardware.max_frames_per_clip(drawing, None) == 3000
+    assert hardware.max_frames_per_clip(replace(drawing, padded_share=0.0), frames) == 632
+    assert hardware.max_frames_per_clip(replace(drawing, packing=Packing(None, 0.2)), frames) == 290
 
 
 def test_free_memory_heeds_the_limit_of_a_container(tmp_path, monkeypatch):
-    monkeypatch.setattr(memory, "MEMINFO", tmp_path / "meminfo")
-    monkeypatch.setattr(memory, "CGROUP", tmp_path)
+    monkeypatch.setattr(system, "MEMINFO", tmp_path / "meminfo")
+    monkeypatch.setattr(system, "CGROUP", tmp_path)
     cpu = torch.device("cpu")
-    assert resources.free_memory(cpu) is None
+    assert hardware.free_memory(cpu) is None
     (tmp_path / "meminfo").write_text("MemTotal: 16000 kB\nMemAvailable:   8000 kB\nHugePages_Total: 0\n")
-    assert resources.free_memory(cpu) == 8000 * 1024
+    assert hardware.free_memory(cpu) == 8000 * 1024
     (tmp_path / "memory.stat").write_text("anon 1000000\nfile 5000000\nshmem 500000\n")
     (tmp_path / "memory.max").write_text("max\n")
-    assert resources.free_memory(cpu) == 8000 * 1024
+    assert hardware.free_memory(cpu) == 8000 * 1024
     (tmp_path / "memory.max").write_text("3000000\n")
-    assert resources.free_memory(cpu) == 1_500_000
+    assert hardware.free_memory(cpu) == 1_500_000
 
 
 @pytest.mark.slow
@@ -399,7 +412,7 @@ def spoken_store(spoken_es, tmp_path_factory) -> Store:
 @pytest.mark.slow
 def test_on_whisper_base_speech_passes_and_what_was_not_said_does_not(base_model, spoken_store, tmp_path, options):
     options = replace(options, precision="auto", batch_size=8)
-    trainer = trainer_of(options, Speech(spoken_store, spoken_store.split("train")), base_model)
+    trainer = trainer_of(options, TrainingData(spoken_store, spoken_store.split("train")), base_model)
     sound = trainer.data_collator
     done = {check.name: check for check in preflight(trainer, options, base_model)}
     assert [name for name, check in done.items() if not check.passed] == []
@@ -417,7 +430,7 @@ def test_texts_of_other_clips_are_told_by_the_loss_alone(base_model, spoken_stor
     store = with_rows(
         spoken_store, tmp_path / "mixed", lambda index, rows: replace(rows[index], text=rows[index - 1].text)
     )
-    trainer = trainer_of(options, Speech(store, store.split("train")), base_model)
+    trainer = trainer_of(options, TrainingData(store, store.split("train")), base_model)
     failed = [check.name for check in preflight(trainer, options, base_model) if check.passed is False]
     assert failed == ["base loss"]
 
@@ -449,12 +462,12 @@ def test_the_benchmark_says_what_stops_a_trap(ground, capsys):
 
 def test_a_base_is_heard_alike_in_both_ways(trainer, tiny_model):
     clips = [0, 2, 3]
-    heard = as_measured(trainer, clips)
-    assert heard == as_published(trainer, tiny_model, clips) and len(set(heard)) > 1
+    heard = decode_as_measured(trainer, clips)
+    assert heard == decode_with_transformers(trainer, tiny_model, clips) and len(set(heard)) > 1
     trainer.eval_dataset = traps.Neighbours(trainer.dev_split)
-    assert as_measured(trainer, clips) != heard
+    assert decode_as_measured(trainer, clips) != heard
     trainer.model.generation_config.language = ("es",)
-    check = second_opinion(trainer, tiny_model, clips)
+    check = compare_decodings(trainer, tiny_model, clips)
     assert check.passed is False and check.found.startswith("none: ")
 
 
@@ -476,8 +489,8 @@ def test_decodings_that_differ_stop_a_run(heard, published, passed):
 def test_packed_windows_are_looked_at_with_and_without_times(tiny_store, tiny_model, options):
     for share, kinds in ((0.2, [False, True]), (0.0, [False]), (1.0, [True])):
         asked = replace(options, window="packed", timestamps_share=share, margin_s=(0.0, 0.0))
-        trainer = trainer_of(asked, Speech(tiny_store, tiny_store.split("train")), tiny_model)
-        looked = look_at_packs(trainer)
+        trainer = trainer_of(asked, TrainingData(tiny_store, tiny_store.split("train")), tiny_model)
+        looked = collate_packed_examples(trainer)
         assert list(looked) == kinds and all(" " in one.text for (one,) in looked.values())
         checked = next(check for check in preflight(trainer, asked, tiny_model) if check.name == "packed windows")
         assert checked.passed and checked.do
@@ -485,8 +498,8 @@ def test_packed_windows_are_looked_at_with_and_without_times(tiny_store, tiny_mo
 
 def test_times_begin_ascend_and_come_in_pairs():
     def example(times, inputs=(1, 2, 3, 100)):
-        labels = [IGNORED, IGNORED, 100, *(100 + time for time in times), 9]
-        return Example("a", "", list(inputs), labels, np.zeros((1, 1)), 1, 1.0)
+        labels = [IGNORE_INDEX, IGNORE_INDEX, 100, *(100 + time for time in times), 9]
+        return TrainingExample("a", "", list(inputs), labels, np.zeros((1, 1)), 1, 1.0)
 
     assert check_times([example([50, 51, 90])], [1, 2, 3, 4], 100).passed
     assert not check_times([example([50, 90])], [1, 2, 3, 4], 100).passed
@@ -496,5 +509,5 @@ def test_times_begin_ascend_and_come_in_pairs():
 
 
 def test_joined_labels_fit_the_decoder():
-    one = Example("a", "", [1] * 451, [IGNORED, *[5] * 448], np.zeros((1, 1)), 1, 1.0)
+    one = TrainingExample("a", "", [1] * 451, [IGNORE_INDEX, *[5] * 448], np.zeros((1, 1)), 1, 1.0)
     assert not check_room([one], 448).passed and check_room([one], 449).passed

@@ -19,17 +19,18 @@ from safetensors.torch import load_file, save_file
 from transformers import WhisperForConditionalGeneration, WhisperProcessor
 
 from lengua import audio, cli, printing
-from lengua.base_weights import STAMP
-from lengua.errors import LenguaError, RequestError
 from lengua.evaluation import evaluate
-from lengua.files import digest_of, read_json, write_json
-from lengua.hub.uploading import plain_files
+from lengua.evaluation.report.tables import with_interval
+from lengua.inference import Transcriber
+from lengua.models.pretrained import SOURCE_DIGEST_FILE
 from lengua.options import EvaluateOptions, PublishOptions, TrainOptions
-from lengua.publishing import parity, publish, stage
-from lengua.report import with_interval
+from lengua.publishing import parity, publish
+from lengua.publishing import publish as stage
+from lengua.runtime.errors import LenguaError, RequestError
+from lengua.runtime.files import file_sha256, read_json, write_json
+from lengua.runtime.hub import list_visible_files
 from lengua.scoring import score
 from lengua.training import train
-from lengua.transcription import Transcriber
 
 PUBLISH = """
 from pathlib import Path
@@ -103,9 +104,9 @@ def test_ctranslate2_alone_is_a_model_too_and_says_how_to_decode(run, tmp_path, 
 
 
 def test_the_programs_are_compared_and_the_card_has_what_they_said(export):
-    found, text = read_json(export / parity.PARITY), card_of(export)
+    found, text = read_json(export / parity.PARITY_FILE), card_of(export)
     assert found["clips"] == 5 and found["agreed"] and found["language"] == "es"
-    header, *lines = parity.table(found["rows"])
+    header, *lines = parity.parity_table(found["rows"])
     assert len(lines) >= 3 and all(cell in text for cell in header)
     for line in lines:
         assert f"| {line[0]} | {line[1]} | {line[2]} |" in text
@@ -114,8 +115,8 @@ def test_the_programs_are_compared_and_the_card_has_what_they_said(export):
 
 def test_what_says_other_words_is_not_published(run, tmp_path, monkeypatch):
     before = publish(quick(run, tmp_path / "export")).path
-    kept = {name: path.read_bytes() for name, path in plain_files(before).items()}
-    convert = stage.FORMATS["ct2"]
+    kept = {name: path.read_bytes() for name, path in list_visible_files(before).items()}
+    convert = stage.EXPORTERS["ct2"]
 
     def broken(folder: Path, out: Path) -> None:
         """Convert with the letters of the tokens in another order, as with the tokenizer of another model."""
@@ -125,13 +126,13 @@ def test_what_says_other_words_is_not_published(run, tmp_path, monkeypatch):
         save_file(tensors, other / "model.safetensors", {"format": "pt"})
         convert(other, out)
         shutil.rmtree(other)
-        (out / "ctranslate2" / STAMP).write_text(digest_of(folder / "model.safetensors") + "\n")
+        (out / "ctranslate2" / SOURCE_DIGEST_FILE).write_text(file_sha256(folder / "model.safetensors") + "\n")
 
-    monkeypatch.setitem(stage.FORMATS, "ct2", broken)
+    monkeypatch.setitem(stage.EXPORTERS, "ct2", broken)
     with pytest.raises(LenguaError, match="the same words in every program") as stopped:
         publish(PublishOptions(str(run), tmp_path / "export"))
     assert "clip " in str(stopped.value) and stopped.value.exit_code == 1
-    assert {name: path.read_bytes() for name, path in plain_files(before).items()} == kept
+    assert {name: path.read_bytes() for name, path in list_visible_files(before).items()} == kept
     assert [path.name for path in tmp_path.iterdir()] == ["export"], "nothing half is left"
 
 
@@ -142,7 +143,7 @@ def test_without_clips_there_is_nothing_to_compare(run, tmp_path):
     result = publish(quick(run / "model", tmp_path / "export"))
     text = card_of(result.path)
     assert result.parity is None and "Not compared" in text and "Not measured yet" in text
-    assert not re.search(r"\d %", text) and not (result.path / parity.PARITY).exists()
+    assert not re.search(r"\d %", text) and not (result.path / parity.PARITY_FILE).exists()
 
 
 def test_the_card_holds_what_was_measured(run, export):
@@ -191,7 +192,9 @@ def test_the_run_itself_is_no_place_for_its_export(run, place):
 
 def test_the_same_run_gives_the_same_bytes(run, tmp_path):
     first, second = (publish(quick(run, tmp_path / name / "export", formats=("hf", "ct2"))).path for name in "ab")
-    files = [{name: path.read_bytes() for name, path in plain_files(folder).items()} for folder in (first, second)]
+    files = [
+        {name: path.read_bytes() for name, path in list_visible_files(folder).items()} for folder in (first, second)
+    ]
     for one, folder in zip(files, (first, second), strict=True):
         one["README.md"] = one["README.md"].replace(str(folder).encode(), b"export")
     assert files[0] == files[1]
@@ -211,7 +214,7 @@ def test_a_format_that_fails_leaves_nothing(run, tmp_path):
 
 def hold(out: str, held, done) -> None:
     """Publish to a folder, slowly."""
-    with stage._alone(Path(out)):
+    with stage._locked(Path(out)):
         held.set()
         done.wait(60)
 
@@ -293,8 +296,8 @@ show(lambda: WhisperForConditionalGeneration.from_pretrained("ana/whisper-es").n
 """
     (parameters,) = hub.client(code, timeout=120)
     assert parameters["value"] == WhisperForConditionalGeneration.from_pretrained(run / "model").num_parameters()
-    sent = {name: path.read_bytes() for name, path in plain_files(out).items()}
-    assert {name: path.read_bytes() for name, path in plain_files(back).items()} == sent
+    sent = {name: path.read_bytes() for name, path in list_visible_files(out).items()}
+    assert {name: path.read_bytes() for name, path in list_visible_files(back).items()} == sent
     mels = [row.log_mel() for row in tiny_store.split("test")]
     assert [one.text for one in Transcriber(str(back), "es").decode(mels)] == [
         one.text for one in Transcriber(str(run), "es").decode(mels)

@@ -6,15 +6,15 @@ from pathlib import Path
 import pytest
 from hub_server import READER, Hub, a_hub, sha256  # noqa: F401 - a fixture
 
-from lengua.errors import RequestError
-from lengua.hub.tags import require_free
-from lengua.hub.uploading import plain_files
-from lengua.publishing.pushing import MODEL, SPACE, foreign
+from lengua.publishing.upload import MODEL, SPACE, foreign_files
+from lengua.runtime.errors import RequestError
+from lengua.runtime.hub import list_visible_files, require_unused_tag
 
 IMPORTS = """
 from pathlib import Path
-from lengua.hub import uploading, set_tag, tags_of
-from lengua.publishing.pushing import MODEL, SPACE, push, require_may_push
+from lengua.runtime import hub as uploading
+from lengua.runtime.hub import set_tag, list_tags
+from lengua.publishing.upload import MODEL, SPACE, push, require_may_push
 """
 
 
@@ -38,7 +38,7 @@ def pushed(hub: Hub, folder: Path, *more: str, repo: str = "ana/model", setup: s
 
 
 def contents(folder: Path) -> dict[str, bytes]:
-    return {name: path.read_bytes() for name, path in plain_files(folder).items()}
+    return {name: path.read_bytes() for name, path in list_visible_files(folder).items()}
 
 
 def test_a_push_is_one_private_commit_with_a_tag(hub, export):
@@ -89,7 +89,7 @@ def test_a_tag_of_ones_own_and_one_that_stands(hub, export):
 @pytest.mark.parametrize("tag", ["", "a b", "../x", "v1.", "a..b", "x.lock", "-x", "ñ"])
 def test_names_that_git_does_not_take(tag):
     with pytest.raises(RequestError, match="a tag of letters"):
-        require_free({}, tag, "ana/model")
+        require_unused_tag({}, tag, "ana/model")
 
 
 def test_a_public_repository_and_one_of_other_things_are_left_alone(hub, export):
@@ -122,11 +122,11 @@ def test_an_upload_that_breaks_off_in_the_middle_leaves_no_half_revision(hub, ex
         (export / name).write_bytes(random.Random(10 + seed).randbytes(200_000))
     second = sha256((export / "model.safetensors").read_bytes())
     fault = hub.fail("PUT", f"/lfs/{second}", status=403)
-    (broken,) = pushed(hub, export, "", setup="uploading.LARGE_BYTES = 1000")
+    (broken,) = pushed(hub, export, "", setup="uploading.LARGE_FILE_BYTES = 1000")
     assert "one that is refused (403)" in broken["error"]
     assert len(repo.commits) == 2 and list(repo.tags) == ["v1"], "what everybody sees is the last whole revision"
     fault.times = 0
-    (whole,) = pushed(hub, export, "", setup="uploading.LARGE_BYTES = 1000")
+    (whole,) = pushed(hub, export, "", setup="uploading.LARGE_FILE_BYTES = 1000")
     assert whole["value"]["tag"] == "v2" and len(repo.commits) == 3
     assert repo.files["model.safetensors"] == (export / "model.safetensors").read_bytes()
     assert hub.times("PUT", "/lfs/") == before + 3, "what had arrived was not sent again"
@@ -164,9 +164,9 @@ def test_a_revision_whose_name_was_not_given_gets_it_the_next_time(hub, export):
 def test_a_name_that_somebody_else_takes_meanwhile_is_not_said_to_be_ours(hub, export):
     pushed(hub, export, "")
     code = """
-from lengua.hub import tags
-told = tags.tags_of('ana/model')
-tags.tags_of = lambda *_: {}
+from lengua.runtime import hub as tags
+told = tags.list_tags('ana/model')
+tags.list_tags = lambda *_: {}
 show(lambda: tags.set_tag('ana/model', 40 * 'f', 'v1'))
 """
     (told,) = hub.client(code, IMPORTS)
@@ -175,7 +175,7 @@ show(lambda: tags.set_tag('ana/model', 40 * 'f', 'v1'))
 
 def test_progress_is_told_in_megabytes(hub, export):
     setup = """
-uploading.LARGE_BYTES = 1000
+uploading.LARGE_FILE_BYTES = 1000
 said = []
 """
     code = f"""{setup}
@@ -199,9 +199,9 @@ def test_a_space_that_has_to_be_paid_for_is_explained(hub, tmp_path):
 
 
 def test_what_is_ours_in_a_folder_of_this_machine(export):
-    assert foreign(export, MODEL) == []
+    assert foreign_files(export, MODEL) == []
     (export / "thesis.docx").write_text("mine")
     (export / ".cache").mkdir()
     (export / ".cache/x").write_text("")
-    assert foreign(export, MODEL) == ["thesis.docx"]
-    assert "model.safetensors" in foreign(export, SPACE)
+    assert foreign_files(export, MODEL) == ["thesis.docx"]
+    assert "model.safetensors" in foreign_files(export, SPACE)

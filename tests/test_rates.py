@@ -4,9 +4,9 @@ from dataclasses import replace
 
 import pytest
 
-from lengua.errors import RequestError
 from lengua.options import TrainOptions
-from lengua.training.rates import rate_of
+from lengua.runtime.errors import RequestError
+from lengua.training.arguments import default_learning_rate
 
 ASKED = TrainOptions("stores/es")
 
@@ -25,16 +25,18 @@ ASKED = TrainOptions("stores/es")
     ],
 )
 def test_the_size_of_the_base_decides(d_model, rate, lora):
-    assert rate_of(ASKED, d_model) == rate_of(replace(ASKED, learn="decoder"), d_model) == rate
-    assert rate_of(replace(ASKED, learn="lora"), d_model) == pytest.approx(lora)
+    assert (
+        default_learning_rate(ASKED, d_model) == default_learning_rate(replace(ASKED, learn="decoder"), d_model) == rate
+    )
+    assert default_learning_rate(replace(ASKED, learn="lora"), d_model) == pytest.approx(lora)
 
 
 @pytest.mark.parametrize("learn", ["all", "lora"])
 def test_what_is_said_is_taken(learn):
-    assert rate_of(replace(ASKED, learn=learn, learning_rate=3e-4), 512) == 3e-4
+    assert default_learning_rate(replace(ASKED, learn=learn, learning_rate=3e-4), 512) == 3e-4
 
 
 @pytest.mark.parametrize("rate", [0.0, -1e-5, 0.02, 1e5, float("nan")])
 def test_a_rate_at_which_nothing_is_learned_is_refused(rate):
     with pytest.raises(RequestError, match="--learning-rate above 0"):
-        rate_of(replace(ASKED, learning_rate=rate), 512)
+        default_learning_rate(replace(ASKED, learning_rate=rate), 512)

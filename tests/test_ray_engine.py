@@ -22,12 +22,13 @@ import pytest
 import soundfile
 from conftest import ROOT, chirp
 
-from lengua import features, ray_engine
-from lengua.errors import LenguaError, RequestError
-from lengua.files import digest_of
+from lengua.data import features
+from lengua.data.sources import Dropped, Utterance
+from lengua.data.store import is_store
 from lengua.options import FeatureOptions
-from lengua.sources import Dropped, Utterance
-from lengua.store import is_store
+from lengua.runtime import ray as ray_engine
+from lengua.runtime.errors import LenguaError, RequestError
+from lengua.runtime.files import file_sha256
 
 CLIPS = 530
 """Two shards to train on, and ten clips each of dev and test."""
@@ -148,7 +149,7 @@ def local_store(packed, tmp_path_factory) -> Path:
 
 
 def digests(store: Path) -> dict[str, str]:
-    return {str(path.relative_to(store)): digest_of(path) for path in store.rglob("*") if path.is_file()}
+    return {str(path.relative_to(store)): file_sha256(path) for path in store.rglob("*") if path.is_file()}
 
 
 def lengua(*arguments: str, mark: str, cwd: Path, **environment: str) -> subprocess.Popen:
@@ -195,14 +196,16 @@ def test_files_that_a_machine_does_not_see_are_told(tmp_path):
     (tmp_path / "plan").touch()
     (tmp_path / "a.wav").touch()
     clips = [Dropped("x", "no text"), Utterance("a", tmp_path / "a.wav", "hola", "es", "x")]
-    task = features.Task("train", tmp_path / "shard", 2, clips)
-    ray_engine.check_seen(task, tmp_path / "plan")
+    task = features.ShardTask("train", tmp_path / "shard", 2, clips)
+    ray_engine.require_visible(task, tmp_path / "plan")
     with pytest.raises(LenguaError, match=r"every machine of the cluster sees; found no .*other"):
-        ray_engine.check_seen(task, tmp_path / "other")
+        ray_engine.require_visible(task, tmp_path / "other")
     (tmp_path / "a.wav").unlink()
     with pytest.raises(LenguaError, match=r"found no .*a\.wav on "):
-        ray_engine.check_seen(task, tmp_path / "plan")
-    ray_engine.check_seen(features.Task("train", tmp_path, 1, [Utterance("a", b"", "", "", "")]), tmp_path / "plan")
+        ray_engine.require_visible(task, tmp_path / "plan")
+    ray_engine.require_visible(
+        features.ShardTask("train", tmp_path, 1, [Utterance("a", b"", "", "", "")]), tmp_path / "plan"
+    )
 
 
 def test_a_cluster_that_does_not_answer_is_told_at_once():
@@ -211,10 +214,10 @@ def test_a_cluster_that_does_not_answer_is_told_at_once():
         address = f"127.0.0.1:{free.getsockname()[1]}"
     for form in (address, f"ray://{address}"):
         with pytest.raises(OSError, match="refused"):
-            ray_engine._knock(form)
-    ray_engine._knock("local")
-    ray_engine._knock("auto")
-    error = ray_engine._refused(address, ConnectionRefusedError("refused"))
+            ray_engine._require_listening(form)
+    ray_engine._require_listening("local")
+    ray_engine._require_listening("auto")
+    error = ray_engine._connection_error(address, ConnectionRefusedError("refused"))
     assert isinstance(error, RequestError) and f"at {address} (RAY_ADDRESS)" in str(error)
 
 
@@ -275,10 +278,10 @@ def test_ray_goes_on_with_what_the_local_engine_began(packed, local_store, runni
 def test_reading_does_not_run_far_ahead_of_the_work(running_ray, tmp_path):
     """So that an archive of any size streams through: 640 MB here, of which the two cores are allowed 128."""
     count, size = 40, 16 * 2**20
-    allowed = 2 * ray_engine.BYTES_AHEAD // size
+    allowed = 2 * ray_engine.PREFETCH_BYTES_PER_CORE // size
     tasks = partial(jobs, count, size, tmp_path / "read")
     finished, ahead = set(), []
-    for job in ray_engine.each(partial(done, seconds=0.15), tasks):
+    for job in ray_engine.map_on_ray(partial(done, seconds=0.15), tasks):
         finished.add(job.number)
         ahead.append(len((tmp_path / "read").read_text().split()) - len(finished))
     assert finished == set(range(count))
@@ -289,7 +292,7 @@ def test_reading_does_not_run_far_ahead_of_the_work(running_ray, tmp_path):
 @pytest.mark.slow
 @pytest.mark.parametrize("workers", [1, None])
 def test_no_more_cores_work_than_were_asked_for(workers, running_ray):
-    spans = sorted(ray_engine.each(timed, partial(jobs, 8), workers))
+    spans = sorted(ray_engine.map_on_ray(timed, partial(jobs, 8), workers))
     together = [first[1] > second[0] for first, second in pairwise(spans)]
     assert any(together) is (workers is None), "two cores overlap, one cannot"
 
@@ -297,18 +300,18 @@ def test_no_more_cores_work_than_were_asked_for(workers, running_ray):
 @needs_ray
 @pytest.mark.slow
 def test_a_task_larger_than_all_that_may_lie_ready_is_done(running_ray):
-    tasks = partial(jobs, 3, 2 * 2 * ray_engine.BYTES_AHEAD)
-    assert sorted(job.number for job in ray_engine.each(done, tasks)) == [0, 1, 2]
+    tasks = partial(jobs, 3, 2 * 2 * ray_engine.PREFETCH_BYTES_PER_CORE)
+    assert sorted(job.number for job in ray_engine.map_on_ray(done, tasks)) == [0, 1, 2]
 
 
 @needs_ray
 @pytest.mark.slow
 def test_what_the_work_raises_comes_out_as_it_was(running_ray):
     with pytest.raises(RequestError, match="expected another number; found 3; take 4") as caught:
-        list(ray_engine.each(refuse_three, partial(jobs, 8)))
+        list(ray_engine.map_on_ray(refuse_three, partial(jobs, 8)))
     assert "refuse_three" in str(caught.value.__cause__), "where it happened, for --debug"
     with pytest.raises(RuntimeError, match="Unpicklable: no way out"):
-        list(ray_engine.each(break_down, partial(jobs, 1)))
+        list(ray_engine.map_on_ray(break_down, partial(jobs, 1)))
 
 
 @needs_ray
@@ -317,7 +320,7 @@ def test_what_the_work_raises_comes_out_as_it_was(running_ray):
 def test_what_the_source_raises_comes_after_the_work_on_all_that_it_gave(error, running_ray):
     finished = []
     with pytest.raises(type(error)) as caught:
-        for job in ray_engine.each(done, partial(jobs, 8, error=error)):
+        for job in ray_engine.map_on_ray(done, partial(jobs, 8, error=error)):
             finished.append(job.number)
     assert str(caught.value) == str(error)
     assert sorted(finished) == list(range(8))
@@ -326,7 +329,7 @@ def test_what_the_source_raises_comes_after_the_work_on_all_that_it_gave(error, 
 @needs_ray
 @pytest.mark.slow
 def test_nothing_is_read_any_more_once_the_caller_has_enough(running_ray, tmp_path):
-    with closing(ray_engine.each(done, partial(jobs, 10_000, 2**20, tmp_path / "read"))) as each:
+    with closing(ray_engine.map_on_ray(done, partial(jobs, 10_000, 2**20, tmp_path / "read"))) as each:
         next(each)
     assert wait_for(lambda: stands_still(tmp_path / "read"), 20)
     assert len((tmp_path / "read").read_text().split()) < 10_000

@@ -7,11 +7,11 @@ from typing import get_type_hints
 
 import pytest
 
-from lengua.cli import main, parse
-from lengua.errors import RequestError
-from lengua.files import read_json
+from lengua.cli import main, parse_arguments
 from lengua.options import Augmentation, Filters, TrainOptions
-from lengua.recipes import defaults_of, from_recipe, load_recipe, named
+from lengua.runtime.errors import RequestError
+from lengua.runtime.files import read_json
+from lengua.training.recipes import from_recipe, load_recipe, recipe_defaults, type_name
 
 FOLDER = Path(__file__).parent.parent / "recipes"
 RECIPES = sorted(path.stem for path in FOLDER.glob("*.yaml"))
@@ -47,7 +47,7 @@ def test_a_recipe_names_every_choice_that_matters(name):
 def test_the_command_over_a_recipe_is_one(name):
     command = re.search(r"^# +lengua (train .*)$", (FOLDER / f"{name}.yaml").read_text(encoding="utf-8"), re.M)[1]
     arguments = command.replace("recipes/", f"{FOLDER}/").split()
-    options = parse(arguments)
+    options = parse_arguments(arguments)
     assert options == replace(from_recipe(FOLDER / f"{name}.yaml", source=arguments[1]), out=options.out)
     assert options.out.parent == Path("runs")
 
@@ -163,8 +163,8 @@ def test_every_option_can_be_in_a_recipe():
     kinds = get_type_hints(TrainOptions)
     assert len(kinds) > 20
     nested = {"filters": Filters, "augment": Augmentation}
-    assert all(named(kind) for name, kind in kinds.items() if name not in nested)
-    assert all(named(kind) for group in nested.values() for kind in get_type_hints(group).values())
+    assert all(type_name(kind) for name, kind in kinds.items() if name not in nested)
+    assert all(type_name(kind) for group in nested.values() for kind in get_type_hints(group).values())
 
 
 # Who goes before whom
@@ -173,38 +173,38 @@ def test_every_option_can_be_in_a_recipe():
 def test_what_is_said_goes_before_the_recipe_and_the_recipe_before_defaults(tmp_path):
     recipe = written(tmp_path, "learning_rate: 3e-5\nseed: 4\nmargin_s: [0.1, 0.2]\n")
     for said in (["--recipe", f"{recipe}"], [f"--recipe={recipe}"]):
-        options = parse(["train", "stores/es", *said, "--seed", "5"])
+        options = parse_arguments(["train", "stores/es", *said, "--seed", "5"])
         assert (options.learning_rate, options.seed, options.margin_s) == (3e-5, 5, (0.1, 0.2))
         assert options.batch_size == TrainOptions("").batch_size and options.recipe == recipe
         assert options == from_recipe(recipe, source="stores/es", seed=5)
-    options = parse(["train", "--recipe", str(recipe), "stores/es", "--margin-s", "0", "1", "--no-stream"])
+    options = parse_arguments(["train", "--recipe", str(recipe), "stores/es", "--margin-s", "0", "1", "--no-stream"])
     assert (options.source, options.margin_s, options.stream) == ("stores/es", (0.0, 1.0), False)
 
 
 def test_filters_of_a_recipe_hold_until_one_is_said(tmp_path):
     recipe = written(tmp_path, "filters: {max_hours: 20, gender: [female], balance_speakers: true}")
-    options = parse(["train", "x", "--recipe", str(recipe), "--filters.max-hours", "2"])
+    options = parse_arguments(["train", "x", "--recipe", str(recipe), "--filters.max-hours", "2"])
     assert options.filters == Filters(max_hours=2.0, gender=("female",), balance_speakers=True)
 
 
 def test_a_length_that_is_said_takes_back_the_recipes(tmp_path):
     recipe = written(tmp_path, "steps: 500\nseed: 4\n")
-    assert parse(["train", "x", "--recipe", str(recipe)]).steps == 500
-    options = parse(["train", "x", "--recipe", str(recipe), "--epochs", "3"])
+    assert parse_arguments(["train", "x", "--recipe", str(recipe)]).steps == 500
+    options = parse_arguments(["train", "x", "--recipe", str(recipe), "--epochs", "3"])
     assert (options.steps, options.epochs, options.seed) == (None, 3.0, 4)
     assert from_recipe(recipe, source="x", epochs=3.0) == options
-    assert "epochs" not in defaults_of(written(tmp_path, "epochs: 2"), ["steps"])
+    assert "epochs" not in recipe_defaults(written(tmp_path, "epochs: 2"), ["steps"])
 
 
 def test_a_recipe_may_name_its_source(tmp_path, capsys):
     recipe = written(tmp_path, "source: sample:es\n")
-    assert parse(["train", "--recipe", str(recipe)]).source == from_recipe(recipe).source == "sample:es"
-    assert parse(["train", "folder:mine", "--recipe", str(recipe)]).source == "folder:mine"
+    assert parse_arguments(["train", "--recipe", str(recipe)]).source == from_recipe(recipe).source == "sample:es"
+    assert parse_arguments(["train", "folder:mine", "--recipe", str(recipe)]).source == "folder:mine"
     recipe = written(tmp_path, "seed: 4")
     with pytest.raises(RequestError, match="a source to learn from; found none in"):
         from_recipe(recipe)
     with pytest.raises(SystemExit) as stop:
-        parse(["train", "--recipe", str(recipe)])
+        parse_arguments(["train", "--recipe", str(recipe)])
     assert stop.value.code == 2 and "SOURCE" in capsys.readouterr().err.upper()
 
 
@@ -216,13 +216,13 @@ def test_a_wrong_recipe_is_one_message_and_exit_2(tmp_path, capsys):
     assert main(["train", "nowhere", "--recipe", ""]) == 2
     assert "expected a recipe in YAML; found no file" in capsys.readouterr().err
     with pytest.raises(SystemExit) as stop:
-        parse(["train", "x", "--recipe"])
+        parse_arguments(["train", "x", "--recipe"])
     assert stop.value.code == 2 and "Missing value" in capsys.readouterr().err
 
 
 def test_other_commands_have_no_recipe(tmp_path, capsys):
     with pytest.raises(SystemExit) as stop:
-        parse(["features", "--recipe", str(tmp_path / "nowhere.yaml")])
+        parse_arguments(["features", "--recipe", str(tmp_path / "nowhere.yaml")])
     assert stop.value.code == 2 and "--recipe" in capsys.readouterr().err
 
 

@@ -13,23 +13,24 @@ import numpy as np
 import pytest
 from conftest import ROOT, interrupting, tiny_training
 
-from lengua import features
-from lengua.batches import ClipDataset, Collator, Drawing, PackedClip, Packing, StreamedBatches, sampler_of
-from lengua.checkpoints import load_tokenizer
-from lengua.errors import RequestError
-from lengua.files import read_json, read_jsonl, write_json
-from lengua.labels import token_id
-from lengua.model import load_model
+from lengua.data import features
+from lengua.data.replay import ForeignRow, Mixture, Replay, clips_per_epoch, without_replay
+from lengua.data.store import Row, Split, open_store, write_shard
+from lengua.data.streaming import Stream
+from lengua.models.checkpoints import load_tokenizer
+from lengua.models.tokens import token_id
+from lengua.models.whisper import load_model
 from lengua.options import FeatureOptions
-from lengua.replay import Foreign, Mixture, Replay, clips_of, main_of
-from lengua.store import Row, Split, open_store, write_shard
-from lengua.streams import Stream
+from lengua.runtime.errors import RequestError
+from lengua.runtime.files import read_json, read_jsonl, write_json
 from lengua.training import train
+from lengua.training.data import open_training_data
+from lengua.training.dataset import ClipDataset, Collator, PackedWindow, StreamedBatches
 from lengua.training.preflight import preflight
-from lengua.training.speech import open_speech
+from lengua.training.samplers import BatchPlan, Packing, make_sampler
 from lengua.training.trainer import build_trainer
 
-DRAWING = Drawing(batch_size=8, margin_s=(0.3, 1.5), padded_share=0.1, seed=17)
+DRAWING = BatchPlan(batch_size=8, margin_s=(0.3, 1.5), padded_share=0.1, seed=17)
 FIRST = [[(12, 3000)], [(1, 808), (49, 808), (27, 808), (63, 808)]]
 
 
@@ -90,8 +91,8 @@ def indices(batches) -> list[int]:
 @pytest.mark.parametrize("share", [0.1, 0.25, 0.3])
 def test_the_share_is_exact_and_every_own_clip_comes_once(spanish, swedish, share):
     mixture = Mixture(spanish, Replay(swedish, share, "es"))
-    sampler, seen = sampler_of(mixture, DRAWING), []
-    assert mixture.clips == clips_of(mixture) == 90 + {0.1: 10, 0.25: 30, 0.3: 39}[share] and len(mixture) == 150
+    sampler, seen = make_sampler(mixture, DRAWING), []
+    assert mixture.clips == clips_per_epoch(mixture) == 90 + {0.1: 10, 0.25: 30, 0.3: 39}[share] and len(mixture) == 150
     for epoch in range(3):
         sampler.set_epoch(epoch)
         batches = list(sampler)
@@ -113,25 +114,25 @@ def test_in_time_everything_is_replayed(mixture):
 
 def test_clips_of_like_length_share_batches_whatever_their_language(mixture):
     drawing = replace(DRAWING, margin_s=(0.3, 0.3), padded_share=0.0)
-    batches = list(sampler_of(mixture, drawing))
+    batches = list(make_sampler(mixture, drawing))
     mixed = [batch for batch in batches if len({draw.index < 90 for draw in batch}) == 2]
     assert len(mixed) >= 5
     assert np.mean([np.ptp([mixture.frames[draw.index] for draw in batch]) for batch in batches]) < 150
 
 
 def test_two_ranks_see_each_once(mixture):
-    batches = list(sampler_of(mixture, replace(DRAWING, padded_share=0.0), ranks=2))
+    batches = list(make_sampler(mixture, replace(DRAWING, padded_share=0.0), ranks=2))
     assert len(batches) == 12  # of 13, the last of which would have no partner
     shares = [indices(batches[rank::2]) for rank in range(2)]
     assert not set(shares[0]) & set(shares[1])
     drawing = replace(DRAWING, batch_size=10, padded_share=0.0)
-    every = indices(sampler_of(mixture, drawing, ranks=2))
+    every = indices(make_sampler(mixture, drawing, ranks=2))
     assert sorted(every) == mixture.drawn(0).tolist()
 
 
 def test_without_replay_the_draws_of_an_epoch_are_these(spanish):
     """The same in every version, or a run that goes on after an update learns clips twice."""
-    batches = list(sampler_of(spanish, replace(DRAWING, batch_size=4)))
+    batches = list(make_sampler(spanish, replace(DRAWING, batch_size=4)))
     assert sorted(indices(batches)) == list(range(90)) and len(batches) == 24
     assert [[(draw.index, draw.window) for draw in batch] for batch in batches[:2]] == FIRST
 
@@ -141,9 +142,9 @@ def test_columns_rows_and_names(mixture, spanish, swedish):
     assert mixture.column("text")[90] == "sv 0" and mixture.frames.tolist()[90] == swedish.frames[0]
     own, foreign = mixture[3], mixture[93]
     assert type(own) is Row and own.id == "clip-3"
-    assert type(foreign) is Foreign and (foreign.id, foreign.language) == ("replay/clip-3", "sv")
+    assert type(foreign) is ForeignRow and (foreign.id, foreign.language) == ("replay/clip-3", "sv")
     assert np.array_equal(foreign.mel, swedish[3].mel)
-    assert main_of(mixture) is spanish and main_of(spanish) is spanish
+    assert without_replay(mixture) is spanish and without_replay(spanish) is spanish
     with pytest.raises(IndexError):
         mixture[150]
     assert type(Mixture(spanish, Replay(swedish, 0.1, "sv"))[93]) is Row  # the run's language needs no other label
@@ -175,7 +176,7 @@ def languages_of(tokenizer, batch) -> list[str]:
 def test_each_label_is_in_its_own_language(mixture, tiny_model):
     tokenizer = load_tokenizer(tiny_model)
     clips, collate, seen = ClipDataset(mixture), Collator(tokenizer, "es"), Counter()
-    for draws in sampler_of(mixture, DRAWING):
+    for draws in make_sampler(mixture, DRAWING):
         languages = languages_of(tokenizer, collate([clips[draw] for draw in draws]))
         assert languages == ["es" if draw.index < 90 else "sv" for draw in draws]
         seen.update(languages)
@@ -184,7 +185,7 @@ def test_each_label_is_in_its_own_language(mixture, tiny_model):
 
 def test_the_run_says_in_what_language_its_own_labels_are(spanish, tiny_model):
     tokenizer, clips = load_tokenizer(tiny_model), ClipDataset(spanish)
-    draws = next(iter(sampler_of(spanish, DRAWING)))
+    draws = next(iter(make_sampler(spanish, DRAWING)))
     assert set(languages_of(tokenizer, Collator(tokenizer, "sv")([clips[draw] for draw in draws]))) == {"sv"}
 
 
@@ -192,11 +193,11 @@ def test_a_packed_window_has_one_language(mixture, tiny_model):
     tokenizer = load_tokenizer(tiny_model)
     clips, collate = ClipDataset(mixture), Collator(tokenizer, "es")
     seen, windows = [], Counter()
-    for packs in sampler_of(mixture, replace(DRAWING, packing=Packing(tokenizer, 0.3))):
+    for packs in make_sampler(mixture, replace(DRAWING, packing=Packing(tokenizer, 0.3))):
         made = [clips[pack] for pack in packs]
         languages = languages_of(tokenizer, collate(made))
         for clip, language in zip(made, languages, strict=True):
-            assert isinstance(clip, PackedClip) and {row.language for row in clip.rows} == {language}
+            assert isinstance(clip, PackedWindow) and {row.language for row in clip.rows} == {language}
         windows.update(languages)
         seen += [draw.index for pack in packs for draw in pack.draws]
     assert sorted(seen) == mixture.drawn(0).tolist() and min(windows.values()) >= 3
@@ -218,7 +219,7 @@ def test_beside_each_block_of_a_stream_others_are_replayed(tiny_release, swedish
     others = [block.column("id")[-4:] for rank in range(2) for block in islice(stream(rank, 2).blocks(), 1)]
     assert set(others[0]) != set(others[1])
     drawn = [clip.row for batch in StreamedBatches(stream(), DRAWING, 10) for clip in batch]
-    assert Counter(type(row) for row in drawn) == {Row: 50, Foreign: 12}
+    assert Counter(type(row) for row in drawn) == {Row: 50, ForeignRow: 12}
     with pytest.raises(RequestError, match="found 60 in the store to replay, beside 2048"):
         Stream(FeatureOptions(f"common_voice:{tiny_release}"), replay=Replay(swedish, 0.2, "es"))
 
@@ -239,7 +240,9 @@ def trainer_of(options, speech):
 
 def test_a_run_counts_what_is_replayed_and_says_so(options, tiny_model):
     told = []
-    asked, speech = open_speech(replace(options, steps=None, epochs=3.0, padded_share=0.0), tiny_model, told.append)
+    asked, speech = open_training_data(
+        replace(options, steps=None, epochs=3.0, padded_share=0.0), tiny_model, told.append
+    )
     assert speech.clips == 20 and isinstance(speech.train, Mixture)
     assert [progress.note for progress in told if progress.stage == "replay"] == [
         f"replay: 25.0% of the clips from {options.replay}, which has 42; 8 left out, for they are in dev"
@@ -279,7 +282,7 @@ def losses(out) -> dict[int, float]:
 
 def test_stores_that_do_not_fit_are_refused(options, tiny_model, tiny_folder, tmp_path):
     def refused(**more):
-        return open_speech(replace(options, **more), tiny_model, lambda progress: None)
+        return open_training_data(replace(options, **more), tiny_model, lambda progress: None)
 
     with pytest.raises(RequestError, match="build it first: lengua features sample:es --n-mels 80"):
         refused(replay="sample:es")
@@ -297,7 +300,7 @@ def test_a_language_that_the_base_has_no_token_for_is_refused(options, tiny_mode
     write_shard(tmp_path / "yue/train/shard-00000.parquet", rows)
     write_json(tmp_path / "yue/manifest.json", read_json(swedish_store / "manifest.json"))
     with pytest.raises(RequestError, match=r"a tokenizer with <\|yue\|>"):
-        open_speech(replace(options, replay=str(tmp_path / "yue")), tiny_model, lambda progress: None)
+        open_training_data(replace(options, replay=str(tmp_path / "yue")), tiny_model, lambda progress: None)
 
 
 @pytest.mark.slow

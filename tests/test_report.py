@@ -4,7 +4,14 @@ from collections import Counter
 
 import pytest
 
-from lengua.report import examples, markdown_table, relative_change, table, with_interval, worsened
+from lengua.evaluation.report.tables import (
+    examples,
+    markdown_table,
+    relative_change,
+    results_table,
+    with_interval,
+    worsened,
+)
 from lengua.scoring import score
 
 
@@ -25,7 +32,7 @@ ROWS = [
 
 
 def test_the_table_has_the_base_first_and_every_figure():
-    header, *lines = table(ROWS)
+    header, *lines = results_table(ROWS)
     assert [line[:3] for line in lines] == [
         ["voice A", "base", "padded"],
         ["voice A", "fine-tuned", "padded"],
@@ -66,15 +73,19 @@ def test_without_a_worse_set_the_table_stands_alone():
 def test_the_untouched_model_is_held_against_padded():
     """Its short window is the famous failure: nothing is compared with that if there is a choice."""
     rows = [row("base", "adaptive", 2.12), row("base", "padded", 0.2), row("fine-tuned", "adaptive", 0.1)]
-    assert [line[2:5:2] for line in table(rows)[1:]] == [["padded", ""], ["adaptive", ""], ["adaptive", "−50 %"]]
+    assert [line[2:5:2] for line in results_table(rows)[1:]] == [
+        ["padded", ""],
+        ["adaptive", ""],
+        ["adaptive", "−50 %"],
+    ]
 
 
 def test_what_is_not_known_is_a_dash():
     bare = {"model": "fine-tuned", "window": "padded", "set": "a|b", "wer": 0.5}
-    assert table([bare])[1] == ["a|b", "fine-tuned", "padded", "50.0 %", "–", "–", "– / – / –", "–", "–", "–"]
+    assert results_table([bare])[1] == ["a|b", "fine-tuned", "padded", "50.0 %", "–", "–", "– / – / –", "–", "–", "–"]
     assert "a\\|b" in markdown_table([bare])
     assert with_interval({"wer": 0.5, "wer_low": None, "wer_high": None}) == "50.0 %"
-    assert table([]) == table(ROWS)[:1]
+    assert results_table([]) == results_table(ROWS)[:1]
 
 
 @pytest.mark.parametrize(

@@ -15,10 +15,10 @@ from types import SimpleNamespace
 import pytest
 from report_data import evaluation, record, row
 
-from lengua.files import ASSETS
-from lengua.pages import summary, write_comparison, write_page
-from lengua.pages.drawing import bar, curves, longest, strokes
-from lengua.pages.words import SHOWN
+from lengua.evaluation.report import summary_lines, write_comparison, write_page
+from lengua.evaluation.report.html import MAX_WORDS_SHOWN
+from lengua.evaluation.report.rendering import bar_scale, bar_svg, curves_svg, line_styles
+from lengua.runtime.files import ASSETS
 
 ATTACK = "<script>alert(1)</script><img src=http://evil.example/x onerror=alert(2)>\"'&"
 VOID = {"meta", "link", "img", "br", "rect", "line", "path", "audio"}
@@ -117,14 +117,18 @@ def test_what_the_results_hold_is_shown_without_being_asked_for(tmp_path):
 
 
 def test_what_the_diagnosis_and_its_neighbours_return_can_be_handed_over_as_it_is(tmp_path):
-    from lengua.evaluation.autopsy import autopsy
-    from lengua.evaluation.confusions import confusions
-    from lengua.evaluation.diagnosis import diagnose
-    from lengua.evaluation.groups import groups
+    from lengua.evaluation.confusions import count_confusions
+    from lengua.evaluation.diagnosis import diagnose_failures
+    from lengua.evaluation.failure_modes import find_failure_modes
+    from lengua.evaluation.subgroups import measure_groups
 
     results, records = evaluation("uno vos", "bla " * 60, reference="uno dos")
     mine = [record for record in records if record["model"] == "fine-tuned"]
-    found = {"findings": diagnose(autopsy(mine)), "groups": groups(mine), "confusions": confusions(records[:10])}
+    found = {
+        "findings": diagnose_failures(find_failure_modes(mine)),
+        "groups": measure_groups(mine),
+        "confusions": count_confusions(records[:10]),
+    }
     page = Outline(page_of(tmp_path, results, records, **found, about="fine-tuned, padded"))
     assert found["findings"] and all(finding.cure in page.text for finding in found["findings"])
     assert "By duration" in page.text and "By accent" not in page.text
@@ -204,8 +208,10 @@ def test_the_worst_come_first_and_a_loop_is_cut(tmp_path):
     records += [record("fine-tuned", "loop", "uno dos", "bla " * 500), record("base", "loop", "uno dos", "uno dos")]
     page = Outline(page_of(tmp_path, results, records))
     assert page.text.index("500 errors in 2 words loop") > 0
-    assert f"{500 - SHOWN} more words" in page.text
-    assert page.count("ins") == 1 + 2 * SHOWN  # the legend's, and the loop's among the worst and among the examples
+    assert f"{500 - MAX_WORDS_SHOWN} more words" in page.text
+    assert (
+        page.count("ins") == 1 + 2 * MAX_WORDS_SHOWN
+    )  # the legend's, and the loop's among the worst and among the examples
 
 
 def test_equal_inputs_give_equal_bytes(tmp_path, tiny_store):
@@ -215,12 +221,12 @@ def test_equal_inputs_give_equal_bytes(tmp_path, tiny_store):
 
 
 def test_bars_and_curves_hold_for_odd_figures():
-    assert 'width="100.00%"' in bar(3.0, None, None, 2.0, "base", "a")
-    assert 'width="0.00%"' in bar(0.0, 0.0, 0.0, longest([row("base", 0.0)]), "base", '"<')
-    assert "&quot;&lt;" in bar(0.0, 0.0, 0.0, 1.0, "base", '"<')
-    assert longest([]) == 1
-    assert "NaN" not in curves([[], []], 1.0, True, "nothing")
-    assert len(set(strokes(21))) == 21
+    assert 'width="100.00%"' in bar_svg(3.0, None, None, 2.0, "base", "a")
+    assert 'width="0.00%"' in bar_svg(0.0, 0.0, 0.0, bar_scale([row("base", 0.0)]), "base", '"<')
+    assert "&quot;&lt;" in bar_svg(0.0, 0.0, 0.0, 1.0, "base", '"<')
+    assert bar_scale([]) == 1
+    assert "NaN" not in curves_svg([[], []], 1.0, True, "nothing")
+    assert len(set(line_styles(21))) == 21
 
 
 def run(name: str, wer: float | None, high: float | None = None) -> SimpleNamespace:
@@ -260,7 +266,7 @@ def test_causes_of_one_sign_stand_together_in_their_order(tmp_path):
         "  or else: second",
         "  cure: cure of the second",
     ]
-    assert summary({"rows": []}, [], findings)[1:6] == lines
+    assert summary_lines({"rows": []}, [], findings)[1:6] == lines
 
 
 def test_the_terminal_says_the_same_shortly():
@@ -270,11 +276,11 @@ def test_the_terminal_says_the_same_shortly():
         {"key": "age", "group": str(n), "wer": n / 10, "wer_low": None, "wer_high": None, "small": n > 4}
         for n in range(6)
     ]
-    lines = summary(results, records, findings, groups)
+    lines = summary_lines(results, records, findings, groups)
     assert lines[0] == "Better on test" and lines[1].startswith("  Better on test (fine-tuned, padded): 50.0 % → 0.0 %")
     assert lines[2:5] == ["Accents.", "  cause: Few.", "  cure: More."]
     assert lines[5:] == ["by age: 4 40.0 %, 3 30.0 %, 2 20.0 %, 1 too small to tell"]
-    assert summary({"rows": []}, []) == ["Nothing was measured"]
+    assert summary_lines({"rows": []}, []) == ["Nothing was measured"]
 
 
 def test_text_can_be_read_in_light_and_dark():
@@ -301,7 +307,7 @@ def luminance(colour: str) -> float:
 
 
 def test_the_template_engine_is_loaded_only_to_write_a_page():
-    code = "import sys, lengua.pages; assert not {'jinja2', 'matplotlib', 'torch'} & set(sys.modules)"
+    code = "import sys, lengua.evaluation.report; assert not {'jinja2', 'matplotlib', 'torch'} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)
 
 

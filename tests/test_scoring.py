@@ -11,22 +11,22 @@ import jiwer
 import numpy as np
 import pytest
 
-from lengua.errors import LenguaError
+from lengua.runtime.errors import LenguaError
 from lengua.scoring import (
     bootstrap_interval,
     bootstrap_unit,
     cer,
+    compare_by_bootstrap,
     compression_ratio,
-    difference,
+    error_rate,
     expanded_tail,
     is_looped,
+    minimum_detectable_difference,
     paired_bootstrap,
-    rate,
     score,
-    smallest_difference,
     wer,
 )
-from lengua.text import strip_accents
+from lengua.scoring.normalizer import strip_accents
 
 REFERENCES = ["¿Dónde está la estación?", "El niño come pan.", "Mañana será otro día, dijo ella.", "Flickan på ön."]
 HYPOTHESES = ["Donde está la estación", "El niño no come pan.", "Mañana otro día dijo ella", "flickan på en ö"]
@@ -68,7 +68,7 @@ def test_edge_cases_are_defined():
     assert score([], []).utterances == score([], []).words == len(score([], []).counts) == 0
     found = score(["", "hola mundo"], ["gracias", "hola mundo"])
     assert (found.wer, found.insertions, found.words, found.utterances) == (0.5, 1, 2, 2)
-    assert rate(np.array([0, 3, 1]), np.array([0, 0, 4])).tolist() == [0.0, 3.0, 0.25]
+    assert error_rate(np.array([0, 3, 1]), np.array([0, 0, 4])).tolist() == [0.0, 3.0, 0.25]
 
 
 def test_accents_count_and_case_and_punctuation_do_not():
@@ -259,37 +259,40 @@ def two_models(speakers: int, seed: int, better: float = 0.8, clips: int = 12):
 
 def test_a_difference_says_what_the_test_set_could_show():
     a, b, words, speakers = two_models(60, seed=1)
-    found = difference(a, b, words, speakers)
+    found = compare_by_bootstrap(a, b, words, speakers)
     assert (found.difference, found.low, found.high) == paired_bootstrap(a, b, words, speakers)
-    assert found.smallest == smallest_difference(a, b, words, speakers)
+    assert found.smallest == minimum_detectable_difference(a, b, words, speakers)
     assert (found.unit, found.units) == ("speaker", 60)
     assert (found.high - found.low) / 2 < found.smallest < found.high - found.low
-    assert difference(b, a, words, speakers).smallest == pytest.approx(found.smallest)
-    assert smallest_difference(*two_models(240, seed=1)) == pytest.approx(found.smallest / 2, rel=0.25)
+    assert compare_by_bootstrap(b, a, words, speakers).smallest == pytest.approx(found.smallest)
+    assert minimum_detectable_difference(*two_models(240, seed=1)) == pytest.approx(found.smallest / 2, rel=0.25)
 
 
 def test_a_difference_is_shown_when_zero_is_outside():
-    many, few = difference(*two_models(200, seed=2)), difference(*two_models(4, seed=2, better=0.95))
+    many, few = (
+        compare_by_bootstrap(*two_models(200, seed=2)),
+        compare_by_bootstrap(*two_models(4, seed=2, better=0.95)),
+    )
     assert many.shown and many.high < 0
     assert not few.shown and few.low <= 0 <= few.high and few.unit == "utterance"
 
 
 def test_differences_of_nothing_of_one_and_of_none():
-    nothing, one = difference([], [], []), difference([1], [0], [4])
+    nothing, one = compare_by_bootstrap([], [], []), compare_by_bootstrap([1], [0], [4])
     assert (nothing.difference, nothing.smallest, nothing.units, nothing.shown) == (0.0, None, 0, False)
     assert (one.difference, one.low, one.high, one.smallest) == (-0.25, -0.25, -0.25, None)
     assert not one.shown
-    assert difference([1, 0, 2], [1, 0, 2], [4, 4, 4]).smallest == 0.0
-    assert not difference([1, 0, 2], [1, 0, 2], [4, 4, 4]).shown
+    assert compare_by_bootstrap([1, 0, 2], [1, 0, 2], [4, 4, 4]).smallest == 0.0
+    assert not compare_by_bootstrap([1, 0, 2], [1, 0, 2], [4, 4, 4]).shown
 
 
 def test_the_smallest_difference_is_shown_four_times_in_five():
     """Where the true difference is the smallest one, the interval leaves out zero in about 80 of 100 test sets."""
     better = 0.8
     sets = [two_models(60, seed, better) for seed in range(400)]
-    smallest = np.mean([smallest_difference(*one, resamples=400) for one in sets])
+    smallest = np.mean([minimum_detectable_difference(*one, resamples=400) for one in sets])
     better = 1 - smallest / 0.15
-    shown = [difference(*two_models(60, 1000 + seed, better), resamples=400).shown for seed in range(400)]
+    shown = [compare_by_bootstrap(*two_models(60, 1000 + seed, better), resamples=400).shown for seed in range(400)]
     assert 0.72 <= np.mean(shown) <= 0.88
 
 
@@ -359,7 +362,15 @@ def test_compression_ratio():
     assert compression_ratio("\ud800" * 3) > 0  # a lone surrogate is no reason to fall over
 
 
-@pytest.mark.parametrize("module", ["lengua.text", "lengua.scoring", "lengua.figures.wer", "lengua.report"])
+@pytest.mark.parametrize(
+    "module",
+    [
+        "lengua.scoring.normalizer",
+        "lengua.scoring",
+        "lengua.evaluation.report.figures",
+        "lengua.evaluation.report.tables",
+    ],
+)
 def test_imports_stay_light(module):
     heavy = {"torch", "transformers", "datasets", "evaluate", "matplotlib", "pandas", "scipy"}
     show = f"import sys, {module}; print(*sorted({heavy} & sys.modules.keys()))"

@@ -4,8 +4,8 @@ import random
 
 import pytest
 
-from lengua.errors import RequestError
-from lengua.training.set_aside import MOST_CLIPS, choose, set_aside
+from lengua.runtime.errors import RequestError
+from lengua.training.data import MAX_HELD_OUT_CLIPS, choose_held_out, hold_out_dev
 
 
 def parted(keys, chosen) -> bool:
@@ -16,7 +16,7 @@ def parted(keys, chosen) -> bool:
 
 def test_whole_speakers_are_set_aside_where_there_are_ten():
     speakers = [f"s{number % 20}" for number in range(200)]
-    chosen = choose(speakers, [f"text {number % 7}" for number in range(200)])
+    chosen = choose_held_out(speakers, [f"text {number % 7}" for number in range(200)])
     assert len(chosen) == 20 and len({speakers[index] for index in chosen}) == 2 and parted(speakers, chosen)
 
 
@@ -24,37 +24,42 @@ def test_whole_speakers_are_set_aside_where_there_are_ten():
 def test_whole_texts_where_speakers_are_few_or_unknown(speakers):
     texts = [f"¡Texto {number % 50}!" if number % 2 else f"texto {number % 50}" for number in range(100)]
     spoken = [speakers[number % len(speakers)] for number in range(100)]
-    chosen = choose(spoken, texts)
+    chosen = choose_held_out(spoken, texts)
     assert len(chosen) == 10 and parted([text.strip("¡!").lower() for text in texts], chosen)
 
 
 def test_texts_where_speakers_speak_too_long_to_be_set_aside_whole():
     speakers = [f"s{number % 10}" for number in range(20_000)]
     texts = [f"text {number}" for number in range(20_000)]
-    chosen = choose(speakers, texts)
-    assert len(chosen) == MOST_CLIPS and len({speakers[index] for index in chosen}) == 10
+    chosen = choose_held_out(speakers, texts)
+    assert len(chosen) == MAX_HELD_OUT_CLIPS and len({speakers[index] for index in chosen}) == 10
 
 
 def test_which_clips_does_not_depend_on_their_order():
     pairs = [(f"s{number % 30}", f"text {number}") for number in range(300)]
     shuffled = random.Random(17).sample(pairs, 300)
-    first, second = ({rows[index] for index in choose(*zip(*rows, strict=True))} for rows in (pairs, shuffled))
+    first, second = ({rows[index] for index in choose_held_out(*zip(*rows, strict=True))} for rows in (pairs, shuffled))
     assert first == second and len(first) == 30
 
 
 def test_a_few_clips_are_parted_and_one_is_not():
-    assert len(choose(["a"] * 2, ["uno", "dos"])) == 1
-    assert sorted(choose(["a"] * 5, ["uno", "uno", "uno", "dos", "dos"])) == [3, 4]
-    assert choose(["a"], ["uno"]) == choose(["a"] * 3, ["uno", "Uno.", "¡uno!"]) == choose([], []) == []
+    assert len(choose_held_out(["a"] * 2, ["uno", "dos"])) == 1
+    assert sorted(choose_held_out(["a"] * 5, ["uno", "uno", "uno", "dos", "dos"])) == [3, 4]
+    assert (
+        choose_held_out(["a"], ["uno"])
+        == choose_held_out(["a"] * 3, ["uno", "Uno.", "¡uno!"])
+        == choose_held_out([], [])
+        == []
+    )
 
 
 def test_views_of_train_have_all_of_it_between_them(tiny_store):
     whole = tiny_store.split("train")
-    train, dev = set_aside(whole)
+    train, dev = hold_out_dev(whole)
     assert (len(train), len(dev)) == (13, 2) and not set(train.column("id")) & set(dev.column("id"))
     assert sorted([*train.column("id"), *dev.column("id")]) == sorted(whole.column("id"))
     by_id = {row.id: row for row in whole}
     assert all((row.log_mel() == by_id[row.id].log_mel()).all() for split in (train, dev) for row in split)
     assert dev.frames.tolist() == [by_id[id].frames for id in dev.column("id")]
     with pytest.raises(RequestError, match=r"expected clips to learn from .+; found 1 in train"):
-        set_aside(whole.subset([3]))
+        hold_out_dev(whole.subset([3]))

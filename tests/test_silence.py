@@ -14,13 +14,21 @@ from conftest import ROOT, chirp
 from small_whisper import small_whisper
 
 from lengua import audio
-from lengua.errors import RequestError
-from lengua.languages import NAMES
-from lengua.text import normalise
-from lengua.transcription.decoding import Decoded
-from lengua.transcription.ghosts import NEVER, WEAK, ghost_kind, listed, phrases
-from lengua.transcription.silence import MIN_SAMPLES, why_silent, why_suppressed
-from lengua.transcription.voice import FRAME, voice, voiced_s
+from lengua.inference.decoding import DecodingResult
+from lengua.inference.hallucinations import (
+    MIN_WORD_SAMPLES,
+    NEVER_SPOKEN,
+    SOMETIMES_SPOKEN,
+    hallucinated_phrases,
+    hallucination_kind,
+    read_phrase_list,
+    silence_reason,
+    suppression_reason,
+)
+from lengua.inference.vad import VAD_FRAME_SAMPLES, speech_probabilities, voiced_s
+from lengua.models.languages import LANGUAGE_NAMES
+from lengua.runtime.errors import RequestError
+from lengua.scoring.normalizer import normalise
 
 SECOND = audio.SAMPLE_RATE
 
@@ -50,8 +58,8 @@ def breath(seconds: float) -> np.ndarray:
     return (0.05 * band / band.std() * swell).astype(np.float32)
 
 
-def said(text: str, language: str = "es", **more) -> Decoded:
-    return Decoded(text, len(text.split()), more.pop("looped", False), False, language=language, **more)
+def said(text: str, language: str = "es", **more) -> DecodingResult:
+    return DecodingResult(text, len(text.split()), more.pop("looped", False), False, language=language, **more)
 
 
 @pytest.fixture(scope="module")
@@ -81,12 +89,12 @@ def speech(spoken_es) -> np.ndarray:
     ids="nothing,instant,silence,faint noise,noise,loud noise,long noise,hum,clicks,breath,chirp".split(","),
 )
 def test_sounds_without_a_voice_never_reach_the_model(samples, reason):
-    assert why_silent(samples) == reason
+    assert silence_reason(samples) == reason
 
 
 @pytest.mark.real
 def test_real_speech_reaches_the_model(spoken_es):
-    refused = {path.name: why_silent(audio.load(path)) for path in spoken_es}
+    refused = {path.name: silence_reason(audio.load(path)) for path in spoken_es}
     assert len(refused) > 40 and set(refused.values()) == {None}
 
 
@@ -95,38 +103,38 @@ def test_real_speech_reaches_the_model(spoken_es):
 def test_speech_is_heard_when_quiet_and_wherever_it_starts(gain, speech):
     quiet = gain * speech / np.abs(speech).max()
     for pause in (0, 3.5, 20):
-        assert why_silent(np.concatenate([np.zeros(round(pause * SECOND), np.float32), quiet])) is None
+        assert silence_reason(np.concatenate([np.zeros(round(pause * SECOND), np.float32), quiet])) is None
 
 
 @pytest.mark.real
 def test_speech_in_noise_reaches_the_model(speech):
     louder = 10 ** (10 / 20)  # 10 dB above the noise
     background = noise(audio.duration_s(speech), float(np.sqrt(np.mean(speech**2))) / louder)
-    assert why_silent(speech + background) is None
+    assert silence_reason(speech + background) is None
 
 
 def test_the_gate_leaves_what_it_is_given_alone():
     samples = noise(1, 0.1)
     before = samples.copy()
     samples.setflags(write=False)
-    assert why_silent(samples) == "no voice" and np.array_equal(samples, before)
+    assert silence_reason(samples) == "no voice" and np.array_equal(samples, before)
 
 
 def test_threads_share_the_detector():
     sounds = [noise(1, 0.1), hum(2), clicks(1), breath(3)] * 4
-    expected = [voice(samples).tolist() for samples in sounds]
+    expected = [speech_probabilities(samples).tolist() for samples in sounds]
     with ThreadPoolExecutor(4) as threads:
-        assert [found.tolist() for found in threads.map(voice, sounds)] == expected
-    assert [len(found) for found in expected[:4]] == [len(samples) // FRAME + 1 for samples in sounds[:4]]
+        assert [found.tolist() for found in threads.map(speech_probabilities, sounds)] == expected
+    assert [len(found) for found in expected[:4]] == [len(samples) // VAD_FRAME_SAMPLES + 1 for samples in sounds[:4]]
 
 
 @pytest.mark.real
 def test_the_gate_costs_little(speech):
-    why_silent(speech)
+    silence_reason(speech)
     taken = []
     for _ in range(5):
         start = time.perf_counter()
-        why_silent(speech)
+        silence_reason(speech)
         taken.append(time.perf_counter() - start)
     assert min(taken) < 0.1, "about 10 ms on a machine with nothing else to do"
 
@@ -135,59 +143,61 @@ def test_the_gate_costs_little(speech):
 
 
 def test_what_was_said_is_kept(speech):
-    assert why_suppressed(said("La montaña era alta."), noise(5, 0.1)) is None
-    assert why_suppressed(said("Gracias."), speech) is None
-    assert why_suppressed(said("¡Hasta la próxima!"), speech) is None
-    assert why_suppressed(said("Sí.", no_speech=0.9, mean_logprob=-0.2), speech) is None
-    assert why_suppressed(said("Sí.", no_speech=0.2, mean_logprob=-1.5), speech) is None
+    assert suppression_reason(said("La montaña era alta."), noise(5, 0.1)) is None
+    assert suppression_reason(said("Gracias."), speech) is None
+    assert suppression_reason(said("¡Hasta la próxima!"), speech) is None
+    assert suppression_reason(said("Sí.", no_speech=0.9, mean_logprob=-0.2), speech) is None
+    assert suppression_reason(said("Sí.", no_speech=0.2, mean_logprob=-1.5), speech) is None
 
 
 @pytest.mark.parametrize("text", ["", " ", "...", "♪♪", "[Música]", "(risas) [ruido]"])
 def test_signs_and_remarks_are_no_words(text, speech):
-    assert why_suppressed(said(text), speech) == "no words"
+    assert suppression_reason(said(text), speech) == "no words"
 
 
 def test_a_model_that_doubts_twice_is_believed(speech):
-    assert why_suppressed(said("La casa.", no_speech=0.7, mean_logprob=-1.2), speech) == "no speech"
+    assert suppression_reason(said("La casa.", no_speech=0.7, mean_logprob=-1.2), speech) == "no speech"
     half = said("La casa.", no_speech=0.4, mean_logprob=-0.6)
-    assert why_suppressed(half, noise(5, 0.1)) == "no speech" and why_suppressed(half, speech) is None
+    assert suppression_reason(half, noise(5, 0.1)) == "no speech" and suppression_reason(half, speech) is None
 
 
 def test_what_nobody_says_is_never_kept(speech):
     for text in ("Subtítulos realizados por la comunidad de Amara.org", "Untertitel der Amara.org-Community"):
-        assert why_suppressed(said(text), speech) == "ghost"
+        assert suppression_reason(said(text), speech) == "ghost"
 
 
 @pytest.mark.parametrize(
     "text", ["Gracias.", "¡Gracias! ¡Gracias!", "Thank you.", "¡Gracias por ver el video! ¡Suscríbete!"]
 )
 def test_what_people_do_say_needs_a_voice(text, speech):
-    assert why_suppressed(said(text), speech) is None
-    assert why_suppressed(said(text), noise(5, 0.1)) == "ghost"
-    assert why_suppressed(said(text, no_speech=0.4, mean_logprob=-0.7), speech) == "ghost"
-    assert why_suppressed(said(text, no_speech=0.2, mean_logprob=-0.7), speech) is None
-    assert why_suppressed(said(text, no_speech=0.9, mean_logprob=-0.1), speech) is None, "a lone word, surely written"
+    assert suppression_reason(said(text), speech) is None
+    assert suppression_reason(said(text), noise(5, 0.1)) == "ghost"
+    assert suppression_reason(said(text, no_speech=0.4, mean_logprob=-0.7), speech) == "ghost"
+    assert suppression_reason(said(text, no_speech=0.2, mean_logprob=-0.7), speech) is None
+    assert suppression_reason(said(text, no_speech=0.9, mean_logprob=-0.1), speech) is None, (
+        "a lone word, surely written"
+    )
 
 
 def test_a_loop_without_a_voice_is_no_text(speech):
     loop = said("que no se que no se que no se que no se", looped=True)
-    assert why_suppressed(loop, noise(5, 0.1)) == "loop"
-    assert why_suppressed(loop, speech) is None, "somebody spoke: a bad text is still to be seen"
-    assert why_suppressed(said("que no se que no se"), noise(5, 0.1)) is None
+    assert suppression_reason(loop, noise(5, 0.1)) == "loop"
+    assert suppression_reason(loop, speech) is None, "somebody spoke: a bad text is still to be seen"
+    assert suppression_reason(said("que no se que no se"), noise(5, 0.1)) is None
 
 
 def test_seconds_of_voice(speech):
     assert voiced_s(noise(5, 0.1)) == 0
-    assert 0.3 * audio.duration_s(speech) < voiced_s(speech) <= audio.duration_s(speech) + FRAME / SECOND
-    assert MIN_SAMPLES == 1600
+    assert 0.3 * audio.duration_s(speech) < voiced_s(speech) <= audio.duration_s(speech) + VAD_FRAME_SAMPLES / SECOND
+    assert MIN_WORD_SAMPLES == 1600
 
 
 # The list of ghosts
 
 
 def test_ghosts_are_matched_whole_and_never_in_parts():
-    assert ghost_kind("Gracias.", "es") == ghost_kind("GRACIAS", "es") == WEAK
-    assert ghost_kind("¡Subtítulos realizados por la comunidad de Amara.org!", "es") == NEVER
+    assert hallucination_kind("Gracias.", "es") == hallucination_kind("GRACIAS", "es") == SOMETIMES_SPOKEN
+    assert hallucination_kind("¡Subtítulos realizados por la comunidad de Amara.org!", "es") == NEVER_SPOKEN
     for text in (
         "Gracias, hasta mañana.",
         "Dale las gracias.",
@@ -196,50 +206,52 @@ def test_ghosts_are_matched_whole_and_never_in_parts():
         "",
         "...",
     ):
-        assert ghost_kind(text, "es") is None, text
+        assert hallucination_kind(text, "es") is None, text
 
 
 def test_ghosts_may_come_one_after_the_other():
-    assert ghost_kind("Thank you. " * 30, "en") == WEAK
-    assert ghost_kind("Thank you. Thanks for watching! Bye.", "en") == WEAK
-    assert ghost_kind("Subtítulos por la comunidad de Amara.org www.mooji.org", "es") == NEVER
-    assert ghost_kind("Gracias. Subtítulos por la comunidad de Amara.org", "es") == WEAK
-    assert ghost_kind("Thank you. " * 30 + "Sir", "en") is None
+    assert hallucination_kind("Thank you. " * 30, "en") == SOMETIMES_SPOKEN
+    assert hallucination_kind("Thank you. Thanks for watching! Bye.", "en") == SOMETIMES_SPOKEN
+    assert hallucination_kind("Subtítulos por la comunidad de Amara.org www.mooji.org", "es") == NEVER_SPOKEN
+    assert hallucination_kind("Gracias. Subtítulos por la comunidad de Amara.org", "es") == SOMETIMES_SPOKEN
+    assert hallucination_kind("Thank you. " * 30 + "Sir", "en") is None
 
 
 def test_goodbyes_are_those_of_the_language_and_of_english():
-    assert ghost_kind("Thank you.", "es") == ghost_kind("Tack.", "sv") == WEAK
-    assert ghost_kind("Tack.", "es") is None
-    assert ghost_kind("Субтитры сделал DimaTorzok", "es") == NEVER
-    assert ghost_kind("Gracias.", "") is None and ghost_kind("Thank you.", "") == WEAK
+    assert hallucination_kind("Thank you.", "es") == hallucination_kind("Tack.", "sv") == SOMETIMES_SPOKEN
+    assert hallucination_kind("Tack.", "es") is None
+    assert hallucination_kind("Субтитры сделал DimaTorzok", "es") == NEVER_SPOKEN
+    assert hallucination_kind("Gracias.", "") is None and hallucination_kind("Thank you.", "") == SOMETIMES_SPOKEN
 
 
 def test_a_long_text_is_compared_quickly():
     start = time.perf_counter()
-    assert ghost_kind("bye so the " * 300 + "oh", "en") == WEAK
-    assert ghost_kind("bye so the " * 300 + "sir", "en") is None
+    assert hallucination_kind("bye so the " * 300 + "oh", "en") == SOMETIMES_SPOKEN
+    assert hallucination_kind("bye so the " * 300 + "sir", "en") is None
     assert time.perf_counter() - start < 1
 
 
 def test_the_list_is_as_it_is_compared():
-    rows = listed()
+    rows = read_phrase_list()
     assert len(rows) > 200
     for language, kind, phrase in rows:
-        assert language in NAMES and kind in (NEVER, WEAK), (language, kind, phrase)
+        assert language in LANGUAGE_NAMES and kind in (NEVER_SPOKEN, SOMETIMES_SPOKEN), (language, kind, phrase)
         assert phrase and phrase == normalise(phrase), phrase
     pairs = [(language, phrase) for language, _, phrase in rows]
     assert len(pairs) == len(set(pairs)), "the same phrase twice in a language"
-    never = [phrase for _, kind, phrase in rows if kind == NEVER]
+    never = [phrase for _, kind, phrase in rows if kind == NEVER_SPOKEN]
     assert len(never) == len(set(never)), "what nobody says counts in every language: once is enough"
-    assert not set(never) & {phrase for _, kind, phrase in rows if kind == WEAK}
+    assert not set(never) & {phrase for _, kind, phrase in rows if kind == SOMETIMES_SPOKEN}
     assert {"es", "en", "fr", "it", "de", "pt", "sv", "ru"} <= {language for language, *_ in rows}
-    assert phrases(WEAK, "es") and phrases(WEAK, "es") < phrases(WEAK)
+    assert hallucinated_phrases(SOMETIMES_SPOKEN, "es") and hallucinated_phrases(
+        SOMETIMES_SPOKEN, "es"
+    ) < hallucinated_phrases(SOMETIMES_SPOKEN)
 
 
 def test_words_of_every_day_are_no_ghosts():
     """Short answers are what a conversation is made of: none may hang on the ear of a detector."""
     for text in ("Sí.", "No.", "Vale.", "Hola.", "Bueno.", "Perdón.", "Buenos días.", "Claro que sí."):
-        assert ghost_kind(text, "es") is None, text
+        assert hallucination_kind(text, "es") is None, text
 
 
 # The benchmark

@@ -7,12 +7,21 @@ from pathlib import Path
 
 import pytest
 
-from lengua.errors import LenguaError, RequestError
-from lengua.sources import SPLITS, Dropped, Utterance, is_source, open_source
-from lengua.sources.sample import MIN_WORDS, fault, fetch, long_words, same_audio, voice_folder, voices_of
-from lengua.sources.spelling import misread, put_right
-from lengua.sources.splitting import normalised
-from lengua.sources.voices import Clip
+from lengua.data.sources import SPLITS, Dropped, Utterance, is_source, open_source
+from lengua.data.sources.sample import (
+    MIN_LONG_WORDS,
+    VoiceClip,
+    clip_rejection_reason,
+    correct_spelling,
+    fetch_voice,
+    find_duplicate_audio,
+    long_words,
+    misread_clip_ids,
+    voice_folder,
+    voices_of,
+)
+from lengua.data.splits import sentence_key
+from lengua.runtime.errors import LenguaError, RequestError
 
 needs_apt = pytest.mark.skipif(
     not (shutil.which("apt-get") and shutil.which("dpkg-deb")), reason="no apt-get or no dpkg-deb on this machine"
@@ -52,15 +61,17 @@ def reasons(source) -> dict[str, str]:
     ],
 )
 def test_reasons_to_leave_a_clip_out(text, reason):
-    assert fault(Clip("name", Path("name.ogg"), text), put_right(text or "", "es")) == reason
+    assert (
+        clip_rejection_reason(VoiceClip("name", Path("name.ogg"), text), correct_spelling(text or "", "es")) == reason
+    )
 
 
 def test_of_equal_audio_the_first_is_kept_and_none_where_texts_differ(tmp_path):
     for name, data in {"a": b"1", "b": b"1", "c": b"2", "d": b"3", "e": b"3"}.items():
         (tmp_path / name).write_bytes(data)
     texts = {"a": "Una flor.", "b": "una flor", "c": "Un pez.", "d": "Un bajo.", "e": "Un bajo eléctrico."}
-    clips = [Clip(name, tmp_path / name, text) for name, text in texts.items()]
-    assert same_audio(clips) == {
+    clips = [VoiceClip(name, tmp_path / name, text) for name, text in texts.items()]
+    assert find_duplicate_audio(clips) == {
         "b": "duplicate audio",
         "d": "two texts for one audio",
         "e": "two texts for one audio",
@@ -83,7 +94,7 @@ def test_cache_that_cannot_be_written_says_so(monkeypatch, tmp_path):
     (tmp_path / "file").write_text("in the way")
     monkeypatch.setenv("LENGUA_CACHE", str(tmp_path / "file"))
     with pytest.raises(LenguaError, match="set LENGUA_CACHE to another folder"):
-        fetch("allison")
+        fetch_voice("allison")
 
 
 @pytest.mark.parametrize(
@@ -96,7 +107,7 @@ def test_samples_that_do_not_exist(uri, language, said):
 
 def test_voice_that_does_not_exist():
     with pytest.raises(RequestError, match="allison, estefania"):
-        fetch("maria")
+        fetch_voice("maria")
 
 
 # The sample itself
@@ -148,7 +159,7 @@ def test_sample_shares_out_its_splits(sample):
 def test_no_prompt_stands_in_two_splits(sample):
     splits: dict[str, set[str]] = {}
     for item in kept(sample):
-        splits.setdefault(normalised(item.text), set()).add(item.split)
+        splits.setdefault(sentence_key(item.text), set()).add(item.split)
     assert len(splits) > 900
     assert [text for text, held in splits.items() if len(held) > 1] == []
 
@@ -180,7 +191,7 @@ def test_sample_texts_hold_nothing_that_is_not_said(sample):
     for text in texts:
         assert text == text.strip() and "  " not in text
         assert not re.search(r"[\d$€£¥\[\]…]|\.\.\.", text), text
-        assert len(normalised(text)) >= 2, text
+        assert len(sentence_key(text)) >= 2, text
 
 
 @pytest.mark.real
@@ -224,7 +235,7 @@ def test_what_the_sample_leaves_out(sample):
     assert why["allison/letters/b"] == "single letter"
     assert why["allison/vm-record-prepend"] == "other words said"
     assert why["estefania/town/houses/cartoon/fishery"] == "other words said"
-    assert {id_ for id_, reason in why.items() if reason == "other words said"} == misread("es")
+    assert {id_ for id_, reason in why.items() if reason == "other words said"} == misread_clip_ids("es")
     assert why["estefania/animals/amphibians/frog-1"] != why.get("estefania/animals/amphibians/frog")
     assert why["estefania/hobbies/music/string/guitar_electric_bass"] == "two texts for one audio"
     assert why["estefania/symbols/money/euro/coins/001"] == "digits in text"
@@ -281,7 +292,7 @@ def test_a_probe_says_whose_it_is(probe):
 @pytest.mark.real
 def test_texts_of_a_probe_are_sentences_that_are_said(probe):
     for item in kept(probe):
-        assert len(long_words(item.text)) >= MIN_WORDS
+        assert len(long_words(item.text)) >= MIN_LONG_WORDS
         assert item.text == item.text.strip() and "  " not in item.text
         assert not re.search(r"[\d$€£¥\[\]()<>…]|\.\.|\? [a-zà-ù]", item.text), item.text
 
@@ -290,5 +301,5 @@ def test_texts_of_a_probe_are_sentences_that_are_said(probe):
 def test_what_a_probe_leaves_out(probe):
     why = reasons(probe)
     assert {"under 3 words", "digits in text", "not speech", "no text"} <= set(why.values())
-    assert {id_ for id_, reason in why.items() if reason == "other words said"} == misread(probe.language)
+    assert {id_ for id_, reason in why.items() if reason == "other words said"} == misread_clip_ids(probe.language)
     assert why[f"{voices_of(probe.language)[0].name}/digits/11"] == "under 3 words"

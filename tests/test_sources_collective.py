@@ -14,10 +14,10 @@ from importlib.util import find_spec
 import pytest
 from test_sources_common_voice import OLD, ROOT, content, named, row, table
 
-from lengua.errors import LenguaError, RequestError
-from lengua.sources import Dropped
-from lengua.sources import common_voice as release
-from lengua.sources.collective import fetch, folder, open
+from lengua.data.sources import Dropped
+from lengua.data.sources import common_voice as release
+from lengua.data.sources.collective import downloads_folder, fetch_dataset, open
+from lengua.runtime.errors import LenguaError, RequestError
 
 needs_client = pytest.mark.skipif(not find_spec("datacollective"), reason="needs the extra [collective]")
 
@@ -100,7 +100,7 @@ def test_downloaded_once_and_read_as_common_voice(collective):
     source = open("cv-sv")
     assert source.uri == "collective:cv-sv" and source.licence == "CC0-1.0"
     assert source.attribution == "Common Voice sv, Common Voice" and source.language == "sv"
-    plain = release.open(str(folder() / "cv-sv.tar.gz"))
+    plain = release.open(str(downloads_folder() / "cv-sv.tar.gz"))
     for split in ("train", "dev"):
         assert [content(item) for item in source.read(split)] == [content(item) for item in plain.read(split)]
     assert [item.id for item in source.read("train")] == ["clip_0", "clip_1", "clip_9"]
@@ -108,14 +108,17 @@ def test_downloaded_once_and_read_as_common_voice(collective):
     assert source.revision == plain.revision
     collective.asked.clear()
     assert open("cv-sv").revision == source.revision and not collective.asked
-    assert sorted(path.name for path in folder().iterdir() if path.suffix != ".lock") == ["cv-sv.json", "cv-sv.tar.gz"]
+    assert sorted(path.name for path in downloads_folder().iterdir() if path.suffix != ".lock") == [
+        "cv-sv.json",
+        "cv-sv.tar.gz",
+    ]
 
 
 @needs_client
 def test_a_download_that_breaks_off_goes_on(collective):
     collective.breaks = 2
     assert open("cv-sv").language == "sv" and collective.asked["GET /files/archive"] == 3
-    assert (folder() / "cv-sv.tar.gz").read_bytes() == collective.data
+    assert (downloads_folder() / "cv-sv.tar.gz").read_bytes() == collective.data
 
 
 @needs_client
@@ -124,7 +127,7 @@ def test_what_a_run_could_not_finish_the_next_one_does(collective):
     error = refused()
     missing = float(re.match(r"([\d.]+) % of it still missing", error.found)[1])
     assert 10 < missing < 40 and "it goes on where it broke off" in error.do
-    part = (folder() / "cv-sv.tar.gz.part").read_bytes()
+    part = (downloads_folder() / "cv-sv.tar.gz.part").read_bytes()
     assert collective.data.startswith(part) and len(part) == pytest.approx(
         len(collective.data) * (1 - missing / 100), rel=0.01
     )
@@ -150,7 +153,7 @@ def test_what_a_run_could_not_finish_the_next_one_does(collective):
 def test_refusals_are_explained(collective, status, kind, told):
     collective.refusal = status
     assert told in str(refused(kind))
-    assert not (folder() / "cv-sv.json").exists()
+    assert not (downloads_folder() / "cv-sv.json").exists()
 
 
 @needs_client
@@ -183,7 +186,7 @@ def test_an_archive_with_a_strange_name_is_refused(collective, filename, tmp_pat
 @needs_client
 def test_an_archive_of_another_length_is_thrown_away(collective):
     collective.details["sizeBytes"] += 1
-    assert "bytes, now deleted" in refused().found and not (folder() / "cv-sv.tar.gz").exists()
+    assert "bytes, now deleted" in refused().found and not (downloads_folder() / "cv-sv.tar.gz").exists()
 
 
 @needs_client
@@ -203,4 +206,4 @@ def test_without_the_client_it_is_said_how_to_get_it(monkeypatch, tmp_path):
     monkeypatch.setenv("LENGUA_CACHE", str(tmp_path))
     monkeypatch.setitem(sys.modules, "datacollective", None)
     with pytest.raises(RequestError, match=r"pip install 'lengua\[collective\]'"):
-        fetch("cv-sv")
+        fetch_dataset("cv-sv")

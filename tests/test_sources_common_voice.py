@@ -11,11 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from lengua.errors import LenguaError, RequestError
-from lengua.sources import SPLITS, Dropped, Utterance
-from lengua.sources import archive as archives
-from lengua.sources.clip_table import Numbers, Table, clip_name, read_durations, unwrapped
-from lengua.sources.common_voice import MAX_CLIP_BYTES, open
+from lengua.data.sources import SPLITS, Dropped, Utterance
+from lengua.data.sources import tar_archive as archives
+from lengua.data.sources.clip_table import ClipTable, NameNumbers, clip_name, read_durations, strip_csv_quotes
+from lengua.data.sources.common_voice import MAX_CLIP_BYTES, open
+from lengua.runtime.errors import LenguaError, RequestError
 
 OLD = "client_id path sentence up_votes down_votes age gender accent locale segment".split()
 NEW = """
@@ -142,7 +142,9 @@ def test_several_splits_come_in_one_pass(release, monkeypatch):
     source = open(str(packed(release)))
     source.revision  # noqa: B018 - the first pass
     opened = []
-    monkeypatch.setattr(archives, "Inflated", lambda *given, real=archives.Inflated: opened.append(1) or real(*given))
+    monkeypatch.setattr(
+        archives, "BoundedGzipReader", lambda *given, real=archives.BoundedGzipReader: opened.append(1) or real(*given)
+    )
     found = list(source.read_many(("train", "dev", "validated")))
     assert len(opened) == 1
     assert [split for split, item in found if item.id == "clip_1"] == ["train", "validated"]
@@ -233,8 +235,8 @@ def test_a_language_that_contradicts_the_locale_is_refused(release):
     ],
 )
 def test_the_quoting_trap(cell, text):
-    assert unwrapped(cell) == text
-    read = Table(table(OLD, row(0, sentence=cell), row(1)), "train.tsv")
+    assert strip_csv_quotes(cell) == text
+    read = ClipTable(table(OLD, row(0, sentence=cell), row(1)), "train.tsv")
     assert len(read) == 2 and read.cells(0)["sentence"] == text and read.cells(1)["sentence"] == "Mening nummer 1."
 
 
@@ -446,9 +448,9 @@ def test_memory_does_not_grow_with_the_archive(tmp_path):
 
 
 def test_numbers_keep_the_first_and_know_what_they_do_not_have():
-    numbers = Numbers()
+    numbers = NameNumbers()
     assert numbers.get("a") is None and len(numbers) == 0
-    numbers = Numbers()
+    numbers = NameNumbers()
     for name, value in [("b", 1), ("a", 2**40), ("b", 3)]:
         numbers.add(name, value)
     assert (numbers.get("b"), numbers.get("a"), numbers.get("c")) == (1, 2**32 - 1, None)
@@ -466,8 +468,8 @@ def test_clip_names(cell, name):
 
 
 def test_real_clips_give_the_same_rows_from_folder_and_archive(common_voice_es, tmp_path):
+    from lengua.data.features import make_row
     from lengua.options import FeatureOptions
-    from lengua.rows import make_row
 
     options = FeatureOptions(language="es")
     folder, packing = open(str(common_voice_es)), open(str(packed(common_voice_es, tmp_path / "es.tar.gz")))

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from lengua.errors import LenguaError
-from lengua.sources.debian import _extract, is_unpacked, package_files, unpack
+from lengua.data.sources.debian import _extract, is_unpacked, package_files, unpack_packages
+from lengua.runtime.errors import LenguaError
 
 ROOT = Path(__file__).parent.parent
 pytestmark = pytest.mark.skipif(
@@ -47,7 +47,7 @@ def mirror(tmp_path, monkeypatch):
 
 
 def test_package_is_fetched_without_package_lists_and_unpacked(mirror, tmp_path):
-    folder = unpack(["lengua-test-voice"], r"\.ogg$", tmp_path / "cache" / "voice")
+    folder = unpack_packages(["lengua-test-voice"], r"\.ogg$", tmp_path / "cache" / "voice")
     written = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
     assert written == ["packages.json", "usr/share/voice/one.ogg"]
     assert (folder / "usr/share/voice/one.ogg").read_bytes() == b"sound" * 1000
@@ -56,10 +56,10 @@ def test_package_is_fetched_without_package_lists_and_unpacked(mirror, tmp_path)
 
 
 def test_unpacked_package_needs_neither_mirror_nor_apt(mirror, tmp_path, monkeypatch):
-    folder = unpack(["lengua-test-voice"], r"\.ogg$", tmp_path / "cache" / "voice")
+    folder = unpack_packages(["lengua-test-voice"], r"\.ogg$", tmp_path / "cache" / "voice")
     shutil.rmtree(mirror)
     monkeypatch.setenv("PATH", "")
-    assert unpack(["lengua-test-voice"], r"\.ogg$", folder) == folder
+    assert unpack_packages(["lengua-test-voice"], r"\.ogg$", folder) == folder
 
 
 def test_interrupted_download_is_made_whole(mirror, tmp_path):
@@ -67,30 +67,30 @@ def test_interrupted_download_is_made_whole(mirror, tmp_path):
     downloads.mkdir(parents=True)
     whole = (mirror / "lengua-test-voice.deb").read_bytes()
     (downloads / "lengua-test-voice_1%3a2.0-1_all.deb").write_bytes(whole[:100])
-    folder = unpack(["lengua-test-voice"], r"\.ogg$", tmp_path / "cache" / "voice")
+    folder = unpack_packages(["lengua-test-voice"], r"\.ogg$", tmp_path / "cache" / "voice")
     assert (folder / "usr/share/voice/one.ogg").stat().st_size == 5000
 
 
 def test_folder_without_its_list_of_packages_counts_for_nothing(mirror, tmp_path):
     (tmp_path / "cache" / "voice" / "usr").mkdir(parents=True)
-    folder = unpack(["lengua-test-voice"], r"\.ogg$", tmp_path / "cache" / "voice")
+    folder = unpack_packages(["lengua-test-voice"], r"\.ogg$", tmp_path / "cache" / "voice")
     assert (folder / "usr/share/voice/one.ogg").is_file()
 
 
 def test_leftovers_of_a_killed_process_are_cleared_away(mirror, tmp_path):
     (tmp_path / "cache" / ".voice-abc123" / "usr").mkdir(parents=True)
-    unpack(["lengua-test-voice"], r"\.ogg$", tmp_path / "cache" / "voice")
+    unpack_packages(["lengua-test-voice"], r"\.ogg$", tmp_path / "cache" / "voice")
     assert [path.name for path in (tmp_path / "cache").iterdir() if path.is_dir()] == ["voice"]
 
 
 def test_threads_and_processes_wait_for_one_another(mirror, tmp_path):
     folder = tmp_path / "cache" / "voice"
-    program = "import sys, pathlib; from lengua.sources.debian import unpack"
+    program = "import sys, pathlib; from lengua.data.sources.debian import unpack_packages as unpack"
     call = "unpack(['lengua-test-voice'], '.ogg$', pathlib.Path(sys.argv[1]))"
     command = [sys.executable, "-c", f"{program}; {call}", str(folder)]
     processes = [subprocess.Popen(command, cwd=ROOT) for _ in range(3)]
     with ThreadPoolExecutor(3) as pool:
-        done = list(pool.map(lambda _: unpack(["lengua-test-voice"], ".ogg$", folder), range(3)))
+        done = list(pool.map(lambda _: unpack_packages(["lengua-test-voice"], ".ogg$", folder), range(3)))
     assert [process.wait(60) for process in processes] == [0, 0, 0]
     assert done == [folder] * 3
     assert is_unpacked(folder)
@@ -100,7 +100,7 @@ def test_threads_and_processes_wait_for_one_another(mirror, tmp_path):
 def test_failed_download_says_what_apt_said(mirror, tmp_path):
     (mirror / "lengua-test-voice.deb").unlink()
     with pytest.raises(LenguaError) as caught:
-        unpack(["lengua-test-voice"], r"\.ogg$", tmp_path / "cache" / "voice")
+        unpack_packages(["lengua-test-voice"], r"\.ogg$", tmp_path / "cache" / "voice")
     assert "lengua-test-voice" in caught.value.expected
     assert "Failed to fetch" in caught.value.found
     assert "folder:PATH" in caught.value.do

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from lengua.errors import RequestError
-from lengua.sources import SPLITS, Dropped, Utterance, open_source
-from lengua.sources.splitting import assign_splits
+from lengua.data.sources import SPLITS, Dropped, Utterance, open_source
+from lengua.data.splits import assign_splits
+from lengua.runtime.errors import RequestError
 
 
 def items_of(source) -> list[Utterance | Dropped]:

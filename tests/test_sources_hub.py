@@ -10,15 +10,15 @@ import pyarrow.parquet as pq
 import pytest
 from hub_server import a_hub, sha256  # noqa: F401 - a fixture
 
-from lengua.errors import RequestError
-from lengua.sources import columns as known
-from lengua.sources.ahead import Ahead, within
-from lengua.sources.hub import Address, HubSource, parse
+from lengua.data.sources import hub as known
+from lengua.data.sources.hub import HubAddress, HubSource, parse_hub_address
+from lengua.runtime.errors import RequestError
+from lengua.runtime.parallel import Prefetcher, call_with_timeout
 
 IMPORTS = """
 from itertools import islice
-from lengua.sources import hub
-from lengua.sources.hub import open
+from lengua.data.sources import hub
+from lengua.data.sources.hub import open
 """
 # huggingface_hub rests ever longer between its tries; tests need not.
 HURRY = """
@@ -74,21 +74,24 @@ def only(told: list[dict]) -> dict:
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        ("a/b", Address("a/b")),
-        ("a/b:es", Address("a/b", config="es")),
-        ("a/b@main:sv-SE", Address("a/b", "main", "sv-SE")),
-        ("a/b?text=raw", Address("a/b", chosen={"text": "raw"})),
-        ("a-1/b_2.c:es?text=raw%20text&audio=x", Address("a-1/b_2.c", None, "es", {"text": "raw text", "audio": "x"})),
+        ("a/b", HubAddress("a/b")),
+        ("a/b:es", HubAddress("a/b", config="es")),
+        ("a/b@main:sv-SE", HubAddress("a/b", "main", "sv-SE")),
+        ("a/b?text=raw", HubAddress("a/b", chosen={"text": "raw"})),
+        (
+            "a-1/b_2.c:es?text=raw%20text&audio=x",
+            HubAddress("a-1/b_2.c", None, "es", {"text": "raw text", "audio": "x"}),
+        ),
     ],
 )
 def test_addresses(text, expected):
-    assert parse(text) == expected
+    assert parse_hub_address(text) == expected
 
 
 @pytest.mark.parametrize("text", ["", "b", "a/b/c", "a/../b", "a/b?words=x", "a/b c", "https://x/a/b"])
 def test_addresses_that_are_none(text):
     with pytest.raises(RequestError, match=r"hub:owner/name\[:config\], and behind a \? columns for audio, text"):
-        parse(text)
+        parse_hub_address(text)
 
 
 @pytest.mark.parametrize(
@@ -101,16 +104,16 @@ def test_addresses_that_are_none(text):
     ],
 )
 def test_columns_of_well_known_sets(names, text, speaker, id_):
-    found = known.find(names.split(), ["audio"], {}, "x")
+    found = known.find_columns(names.split(), ["audio"], {}, "x")
     assert (found.audio, found.text, found.speaker, found.id) == ("audio", text, speaker, id_)
 
 
 def test_columns_that_are_chosen_or_missing():
-    found = known.find(
+    found = known.find_columns(
         ["audio", "sound", "text", "words"], ["audio", "sound"], {"audio": "sound", "text": "words"}, "x"
     )
     assert (found.audio, found.text) == ("sound", "words")
-    assert known.find(["recording", "text"], ["recording"], {}, "x").audio == "recording"
+    assert known.find_columns(["recording", "text"], ["recording"], {}, "x").audio == "recording"
     for names, sounds, chosen, told in [
         (
             ["audio", "label"],
@@ -133,13 +136,16 @@ def test_columns_that_are_chosen_or_missing():
         (["audio", "text"], ["audio"], {"audio": "text"}, r"a column 'text' of audio in x"),
     ]:
         with pytest.raises(RequestError, match=told):
-            known.find(names, sounds, chosen, "x")
+            known.find_columns(names, sounds, chosen, "x")
 
 
 def test_a_path_without_bytes_is_never_followed(tmp_path):
     (tmp_path / "secret.mp3").write_bytes(b"secret")
-    assert known.sound({"bytes": None, "path": str(tmp_path / "secret.mp3")}) == (b"", "no audio")
-    assert known.sound(None) == (b"", "no audio") and known.sound({"bytes": b"", "path": "x"}) == (b"", "empty clip")
+    assert known.cell_audio({"bytes": None, "path": str(tmp_path / "secret.mp3")}) == (b"", "no audio")
+    assert known.cell_audio(None) == (b"", "no audio") and known.cell_audio({"bytes": b"", "path": "x"}) == (
+        b"",
+        "empty clip",
+    )
 
 
 def test_lengths():
@@ -154,9 +160,9 @@ def test_lengths():
 def test_reading_ahead_keeps_order_and_stops_with_its_reader():
     fetched = []
     source = (fetched.append(number) or number for number in range(1000))
-    found = [number for number, _ in zip(Ahead(source, 5, depth=4), range(10), strict=False)]
+    found = [number for number, _ in zip(Prefetcher(source, 5, depth=4), range(10), strict=False)]
     assert found == list(range(10)) and len(fetched) < 20
-    assert list(Ahead([], 5)) == [] and list(Ahead(range(50), 5, depth=1)) == list(range(50))
+    assert list(Prefetcher([], 5)) == [] and list(Prefetcher(range(50), 5, depth=1)) == list(range(50))
 
 
 def test_what_is_raised_while_reading_ahead_is_raised_in_its_place():
@@ -166,11 +172,11 @@ def test_what_is_raised_while_reading_ahead_is_raised_in_its_place():
 
     found = []
     with pytest.raises(KeyError):
-        found.extend(found.append(item) or [] for item in Ahead(broken(), 5))
+        found.extend(found.append(item) or [] for item in Prefetcher(broken(), 5))
     assert found[0] == 1
     with pytest.raises(TimeoutError, match=r"nothing came for 0\.2 s"):
-        within(0.2, lambda: time.sleep(3))
-    assert within(2, lambda: 7) == 7
+        call_with_timeout(0.2, lambda: time.sleep(3))
+    assert call_with_timeout(2, lambda: 7) == 7
 
 
 # Data sets of recordings
@@ -288,7 +294,7 @@ def test_trouble_that_stays_ends_a_stream_in_seconds(hub, fault):
     rows = [row(number, size=5000) for number in range(40)]
     hub.repo("dataset", "eva/voices", {"README.md": README, "train.parquet": parquet(rows, 10)})
     hub.fail("GET", r"/resolve/.*train\.parquet", **fault)
-    code = 'hub.STALL_S = 4.0\nshow(lambda: list(open("eva/voices").read("train")))'
+    code = 'hub.ROW_TIMEOUT_S = 4.0\nshow(lambda: list(open("eva/voices").read("train")))'
     told = only(hub.client(code, IMPORTS + HURRY, HF_HUB_DOWNLOAD_TIMEOUT="1"))
     assert "expected an answer about hub:eva/voices (its splits)" in told["error"]
     assert told["exit_code"] == 1 and told["seconds"] < 12
@@ -298,7 +304,7 @@ def test_what_came_before_trouble_in_a_stream_is_kept(hub):
     hub.repo("dataset", "eva/voices", MIRROR)
     hub.fail("GET", r"/resolve/.*train-00001", status=500)
     code = """
-hub.STALL_S, found = 4.0, []
+hub.ROW_TIMEOUT_S, found = 4.0, []
 source = open("eva/voices")
 show(lambda: [found.append(item.id) for item in source.read("train")])
 show(lambda: found)
@@ -310,7 +316,7 @@ show(lambda: found)
 
 def test_a_source_tells_its_language_from_what_there_is():
     def language(config=None, card=None, wish=None):
-        return HubSource(Address("a/b", config=config), "sha", card or {}, wish).default_language
+        return HubSource(HubAddress("a/b", config=config), "sha", card or {}, wish).default_language
 
     assert language(config="es_419") == "es" and language(card={"language": "sv"}) == "sv"
     assert language(card={"language": ["sv"]}, wish="spanish") == "es"

@@ -4,18 +4,18 @@ from collections import Counter
 
 import pytest
 
-from lengua.cache import cache_dir
-from lengua.sources import SPLITS
-from lengua.sources.spelling import misread, put_right, table
-from lengua.sources.splitting import UPPER_ENDS, assign_splits, normalised, split_name, split_of
+from lengua.data.sources import SPLITS
+from lengua.data.sources.sample import correct_spelling, load_corrections, misread_clip_ids
+from lengua.data.splits import SPLIT_UPPER_ENDS, assign_splits, sentence_key, split_name, split_of
+from lengua.runtime.files import cache_dir
 
 COMPOSTA = "La chiamata non può essere completata così come composta."
 
 
 def test_normalised_text_is_letters_and_digits_without_accents():
-    assert normalised("¿Buzón, por favor? ¡Ya 2!") == "buzonporfavorya2"
-    assert normalised("Para  cambiar") == normalised("paracambiar")
-    assert normalised("...") == ""
+    assert sentence_key("¿Buzón, por favor? ¡Ya 2!") == "buzonporfavorya2"
+    assert sentence_key("Para  cambiar") == sentence_key("paracambiar")
+    assert sentence_key("...") == ""
 
 
 def test_shares_of_many_keys_are_near_81_6_13():
@@ -23,7 +23,7 @@ def test_shares_of_many_keys_are_near_81_6_13():
     assert counts["train"] / 20_000 == pytest.approx(0.81, abs=0.01)
     assert counts["dev"] / 20_000 == pytest.approx(0.06, abs=0.01)
     assert counts["test"] / 20_000 == pytest.approx(0.13, abs=0.01)
-    assert tuple(UPPER_ENDS) == SPLITS
+    assert tuple(SPLIT_UPPER_ENDS) == SPLITS
 
 
 def test_a_key_has_the_same_split_on_every_machine():
@@ -85,12 +85,12 @@ def test_cache_folder_is_chosen_by_the_environment(monkeypatch, tmp_path):
     ],
 )
 def test_spelling_is_put_right(written, right):
-    assert put_right(written, "es") == right
-    assert put_right(right, "es") == right
+    assert correct_spelling(written, "es") == right
+    assert correct_spelling(right, "es") == right
 
 
 def test_a_language_without_a_table_keeps_its_words():
-    assert put_right("God  morgon...", "sv") == "God morgon"
+    assert correct_spelling("God  morgon...", "sv") == "God morgon"
 
 
 @pytest.mark.parametrize(
@@ -108,23 +108,23 @@ def test_a_language_without_a_table_keeps_its_words():
     ],
 )
 def test_spelling_of_the_probes_is_put_right(written, right, language):
-    assert put_right(written, language) == right
-    assert put_right(right, language) == right
+    assert correct_spelling(written, language) == right
+    assert correct_spelling(right, language) == right
 
 
 def test_clips_that_say_other_words_are_named():
-    assert len(misread("es")) > 40
-    assert {id_.partition("/")[0] for id_ in misread("es")} == {"allison", "estefania"}
-    assert {id_.partition("/")[0] for id_ in misread("fr") | misread("it")} == {"june", "carlo"}
-    assert misread("ru") == frozenset()
+    assert len(misread_clip_ids("es")) > 40
+    assert {id_.partition("/")[0] for id_ in misread_clip_ids("es")} == {"allison", "estefania"}
+    assert {id_.partition("/")[0] for id_ in misread_clip_ids("fr") | misread_clip_ids("it")} == {"june", "carlo"}
+    assert misread_clip_ids("ru") == frozenset()
 
 
 @pytest.mark.parametrize(("language", "least"), [("es", 100), ("fr", 50), ("it", 20), ("ru", 12)])
 def test_the_table_is_sorted_lowercase_and_never_undoes_itself(language, least):
-    corrections, _ = table(language)
+    corrections, _ = load_corrections(language)
     assert len(corrections) > least
     assert list(corrections) == sorted(corrections)
     for written, right in corrections.items():
         assert written == written.lower()
         assert written != right
-        assert put_right(right, language) == right, f"{written} -> {right} would be replaced again"
+        assert correct_spelling(right, language) == right, f"{written} -> {right} would be replaced again"

@@ -20,12 +20,12 @@ from huggingface_hub import SpaceCard
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from lengua.base_weights import HUB_FILES
-from lengua.hub.uploading import plain_files
+from lengua.models.pretrained import HUB_FILE_PATTERNS
 from lengua.options import BASE_MODEL
-from lengua.publishing.space import FOLDER, package_files, stage_space, with_default
+from lengua.publishing.space import SPACE_FOLDER, package_source_files, stage_space, with_default
+from lengua.runtime.hub import list_visible_files
 
-HOME = ROOT / FOLDER
+HOME = ROOT / SPACE_FOLDER
 COLOURS = {"red", "yellow", "green", "blue", "indigo", "purple", "pink", "gray"}
 MODEL_ID = "ana/whisper-es"
 
@@ -71,23 +71,23 @@ def test_the_front_matter_is_what_the_hub_asks_for():
     assert (told["sdk"], told["app_file"], told["license"]) == ("gradio", "app.py", "apache-2.0")
     assert f"=={told['sdk_version']}" == pins(ROOT / "constraints.txt")["gradio"]
     assert told["python_version"] in ("3.11", "3.12") and {told["colorFrom"], told["colorTo"]} <= COLOURS
-    assert (told["title"], told["pinned"], told["suggested_hardware"]) == (FOLDER, True, "cpu-basic")
+    assert (told["title"], told["pinned"], told["suggested_hardware"]) == (SPACE_FOLDER, True, "cpu-basic")
     assert len(told["short_description"]) <= 60
     (preloaded,) = told["preload_from_hub"]
     repo, files = preloaded.split()
     assert [repo] == told["models"] == [BASE_MODEL]
     assert {"config.json", "model.safetensors", "tokenizer.json"} < set(files.split(","))
-    assert not [file for file in files.split(",") if not any(fnmatch(file, kind) for kind in HUB_FILES)]
+    assert not [file for file in files.split(",") if not any(fnmatch(file, kind) for kind in HUB_FILE_PATTERNS)]
     assert not (HOME / "packages.txt").exists(), "PyAV and soundfile bring their own libraries"
 
 
 def test_the_folder_holds_the_app_the_package_and_nothing_else(staged):
-    names = set(plain_files(staged))
-    package = {path.relative_to(ROOT).as_posix() for path in package_files()}
+    names = set(list_visible_files(staged))
+    package = {path.relative_to(ROOT).as_posix() for path in package_source_files()}
     assert (
         len(package) > 100
-        and "lengua/data/card.md" in package
-        and {"lengua/app/page.py", "lengua/data/app.js"} < package
+        and "lengua/assets/card.md" in package
+        and {"lengua/app/layout.py", "lengua/assets/app.js"} < package
     )
     assert names == package | {"README.md", "requirements.txt", "app.py", "LICENSE", "NOTICE"}
     for name in package | {"LICENSE", "NOTICE"}:
@@ -132,11 +132,11 @@ def bare(home: Path) -> dict[str, str]:
 @pytest.fixture(scope="module")
 def spoken_model(tiny_model, tmp_path_factory) -> Path:
     """A model as it is pushed: a Space without torch reads the CTranslate2 form in it."""
-    from lengua.publishing.formats import FORMATS
+    from lengua.publishing.export import EXPORTERS
 
     out = tmp_path_factory.mktemp("model")
     for name in ("hf", "ct2"):
-        FORMATS[name](tiny_model, out)
+        EXPORTERS[name](tiny_model, out)
     return out
 
 
@@ -145,10 +145,10 @@ def test_it_builds_the_demo_from_its_own_package_without_torch(staged, spoken_mo
 import sys
 sys.modules["torch"] = sys.modules["transformers"] = None       # not to be had
 import lengua
-from lengua.app import build_demo, parts_of
-from lengua.transcription import Transcriber
+from lengua.app import build_demo, make_app_context
+from lengua.inference import Transcriber
 import app
-demo = build_demo(parts_of(Transcriber()))
+demo = build_demo(make_app_context(Transcriber()))
 print(lengua.__file__, type(demo).__name__, len(demo.fns))
 """
     environment = bare(staged.parent) | {"LENGUA_MODEL": str(spoken_model)}
@@ -204,14 +204,14 @@ from huggingface_hub import snapshot_download
 show(lambda: push(Path({str(staged)!r}), 'ana/voz', SPACE))
 show(lambda: snapshot_download('ana/voz', repo_type='space', local_dir={str(tmp_path / "back")!r}))
 """
-    told, _ = hub.client(code, "from pathlib import Path\nfrom lengua.publishing.pushing import SPACE, push")
+    told, _ = hub.client(code, "from pathlib import Path\nfrom lengua.publishing.upload import SPACE, push")
     repo = hub.repos["space", "ana/voz"]
     assert repo.private and len(repo.commits) == 2 and not repo.tags
     assert (
         told["value"]["url"] == f"{hub.endpoint}/spaces/ana/voz" and told["value"]["revision"] == repo.commits[-1].oid
     )
-    back = {name: path.read_bytes() for name, path in plain_files(tmp_path / "back").items()}
-    assert back == {name: path.read_bytes() for name, path in plain_files(staged).items()}
+    back = {name: path.read_bytes() for name, path in list_visible_files(tmp_path / "back").items()}
+    assert back == {name: path.read_bytes() for name, path in list_visible_files(staged).items()}
     front = yaml.safe_load((tmp_path / "back/README.md").read_text(encoding="utf-8").split("---\n")[1])
     assert front["models"] == [MODEL_ID]
 
@@ -223,7 +223,7 @@ def test_files_of_an_older_package_go_and_those_by_hand_stay(hub, staged):
     code = "\n".join(
         f"show(lambda: push(Path({str(staged)!r}), {name!r}, SPACE))" for name in ("ana/voz", "ana/theirs")
     )
-    done, refused = hub.client(code, "from pathlib import Path\nfrom lengua.publishing.pushing import SPACE, push")
+    done, refused = hub.client(code, "from pathlib import Path\nfrom lengua.publishing.upload import SPACE, push")
     files = hub.repos["space", "ana/voz"].files
     assert "value" in done and "lengua/gone.py" not in files and files["icon.png"] == b"mine"
     assert "found ana/theirs with other things (main.py); name another" in refused["error"]
@@ -232,7 +232,7 @@ def test_files_of_an_older_package_go_and_those_by_hand_stay(hub, staged):
 @pytest.mark.slow
 def test_a_wheel_brings_along_what_a_space_is_made_of(tmp_path, staged):
     tree = tmp_path / "tree"
-    names = ["lengua", FOLDER, "metrics", "pyproject.toml", "README.md", "app.py", "LICENSE", "NOTICE"]
+    names = ["lengua", SPACE_FOLDER, "metrics", "pyproject.toml", "README.md", "app.py", "LICENSE", "NOTICE"]
     copied = [path for name in names for path in [ROOT / name, *(ROOT / name).rglob("*")] if path.is_file()]
     for path in copied:
         if "__pycache__" not in path.parts:
@@ -257,5 +257,5 @@ stage_space(Path({str(tmp_path / "space")!r}), {MODEL_ID!r})
         [sys.executable, "-c", code], cwd=tmp_path, env=environment, capture_output=True, text=True, check=True
     )
     assert str(packages) in done.stdout
-    made = {name: path.read_bytes() for name, path in plain_files(tmp_path / "space").items()}
-    assert made == {name: path.read_bytes() for name, path in plain_files(staged).items()}
+    made = {name: path.read_bytes() for name, path in list_visible_files(tmp_path / "space").items()}
+    assert made == {name: path.read_bytes() for name, path in list_visible_files(staged).items()}

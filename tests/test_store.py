@@ -11,13 +11,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from lengua import mel
-from lengua.errors import RequestError
-from lengua.files import digest_of, read_json, write_json
-from lengua.sources import Dropped
-from lengua.store import (
+from lengua.audio import log_mel
+from lengua.data.sources import Dropped
+from lengua.data.store import (
     ROWS_PER_GROUP,
-    SCHEMA,
+    SHARD_SCHEMA,
     Row,
     Split,
     is_store,
@@ -26,6 +24,8 @@ from lengua.store import (
     write_manifest,
     write_shard,
 )
+from lengua.runtime.errors import RequestError
+from lengua.runtime.files import file_sha256, read_json, write_json
 
 
 @pytest.fixture
@@ -71,7 +71,7 @@ def test_the_log_mel_of_a_row_is_that_of_its_clip(tiny_store, tiny_folder):
 
     row = tiny_store.split("test")[0]
     samples = audio.load(row.audio)  # dev and test keep what was recorded
-    log = mel.log_mel(samples)
+    log = log_mel.log_mel(samples)
     assert row.frames == len(log) and row.duration_s == pytest.approx(len(samples) / 16_000, abs=1e-3)
     np.testing.assert_allclose(row.log_mel(), log, atol=0.004)
     assert row.peak == log.max() and row.log_mel().max() == pytest.approx(row.peak, abs=1e-6)
@@ -143,7 +143,7 @@ def test_equal_rows_are_equal_bytes(tmp_path):
     for name in ("a", "b"):
         extra = {"b": "2", "a": "1"} if name == "a" else {"a": "1", "b": "2"}
         write_shard(tmp_path / name, [made_row(1, 30, extra=extra), Dropped("x", "no text")])
-    assert digest_of(tmp_path / "a") == digest_of(tmp_path / "b")
+    assert file_sha256(tmp_path / "a") == file_sha256(tmp_path / "b")
 
 
 def test_a_shard_tells_what_was_dropped_on_the_way_to_it(tmp_path):
@@ -154,15 +154,15 @@ def test_a_shard_tells_what_was_dropped_on_the_way_to_it(tmp_path):
     assert (summary.rows, summary.seconds, summary.speakers) == (2, 1.5, {"a"})
     assert summary.dropped == dropped and summary.bytes == (tmp_path / "a").stat().st_size
     write_shard(tmp_path / "none", dropped)
-    assert read_shard_summary(tmp_path / "none").rows == 0 and pq.read_schema(tmp_path / "none").equals(SCHEMA)
+    assert read_shard_summary(tmp_path / "none").rows == 0 and pq.read_schema(tmp_path / "none").equals(SHARD_SCHEMA)
 
 
 def test_a_shard_that_fails_leaves_the_old_one(tmp_path):
     write_shard(tmp_path / "a", [made_row(1, 30)])
-    before = digest_of(tmp_path / "a")
+    before = file_sha256(tmp_path / "a")
     with pytest.raises((pa.ArrowInvalid, pa.ArrowTypeError)):
         write_shard(tmp_path / "a", [Row(1, None, "es", "a", "long", 1, 0.0, np.zeros((1, 80), np.uint8))])
-    assert digest_of(tmp_path / "a") == before and os.listdir(tmp_path) == ["a"]
+    assert file_sha256(tmp_path / "a") == before and os.listdir(tmp_path) == ["a"]
 
 
 # Stores
@@ -177,7 +177,7 @@ def test_a_store_opens_as_an_ordinary_dataset(tiny_store, tmp_path):
     for split, rows in dataset.items():
         for found, row in zip(rows, tiny_store.split(split), strict=True):
             values = np.frombuffer(found["mel"], np.uint8).reshape(found["frames"], 80)
-            np.testing.assert_array_equal(mel.decode(found["peak"], values), row.log_mel())
+            np.testing.assert_array_equal(log_mel.decode(found["peak"], values), row.log_mel())
             assert (found["id"], found["text"], found["speaker"]) == (row.id, row.text, row.speaker)
             assert json.loads(found["extra"]) == row.extra and found["audio"] == row.audio
 

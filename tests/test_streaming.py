@@ -10,10 +10,11 @@ import pytest
 import soundfile
 from conftest import joined
 
-from lengua import audio, mel
-from lengua.errors import RequestError
-from lengua.transcription import Decoded, Span, Transcriber, Word, spans, streaming
-from lengua.transcription.streaming import segment_of
+from lengua import audio
+from lengua.audio import log_mel
+from lengua.inference import DecodingResult, Span, Transcriber, Word, speech_spans, transcriber
+from lengua.inference.transcriber import build_segment
+from lengua.runtime.errors import RequestError
 
 
 @pytest.fixture(scope="module")
@@ -30,7 +31,7 @@ def tiny(tiny_model):
 @pytest.fixture(autouse=True)
 def anything_goes(monkeypatch):
     """Let pass what the tiny model says: untrained, it babbles, and nothing of it is known to be a ghost."""
-    monkeypatch.setattr(streaming.silence, "why_suppressed", lambda decoded, samples: None)
+    monkeypatch.setattr(transcriber.hallucinations, "suppression_reason", lambda decoded, samples: None)
 
 
 def heard(stream) -> list[tuple[float, float, str]]:
@@ -47,7 +48,7 @@ def test_segments_come_in_order_with_the_times_of_their_stretches(tiny, talk):
     stream = tiny.segments(talk)
     assert stream.duration_s == pytest.approx(len(talk) / 16_000) and stream.position_s == 0
     found = list(stream)
-    expected = [(span.start / 16_000, span.end / 16_000) for span in spans([talk])]
+    expected = [(span.start / 16_000, span.end / 16_000) for span in speech_spans([talk])]
     assert [(one.start_s, one.end_s) for one in found] == expected and len(found) > 10
     assert all(before.end_s <= after.start_s for before, after in pairwise(found))
     assert {one.language for one in found} == {"es"} and stream.language == "es"
@@ -56,7 +57,7 @@ def test_segments_come_in_order_with_the_times_of_their_stretches(tiny, talk):
 
 def test_segments_say_what_the_decoder_says_to_their_stretches(tiny, talk):
     found = [segment.text for segment in tiny.segments(talk)]
-    alone = [tiny.decode([mel.log_mel(span.samples)])[0].text for span in spans([talk])]
+    alone = [tiny.decode([log_mel.log_mel(span.samples)])[0].text for span in speech_spans([talk])]
     assert found == alone and len(set(found)) > 3
 
 
@@ -85,7 +86,7 @@ def test_the_first_segment_is_there_before_the_rest_is_read(tiny, talk, monkeypa
                 read.append(at)
                 yield block[at : at + 160_000]
 
-    monkeypatch.setattr(streaming.audio, "stream", counted)
+    monkeypatch.setattr(transcriber.audio, "stream", counted)
     stream = tiny.segments(talk)
     next(stream)
     assert len(read) <= 4 and 0 < stream.position_s < 30
@@ -103,9 +104,13 @@ def test_progress_is_told_through_speech_and_through_silence(tiny, talk):
 
 
 def test_what_gives_no_text_is_counted_by_its_reason(tiny, talk, monkeypatch):
-    count = len(list(spans([talk])))
-    monkeypatch.setattr(streaming.silence, "why_silent", lambda samples: "too short" if len(samples) < 50_000 else None)
-    monkeypatch.setattr(streaming.silence, "why_suppressed", lambda said, _: "ghost" if "a" in said.text else None)
+    count = len(list(speech_spans([talk])))
+    monkeypatch.setattr(
+        transcriber.hallucinations, "silence_reason", lambda samples: "too short" if len(samples) < 50_000 else None
+    )
+    monkeypatch.setattr(
+        transcriber.hallucinations, "suppression_reason", lambda said, _: "ghost" if "a" in said.text else None
+    )
     stream = tiny.segments(talk)
     found = list(stream)
     assert stream.suppressed["too short"] > 0 and stream.suppressed["ghost"] > 0
@@ -167,7 +172,7 @@ def test_the_language_is_that_of_most_of_the_speech(tiny, talk, monkeypatch):
     languages = iter(["fr", "fr", *["sv"] * 1000])
 
     def labelled(mels):
-        return [Decoded("hej", 1, False, False, language=next(languages)) for _ in decode(mels)]
+        return [DecodingResult("hej", 1, False, False, language=next(languages)) for _ in decode(mels)]
 
     monkeypatch.setattr(tiny, "decode", labelled)
     stream = tiny.segments(talk)
@@ -224,17 +229,17 @@ def word(start: float, end: float, text: str = "a") -> Word:
 
 
 def test_a_segment_lasts_from_its_first_word_to_its_last():
-    span, said = Span(160_000, np.zeros(64_000, np.float32)), Decoded("uno dos", 2, False, False, language="es")
-    segment = segment_of(span, said, (word(0.25, 0.5, "uno"), word(0.5, 1.5, "dos")))
+    span, said = Span(160_000, np.zeros(64_000, np.float32)), DecodingResult("uno dos", 2, False, False, language="es")
+    segment = build_segment(span, said, (word(0.25, 0.5, "uno"), word(0.5, 1.5, "dos")))
     assert (segment.start_s, segment.end_s) == (10.25, 11.5)
     assert [(one.start_s, one.end_s, one.text) for one in segment.words] == [(10.25, 10.5, "uno"), (10.5, 11.5, "dos")]
-    plain = segment_of(span, said)
+    plain = build_segment(span, said)
     assert (plain.start_s, plain.end_s, plain.words) == (10, 14, ())
 
 
 def test_words_are_drawn_into_their_stretch_and_into_order():
-    span, said = Span(160_000, np.zeros(64_000, np.float32)), Decoded("a b c d", 4, False, False)
-    segment = segment_of(span, said, (word(-1, 0.5), word(0.25, 0.3), word(3, 9), word(9, 10)))
+    span, said = Span(160_000, np.zeros(64_000, np.float32)), DecodingResult("a b c d", 4, False, False)
+    segment = build_segment(span, said, (word(-1, 0.5), word(0.25, 0.3), word(3, 9), word(9, 10)))
     times = [time for one in segment.words for time in (one.start_s, one.end_s)]
     assert times == [10, 10.5, 10.5, 10.5, 13, 14, 14, 14] and segment.end_s == 14
 

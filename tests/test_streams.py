@@ -11,23 +11,24 @@ from pathlib import Path
 import pytest
 from conftest import ROOT, tiny_training
 
-from lengua import features
-from lengua.batches import Drawing, Place, StreamedBatches
-from lengua.errors import LenguaError, RequestError
-from lengua.files import digest_of, read_json, read_jsonl, write_json
+from lengua.data import features
+from lengua.data.store import open_store
+from lengua.data.streaming import ITEMS_PER_CHUNK, Stream
 from lengua.options import FeatureOptions, Filters, TrainOptions
-from lengua.store import open_store
-from lengua.streams import CHUNK, Stream
+from lengua.runtime.errors import LenguaError, RequestError
+from lengua.runtime.files import file_sha256, read_json, read_jsonl, write_json
 from lengua.training import train
-from lengua.training.record import read_place, write_place
+from lengua.training.callbacks import read_stream_position, write_stream_position
+from lengua.training.dataset import StreamedBatches, StreamPosition
+from lengua.training.samplers import BatchPlan
 
-DRAWING = Drawing(batch_size=4, margin_s=(0.0, 0.1), padded_share=0.1, seed=17, longest=100)
+DRAWING = BatchPlan(batch_size=4, margin_s=(0.0, 0.1), padded_share=0.1, seed=17, longest=100)
 TRAINED = """
 import os, signal, sys
 from dataclasses import replace
 from pathlib import Path
 from lengua import batches
-from lengua.files import read_json
+from lengua.runtime.files import read_json
 from lengua.options import Augmentation, TrainOptions
 from lengua.training import train
 
@@ -128,7 +129,7 @@ def test_ranks_see_each_row_once(packed, ranks):
 
 
 def test_windows_are_whole_chunks_and_the_length_is_known(packed, tiny_folder):
-    assert stream(packed, window=17).window == 2 * CHUNK
+    assert stream(packed, window=17).window == 2 * ITEMS_PER_CHUNK
     assert stream(packed).items == 50
     assert Stream(FeatureOptions(tiny_folder, language="es"), "dev").items == 4
 
@@ -156,18 +157,18 @@ def test_batches_are_shuffled_within_the_window_and_anew_in_every_epoch(packed):
 def test_batches_go_on_from_their_place(packed, taken):
     whole = StreamedBatches(stream(packed), DRAWING, batches=26)
     every = [([clip.row.id for clip in batch], batch[0].features.shape, whole.place) for batch in whole]
-    place = every[taken - 1][2] if taken else Place()
+    place = every[taken - 1][2] if taken else StreamPosition()
     again = StreamedBatches(stream(packed), DRAWING, 26 - taken, place)
     assert [([clip.row.id for clip in batch], batch[0].features.shape, again.place) for batch in again] == every[taken:]
 
 
 def test_a_place_is_for_the_very_stream_it_was_written_for(packed, tmp_path):
     for rank in range(2):
-        write_place(tmp_path, stream(packed, rank=rank, ranks=2), Place(3, 1, rank))
-    assert read_place(tmp_path, stream(packed, rank=1, ranks=2)) == Place(3, 1, 1)
+        write_stream_position(tmp_path, stream(packed, rank=rank, ranks=2), StreamPosition(3, 1, rank))
+    assert read_stream_position(tmp_path, stream(packed, rank=1, ranks=2)) == StreamPosition(3, 1, 1)
     for other in (stream(packed), stream(packed, rank=2, ranks=3), stream(packed, window=64, ranks=2)):
         with pytest.raises(RequestError, match="train with as before"):
-            read_place(tmp_path, other)
+            read_stream_position(tmp_path, other)
 
 
 # Training
@@ -204,7 +205,7 @@ def test_killed_and_resumed_it_sees_the_ids_it_would_have_seen(options, tmp_path
         assert lines == whole[start : die_at or 30], f"from step {start} to {die_at}"
         seen += len(lines)
     assert seen == 7 + 20 + 13 + 10 and start == 20
-    weights = [digest_of(tmp_path / name / "model/model.safetensors") for name in ("whole", "cut")]
+    weights = [file_sha256(tmp_path / name / "model/model.safetensors") for name in ("whole", "cut")]
     assert weights[0] == weights[1]
 
 

@@ -7,9 +7,8 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from lengua.transcription import FORMATS, Segment, Word
-from lengua.transcription.cues import LINE, LONGEST_S, SHORTEST_S, cues
-from lengua.transcription.subtitles import as_json, as_srt, as_text, as_vtt
+from lengua.inference import TRANSCRIPT_FORMATS, Segment, Word
+from lengua.inference.subtitles import MAX_CUE_S, MAX_LINE_CHARS, MIN_CUE_S, as_json, as_srt, as_text, as_vtt, make_cues
 
 LONG = (
     "En un lugar de la Mancha, de cuyo nombre no quiero acordarme, no ha mucho tiempo que vivía un hidalgo de los de "
@@ -50,38 +49,38 @@ def words_of(text: str) -> list[str]:
 @pytest.mark.parametrize("seed", range(5))
 def test_cues_hold_every_word_in_order_and_can_be_read(seed):
     segments = anything(seed)
-    found = list(cues(segments))
+    found = list(make_cues(segments))
     assert [word for cue in found for word in cue.text.split()] == [w for one in segments for w in one.text.split()]
     assert all(before.end_s <= after.start_s for before, after in pairwise(found))
     for cue in found:
         rows = cue.text.split("\n")
-        assert 1 <= len(rows) <= 2 and all(0 < len(row) <= LINE for row in rows)
-        assert cue.end_s - cue.start_s >= SHORTEST_S - 1e-9
-        assert cue.end_s - cue.start_s <= LONGEST_S + 1e-9 or len(cue.text.split()) == 1
+        assert 1 <= len(rows) <= 2 and all(0 < len(row) <= MAX_LINE_CHARS for row in rows)
+        assert cue.end_s - cue.start_s >= MIN_CUE_S - 1e-9
+        assert cue.end_s - cue.start_s <= MAX_CUE_S + 1e-9 or len(cue.text.split()) == 1
     assert len(found) > 40
 
 
 def test_a_long_text_is_cut_evenly_and_where_clauses_end():
-    found = [cue.text.replace("\n", " ") for cue in cues([Segment(10, 32, LONG)])]
+    found = [cue.text.replace("\n", " ") for cue in make_cues([Segment(10, 32, LONG)])]
     assert len(found) == 4
     assert sum(text.endswith((",", ".")) for text in found) >= 3, found
     assert min(map(len, found)) > 30
 
 
 def test_a_short_text_is_one_cue_of_its_own_times():
-    (cue,) = cues([Segment(1.25, 3.5, "Hola, ¿qué tal?")])
+    (cue,) = make_cues([Segment(1.25, 3.5, "Hola, ¿qué tal?")])
     assert (cue.start_s, cue.end_s, cue.text) == (1.25, 3.5, "Hola, ¿qué tal?")
 
 
 def test_two_lines_are_of_like_length():
-    (cue,) = cues([Segment(0, 5, "El río pasa por la ciudad y nadie lo mira ya al caer la tarde")])
+    (cue,) = make_cues([Segment(0, 5, "El río pasa por la ciudad y nadie lo mira ya al caer la tarde")])
     first, second = cue.text.split("\n")
     assert abs(len(first) - len(second)) < 8
 
 
 def test_cues_of_timed_words_begin_with_their_words():
     segment = spoken(re.sub("[.,]", "", LONG), 100, 121, pause_after=20)
-    found = list(cues([segment]))
+    found = list(make_cues([segment]))
     starts = {word.start_s for word in segment.words}
     assert all(cue.timed and min(abs(cue.start_s - start) for start in starts) < 1e-6 for cue in found)
     behind = segment.words[21].start_s
@@ -90,23 +89,23 @@ def test_cues_of_timed_words_begin_with_their_words():
 
 
 def test_times_without_words_are_in_proportion_to_letters():
-    first, *_, last = cues([Segment(0, 28, LONG)])
+    first, *_, last = make_cues([Segment(0, 28, LONG)])
     assert not first.timed and first.start_s == 0 and last.end_s == pytest.approx(28)
     assert first.end_s == pytest.approx(28 * len(first.text) / len(LONG), abs=0.5)
 
 
 def test_text_without_spaces_and_words_longer_than_a_line():
     japanese = "これはとても長い文章です" * 12
-    found = list(cues([Segment(0, 20, japanese)]))
+    found = list(make_cues([Segment(0, 20, japanese)]))
     assert "".join(cue.text.replace("\n", "") for cue in found).replace(" ", "") == japanese
-    assert all(len(row) <= LINE for cue in found for row in cue.text.split("\n"))
+    assert all(len(row) <= MAX_LINE_CHARS for cue in found for row in cue.text.split("\n"))
     timed = Segment(0, 4, "これは犬です", "ja", (Word(0, 1, "これは", 1), Word(1, 2, "犬", 1), Word(2, 4, "です", 1)))
-    assert next(cues([timed])).text == "これは犬です"
+    assert next(make_cues([timed])).text == "これは犬です"
 
 
 def test_words_that_are_not_in_the_text_are_still_shown():
     odd = Segment(0, 4, "uno dos", "es", (Word(0, 1, " uno", 1), Word(1, 2, "DOS", 1), Word(2, 3, " ", 1)))
-    assert "".join(piece.text for line in next(cues([odd])).lines for piece in line).startswith("uno DOS")
+    assert "".join(piece.text for line in next(make_cues([odd])).lines for piece in line).startswith("uno DOS")
 
 
 def test_srt_as_players_know_it():
@@ -141,7 +140,7 @@ def test_independent_parsers_accept_anything_that_was_heard(write, tmp_path):
     segments += [Segment(500_000, 500_010, LONG)]
     text = "".join(write(segments))
     parsed = parsed_by_others(write, text)
-    expected = list(cues(segments))
+    expected = list(make_cues(segments))
     assert len(parsed) == len(expected) > 100
     for (start, end, shown), cue in zip(parsed, expected, strict=True):
         assert start == pytest.approx(cue.start_s, abs=0.0006) and end == pytest.approx(cue.end_s, abs=0.0006)
@@ -184,7 +183,7 @@ def test_json_keeps_the_segments_whole_and_ends_with_the_summary():
     assert "ñ" in "".join(as_json(segments))
 
 
-@pytest.mark.parametrize("name", FORMATS)
+@pytest.mark.parametrize("name", TRANSCRIPT_FORMATS)
 def test_a_piece_is_written_before_the_next_segment_is_asked_for(name):
     asked = []
 
@@ -193,15 +192,15 @@ def test_a_piece_is_written_before_the_next_segment_is_asked_for(name):
             asked.append(number)
             yield Segment(number, number + 1, f"frase {number}")
 
-    pieces = FORMATS[name].write(segments(), dict)
+    pieces = TRANSCRIPT_FORMATS[name].write(segments(), dict)
     seen = ""
     while "frase 1" not in seen:
         seen += next(pieces)
     assert asked == [0, 1]
 
 
-@pytest.mark.parametrize("name", FORMATS)
+@pytest.mark.parametrize("name", TRANSCRIPT_FORMATS)
 def test_nothing_heard_is_an_empty_file_of_its_format(name):
     expected = {"text": "", "srt": "", "vtt": "WEBVTT\n\n", "json": '{"segments": [\n]}\n'}
-    assert "".join(FORMATS[name].write([], dict)) == expected[name]
-    assert FORMATS[name].suffix == {"text": ".txt"}.get(name, f".{name}")
+    assert "".join(TRANSCRIPT_FORMATS[name].write([], dict)) == expected[name]
+    assert TRANSCRIPT_FORMATS[name].suffix == {"text": ".txt"}.get(name, f".{name}")

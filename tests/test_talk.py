@@ -1,4 +1,4 @@
-"""The conversation mode on a real server, with a real server of language models behind it: lengua.app.talk."""
+"""The conversation mode on a real server, with a real server of language models behind it: lengua.app.chat.tab."""
 
 import json
 import logging
@@ -18,15 +18,14 @@ from llm_server import KEY, REPLY, Llm, an_llm
 from standin_page import that_hears
 from talk_page import Page, Tab, talking
 
-from lengua.app.admission import Admission
-from lengua.app.parts import Parts
-from lengua.app.serving import parts_of
-from lengua.app.talk.plain import plain
-from lengua.app.wording import Wording
-from lengua.conversation import responder_for
-from lengua.conversation.allowance import Allowance
-from lengua.conversation.trimming import MAX_TURN_LETTERS
-from lengua.transcription import Transcriber
+from lengua.app.chat.backend import responder_for
+from lengua.app.chat.history import MAX_TURN_LETTERS
+from lengua.app.chat.replies import strip_markdown
+from lengua.app.context import AppContext
+from lengua.app.i18n import Wording
+from lengua.app.limits import Admission, Allowance
+from lengua.app.server import make_app_context
+from lengua.inference import Transcriber
 
 pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning")  # event loops that gradio leaves to the collector
 __all__ = ["an_llm"]
@@ -60,8 +59,8 @@ def tiny(tiny_model) -> Transcriber:
 
 
 @pytest.fixture(scope="module")
-def parts(tiny) -> Parts:
-    return replace(parts_of(tiny), responder=WORLD.responder, admission=Admission())
+def parts(tiny) -> AppContext:
+    return replace(make_app_context(tiny), responder=WORLD.responder, admission=Admission())
 
 
 @pytest.fixture(scope="module")
@@ -377,7 +376,7 @@ def test_without_a_key_the_tutor_replies_and_says_what_it_is(page, model, spoken
     assert "tutor" in tab.talk[1][1].lower()
     assert tab.line["state"] == "ready" and model.asked == []
     tab.say("dictado")
-    assert plain(tab.talk[-1][1]) == tab.talk[-1][1]
+    assert strip_markdown(tab.talk[-1][1]) == tab.talk[-1][1]
 
 
 def test_a_visitors_key_serves_that_visit_and_is_nowhere(page, model, caplog, capfd):

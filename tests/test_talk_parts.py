@@ -11,17 +11,19 @@ import tomllib
 import pytest
 from conftest import ROOT
 
-from lengua.app.talk.flowing import flowing
-from lengua.app.talk.keys import Unsaid, key_field
-from lengua.app.talk.panel import FORMATS, Draft
-from lengua.app.talk.plain import messages, plain
-from lengua.app.talk.speaking import LONGEST, sentences, voices
-from lengua.app.wording import Wording
-from lengua.conversation import Setting, Turn
-from lengua.conversation.errors import KINDS
-from lengua.conversation.settings import LEVELS, SITUATIONS, VARIETIES
+from lengua.app.chat.history import LEVELS, REPLY_ERROR_KINDS, SITUATIONS, VARIETIES, Setting, Turn
+from lengua.app.chat.panel import SAVE_FORMATS, MessageDraft, SecretText, key_field
+from lengua.app.chat.replies import (
+    MAX_SPOKEN_LETTERS,
+    chatbot_messages,
+    read_in_thread,
+    split_sentences,
+    strip_markdown,
+    voice_languages,
+)
+from lengua.app.i18n import Wording
 
-DATA = ROOT / "lengua/data"
+DATA = ROOT / "lengua/assets"
 
 
 # Text
@@ -44,7 +46,7 @@ DATA = ROOT / "lengua/data"
     ],
 )
 def test_markdown_becomes_plain_text(written, shown):
-    assert plain(written) == shown
+    assert strip_markdown(written) == shown
 
 
 def test_what_the_tutor_says_stays_as_it_is():
@@ -56,7 +58,7 @@ def test_what_the_tutor_says_stays_as_it_is():
 
     said = list(texts(tomllib.loads((DATA / "tutor.toml").read_text(encoding="utf-8"))))
     assert len(said) > 40
-    assert [text for text in said if plain(text) != text] == []
+    assert [text for text in said if strip_markdown(text) != text] == []
 
 
 @pytest.mark.parametrize(
@@ -70,7 +72,7 @@ def test_what_the_tutor_says_stays_as_it_is():
     ],
 )
 def test_nothing_in_a_turn_can_begin_a_tag_or_an_entity(text, shown):
-    assert messages([Turn("user", text)]) == [{"role": "user", "content": [{"type": "text", "text": shown}]}]
+    assert chatbot_messages([Turn("user", text)]) == [{"role": "user", "content": [{"type": "text", "text": shown}]}]
 
 
 # Sentences
@@ -78,8 +80,8 @@ def test_nothing_in_a_turn_can_begin_a_tag_or_an_entity(text, shown):
 
 def test_sentences_are_spoken_as_soon_as_they_are_whole():
     text = "Hola. ¿Cómo estás? Yo, muy bien… ¡Gracias! Y tú"
-    assert sentences(text, ended=False) == ("Hola.", "¿Cómo estás?", "Yo, muy bien…", "¡Gracias!")
-    assert sentences(text, ended=True)[-1] == "Y tú"
+    assert split_sentences(text, ended=False) == ("Hola.", "¿Cómo estás?", "Yo, muy bien…", "¡Gracias!")
+    assert split_sentences(text, ended=True)[-1] == "Y tú"
 
 
 def test_more_text_only_adds_sentences():
@@ -87,23 +89,23 @@ def test_more_text_only_adds_sentences():
     text += "y " * 200
     before = ()
     for end in range(len(text) + 1):
-        now = sentences(text[:end], ended=False)
+        now = split_sentences(text[:end], ended=False)
         assert now[: len(before)] == before
         before = now
     assert before[0] == "El Sr. Pérez pagó 3.5 euros en EE. UU. ayer."
 
 
 def test_long_sentences_are_cut_and_pictures_are_not_pronounced():
-    said = sentences("palabra, " * 100 + "fin 🙂🎉 a 20 °C.", ended=True)
-    assert len(said) > 3 and max(map(len, said)) <= LONGEST
+    said = split_sentences("palabra, " * 100 + "fin 🙂🎉 a 20 °C.", ended=True)
+    assert len(said) > 3 and max(map(len, said)) <= MAX_SPOKEN_LETTERS
     assert " ".join(said).endswith("fin a 20 °C.")
-    assert sentences("🙂 … —", ended=True) == ()
+    assert split_sentences("🙂 … —", ended=True) == ()
 
 
 def test_voices_of_a_variety():
-    assert voices(Setting(variety="AR")) == ("es-AR", "es-419", "es-US", "es-MX", "es")
-    assert voices(Setting(variety="ES")) == ("es-ES", "es")
-    assert voices(Setting(language="sv")) == ("sv",)
+    assert voice_languages(Setting(variety="AR")) == ("es-AR", "es-419", "es-US", "es-MX", "es")
+    assert voice_languages(Setting(variety="ES")) == ("es-ES", "es")
+    assert voice_languages(Setting(language="sv")) == ("sv",)
 
 
 # The flow of pieces
@@ -117,7 +119,7 @@ def test_pieces_flow_and_an_error_comes_after_what_came_before_it():
 
     ended, came = threading.Event(), []
     with pytest.raises(ValueError, match="cut"):
-        for piece in flowing(pieces(), ended.set):
+        for piece in read_in_thread(pieces(), ended.set):
             came.append(piece)
     assert "".join(came) == "uno dos"
     assert ended.is_set()
@@ -134,7 +136,7 @@ def test_who_waits_can_leave_a_flow_that_hangs():
         finally:
             closed.set()
 
-    flow = flowing(pieces(), ended.set)
+    flow = read_in_thread(pieces(), ended.set)
     start = time.perf_counter()
     assert next(flow) == "uno"
     assert next(flow) == ""
@@ -146,7 +148,7 @@ def test_who_waits_can_leave_a_flow_that_hangs():
 
 
 def test_fast_pieces_are_shown_together():
-    flow = list(flowing((f"{number} " for number in range(2000)), lambda: None))
+    flow = list(read_in_thread((f"{number} " for number in range(2000)), lambda: None))
     assert "".join(flow).split() == [str(number) for number in range(2000)]
     assert len(flow) < 100
 
@@ -155,10 +157,10 @@ def test_fast_pieces_are_shown_together():
 
 
 def test_a_recording_belongs_to_the_text_that_was_heard_in_it_corrected_or_not():
-    draft = Draft("quiero un cafe con leche", "/tmp/a.wav", ("cafe", "leche"))
+    draft = MessageDraft("quiero un cafe con leche", "/tmp/a.wav", ("cafe", "leche"))
     assert draft.turn("Quiero un café con leche") == Turn("user", "Quiero un café con leche", "/tmp/a.wav", ("leche",))
     assert draft.turn("otra cosa distinta") == Turn("user", "otra cosa distinta")
-    assert Draft().turn("hola") == Turn("user", "hola")
+    assert MessageDraft().turn("hola") == Turn("user", "hola")
 
 
 # The key
@@ -169,7 +171,7 @@ def test_what_is_typed_as_a_key_shows_nowhere():
     typed = field.data_model.model_validate(" sk-secret ", context={"validate_meta": True})
     assert field.preprocess(typed) == "sk-secret"
     assert "sk-secret" not in f"{typed} {typed!r} {typed.model_dump()} {json.dumps(typed.model_dump())}"
-    assert field.preprocess(Unsaid(["sk"])) is None and field.preprocess(None) is None
+    assert field.preprocess(SecretText(["sk"])) is None and field.preprocess(None) is None
     assert field.get_config()["type"] == "password"
 
 
@@ -181,8 +183,8 @@ def test_every_sentence_that_the_mode_says_is_there():
     assert len(files) >= 8
     source = "".join(path.read_text(encoding="utf-8") for path in files)
     keys = set(re.findall(r'"((?:talk|reply|refusal|state|tutor)\.[a-z_]+)"', source))
-    keys |= {f"talk.{name}" for name in ("again", "edit", "undo", "clear", *(f"save_{name}" for name in FORMATS))}
-    keys |= {f"reply.{kind}" for kind in KINDS} | {f"level.{code}" for code in LEVELS}
+    keys |= {f"talk.{name}" for name in ("again", "edit", "undo", "clear", *(f"save_{name}" for name in SAVE_FORMATS))}
+    keys |= {f"reply.{kind}" for kind in REPLY_ERROR_KINDS} | {f"level.{code}" for code in LEVELS}
     keys |= {f"situation.{code}" for code in SITUATIONS}
     keys |= {f"variety.{code}" for codes in VARIETIES.values() for code in codes}
     assert len(keys) > 60

@@ -8,9 +8,9 @@ from dataclasses import replace
 import pytest
 from conftest import ROOT, tiny_training
 
-from lengua.errors import RequestError
-from lengua.files import read_jsonl
-from lengua.training import trackers, train
+from lengua.runtime.errors import RequestError
+from lengua.runtime.files import read_jsonl
+from lengua.training import callbacks, train
 
 
 @pytest.fixture
@@ -59,17 +59,17 @@ def test_trackio_writes_into_the_folder_of_the_run_and_nothing_to_standard_outpu
 
 
 def test_what_is_not_installed_is_named_before_anything_is_built(options, monkeypatch):
-    monkeypatch.setattr(trackers.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(callbacks.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(RequestError, match="it is not installed; pip install tensorboard"):
         train(replace(options, report_to=("tensorboard",)))
     assert not options.out.exists()
 
 
 def test_starting_over_draws_no_old_curves(options):
-    for name in trackers.FOLDERS:
+    for name in callbacks.TRACKER_FOLDERS:
         (options.out / name).mkdir(parents=True)
         (options.out / name / "old").write_text("")
     train(replace(options, steps=1, evaluations=1))
     assert (options.out / "trackio/old").is_file()
     train(replace(options, steps=1, evaluations=1, resume=False))
-    assert not any((options.out / name).exists() for name in trackers.FOLDERS)
+    assert not any((options.out / name).exists() for name in callbacks.TRACKER_FOLDERS)

@@ -8,14 +8,14 @@ import torch
 from conftest import interrupting, tiny_training
 from transformers import WhisperForConditionalGeneration, WhisperProcessor
 
-from lengua.checkpoints import load_tokenizer, read_note
-from lengua.errors import RequestError
-from lengua.files import read_json, read_jsonl
-from lengua.labels import IGNORED, words_of
+from lengua.models.checkpoints import load_tokenizer, read_note
+from lengua.models.tokens import IGNORE_INDEX, decode_text
 from lengua.options import TrainOptions
+from lengua.runtime.errors import RequestError
+from lengua.runtime.files import read_json, read_jsonl
 from lengua.training import hardware, train
 from lengua.training.arguments import total_steps, training_arguments
-from lengua.training.speech import Speech
+from lengua.training.data import TrainingData
 from lengua.training.trainer import build_trainer, token_loss
 
 
@@ -28,13 +28,13 @@ def options(tiny_store, tiny_model, tmp_path) -> TrainOptions:
 @pytest.fixture
 def trainer(options, tiny_store, tiny_model):
     """The trainer of these options, as the stage builds it."""
-    from lengua.model import load_model
+    from lengua.models.whisper import load_model
 
     resolved = replace(options, language="es")
     return build_trainer(
         load_model(tiny_model, "es"),
         tiny_model,
-        Speech(tiny_store, tiny_store.split("train")),
+        TrainingData(tiny_store, tiny_store.split("train")),
         resolved,
         lambda progress: None,
     )
@@ -166,11 +166,11 @@ def test_trap_3_dev_wer_comes_from_free_running_generation(trainer, tiny_model):
     heard = []
     for batch in trainer.get_eval_dataloader():
         tokens = trainer.model.generate(batch["input_features"], max_new_tokens=24, num_beams=1)
-        heard += [words_of(tokenizer, ids) for ids in tokens.tolist()]
+        heard += [decode_text(tokenizer, ids) for ids in tokens.tolist()]
     from lengua.scoring import score
 
     references = [
-        words_of(tokenizer, ids) for batch in trainer.get_eval_dataloader() for ids in batch["labels"].tolist()
+        decode_text(tokenizer, ids) for batch in trainer.get_eval_dataloader() for ids in batch["labels"].tolist()
     ]
     assert sorted(references) == sorted(trainer.dev_split.column("text"))
     assert metrics["eval_wer"] == pytest.approx(score(references, heard).wer, abs=0.5)
@@ -189,12 +189,12 @@ def test_trap_7_the_loss_does_not_grow_with_accumulation(options):
 
 def test_trap_7_token_loss_is_the_mean_over_all_tokens_of_the_accumulated_batch():
     logits, labels = torch.randn(4, 6, 11), torch.randint(0, 11, (4, 6))
-    labels[0, :5] = IGNORED  # batches with unlike numbers of tokens, where a mean of means goes wrong
+    labels[0, :5] = IGNORE_INDEX  # batches with unlike numbers of tokens, where a mean of means goes wrong
     alone = token_loss({"logits": logits}, labels)
-    count = labels.ne(IGNORED).sum()
+    count = labels.ne(IGNORE_INDEX).sum()
     parts = [token_loss({"logits": logits[part]}, labels[part], count) for part in (slice(0, 1), slice(1, 4))]
     assert sum(parts) == pytest.approx(float(alone), rel=1e-5)
-    expected = torch.nn.functional.cross_entropy(logits.view(-1, 11), labels.view(-1), ignore_index=IGNORED)
+    expected = torch.nn.functional.cross_entropy(logits.view(-1, 11), labels.view(-1), ignore_index=IGNORE_INDEX)
     assert float(alone) == pytest.approx(float(expected), rel=1e-5)
 
 
@@ -223,7 +223,7 @@ def test_gradients_of_shared_positions_are_the_same_bits_every_time():
     noise, threads = torch.randn(16, 40, 512, generator=torch.Generator().manual_seed(3)), torch.get_num_threads()
     torch.set_num_threads(2)
     try:
-        with hardware.summed_in_order("cpu"):
+        with hardware.deterministic_sums("cpu"):
             sums = [torch.autograd.grad((positions[places] * noise).sum(), positions)[0] for _ in range(30)]
     finally:
         torch.set_num_threads(threads)
@@ -243,11 +243,11 @@ def test_steps_follow_from_epochs(options, epochs, batch, accumulation, steps):
 @pytest.mark.real
 def test_dev_wer_in_training_agrees_with_the_transcriber(base_model, spoken_es, tmp_path):
     """The one other decode path that is allowed, held against Transcriber on real speech."""
-    from lengua import features
-    from lengua.model import load_model
+    from lengua.data import features
+    from lengua.data.store import open_store
+    from lengua.inference import Transcriber
+    from lengua.models.whisper import load_model
     from lengua.options import FeatureOptions
-    from lengua.store import open_store
-    from lengua.transcription import Transcriber
 
     lines = ["file_name,text,split"]
     for number, (path, text) in enumerate(list(spoken_es.items())[:8]):
@@ -262,7 +262,11 @@ def test_dev_wer_in_training_agrees_with_the_transcriber(base_model, spoken_es, 
         str(store.path), tmp_path / "run", window="padded", language="es", precision="fp32", batch_size=6, device="cpu"
     )
     trainer = build_trainer(
-        load_model(base_model, "es"), base_model, Speech(store, store.split("train")), options, lambda progress: None
+        load_model(base_model, "es"),
+        base_model,
+        TrainingData(store, store.split("train")),
+        options,
+        lambda progress: None,
     )
     in_training = trainer.evaluate()["eval_wer"]
     dev = store.split("dev")

@@ -15,11 +15,11 @@ from conftest import joined
 
 from lengua import audio
 from lengua.cli import main
-from lengua.errors import RequestError
+from lengua.inference import TRANSCRIPT_FORMATS, FileText, TranscriptChunk, transcribe_files
+from lengua.inference.transcribe import PartialFile, output_files
 from lengua.options import TranscribeOptions
-from lengua.progress import Progress
-from lengua.transcription import FORMATS, FileText, Heard, transcribe_files
-from lengua.transcription.sheets import Sheet, output_files
+from lengua.runtime.errors import RequestError
+from lengua.runtime.progress import Progress
 
 
 @pytest.fixture(scope="module")
@@ -27,22 +27,22 @@ def talk(spoken_es, tmp_path_factory) -> Path:
     """A file of some fifty seconds: real clips with pauses."""
     path = tmp_path_factory.mktemp("talk") / "charla.flac"
     soundfile.write(path, joined(spoken_es, 8, pause_s=2), 16_000)
-    assert audio.seconds_of(path) > 35
+    assert audio.recording_duration_s(path) > 35
     return path
 
 
 @pytest.fixture(autouse=True)
 def anything_goes(monkeypatch):
     """Let pass what the tiny model says: untrained, it babbles."""
-    monkeypatch.setattr("lengua.transcription.silence.why_suppressed", lambda decoded, samples: None)
+    monkeypatch.setattr("lengua.inference.hallucinations.suppression_reason", lambda decoded, samples: None)
 
 
-def transcribed(*files, **options) -> list[Heard | FileText]:
+def transcribed(*files, **options) -> list[TranscriptChunk | FileText]:
     return list(transcribe_files(TranscribeOptions(tuple(map(Path, files)), **options)))
 
 
 def written(format: str, heard: list) -> str:
-    return "".join(item.text for item in heard if isinstance(item, Heard))
+    return "".join(item.text for item in heard if isinstance(item, TranscriptChunk))
 
 
 # Where texts go
@@ -79,7 +79,7 @@ def test_nothing_is_written_over_and_nothing_mixed(options, told):
 
 def test_a_sheet_can_be_read_while_it_grows_and_is_in_its_place_at_the_end(tmp_path):
     out = tmp_path / "new/a.srt"
-    with Sheet(out) as sheet:
+    with PartialFile(out) as sheet:
         assert sheet.path is None
         sheet.write("uno ñ\n")
         assert sheet.path.read_text(encoding="utf-8") == "uno ñ\n" and not out.exists()
@@ -87,7 +87,7 @@ def test_a_sheet_can_be_read_while_it_grows_and_is_in_its_place_at_the_end(tmp_p
         sheet.finish()
     assert out.read_bytes() == "uno ñ\ndos\n".encode() and sheet.path == out
     assert [path.name for path in out.parent.iterdir()] == ["a.srt"]
-    with Sheet(None) as none:
+    with PartialFile(None) as none:
         none.finish()
     assert none.path is None
 
@@ -97,18 +97,18 @@ def test_a_sheet_can_be_read_while_it_grows_and_is_in_its_place_at_the_end(tmp_p
 
 def test_pieces_come_while_it_is_heard_and_then_what_there_is_to_tell(talk, tiny_model):
     *pieces, last = transcribed(talk, model=str(tiny_model))
-    assert all(isinstance(piece, Heard) and piece.text.endswith("\n") for piece in pieces) and len(pieces) > 3
+    assert all(isinstance(piece, TranscriptChunk) and piece.text.endswith("\n") for piece in pieces) and len(pieces) > 3
     assert isinstance(last, FileText) and last.error is None and last.out is None
     assert " ".join(piece.text.strip() for piece in pieces) == " ".join(last.text.split())
     assert last.segments == len(pieces) and last.language == "es" and last.seconds > 0
-    assert last.duration_s == pytest.approx(audio.seconds_of(talk))
+    assert last.duration_s == pytest.approx(audio.recording_duration_s(talk))
 
 
-@pytest.mark.parametrize("format", FORMATS)
+@pytest.mark.parametrize("format", TRANSCRIPT_FORMATS)
 def test_files_hold_what_standard_output_would_show(format, talk, tiny_model, tmp_path):
     shown = written(format, transcribed(talk, model=str(tiny_model), format=format))
     (told,) = transcribed(talk, model=str(tiny_model), format=format, out=tmp_path / "texts")
-    assert told.out == tmp_path / "texts" / f"charla{FORMATS[format].suffix}"
+    assert told.out == tmp_path / "texts" / f"charla{TRANSCRIPT_FORMATS[format].suffix}"
     assert told.out.read_text(encoding="utf-8") == shown and len(shown) > 100
     assert [path.name for path in told.out.parent.iterdir()] == [told.out.name]
     if format == "json":
@@ -129,8 +129,8 @@ def test_lines_of_several_files_begin_with_their_name_and_a_bad_one_does_not_sto
     found = transcribed(tmp_path / "text.wav", talk, tmp_path / "missing.wav", model=str(tiny_model))
     errors = [item for item in found if isinstance(item, FileText) and item.error]
     assert [item.file.name for item in errors] == ["text.wav", "missing.wav"]
-    assert all(item.text.startswith(f"{talk}: ") for item in found if isinstance(item, Heard))
-    assert sum(isinstance(item, Heard) for item in found) > 3
+    assert all(item.text.startswith(f"{talk}: ") for item in found if isinstance(item, TranscriptChunk))
+    assert sum(isinstance(item, TranscriptChunk) for item in found) > 3
 
 
 def test_a_file_without_speech_is_an_empty_text_and_is_told(tiny_model, tmp_path, capsys):
@@ -164,7 +164,7 @@ def test_a_file_that_breaks_off_leaves_what_was_heard(talk, tiny_model, tmp_path
                 raise RequestError("audio", "a scratch", "copy it again")
             yield block
 
-    monkeypatch.setattr("lengua.transcription.streaming.audio.stream", breaking)
+    monkeypatch.setattr("lengua.inference.transcriber.audio.stream", breaking)
     (told,) = transcribed(talk, model=str(tiny_model), format="srt", out=tmp_path)
     assert "a scratch" in str(told.error) and told.out == tmp_path / "charla.srt.part"
     assert told.out.read_text(encoding="utf-8").startswith("1\n") and not (tmp_path / "charla.srt").exists()
@@ -183,13 +183,13 @@ def stopping(after: int):
     return watch
 
 
-@pytest.mark.parametrize("format", FORMATS)
+@pytest.mark.parametrize("format", TRANSCRIPT_FORMATS)
 def test_ctrl_c_leaves_what_is_written_so_far_and_says_where(format, talk, tiny_model, tmp_path):
     options = TranscribeOptions((talk,), model=str(tiny_model), format=format, out=tmp_path)
     with pytest.raises(KeyboardInterrupt) as stop:
         list(transcribe_files(options, stopping(12)))
     (left,) = tmp_path.iterdir()
-    assert left.name == f"charla{FORMATS[format].suffix}.part"
+    assert left.name == f"charla{TRANSCRIPT_FORMATS[format].suffix}.part"
     told, where = stop.value.args
     assert f"s into {talk}" in told and where == f"what was heard so far is in {left}"
     text = left.read_text(encoding="utf-8")
@@ -219,7 +219,8 @@ def test_ctrl_c_at_the_command_line(talk, tiny_model, tmp_path):
 def test_a_killed_run_leaves_what_is_written_so_far(talk, tiny_model, tmp_path, monkeypatch):
     code = (
         "import os, sys; from pathlib import Path; from lengua.options import TranscribeOptions;"
-        "from lengua.transcription import transcribe_files, silence; silence.why_suppressed = lambda *said: None;"
+        "from lengua.inference import transcribe_files, hallucinations;"
+        "hallucinations.suppression_reason = lambda *said: None;"
         "kill = lambda progress: progress.done > 12 and os.kill(os.getpid(), 9);"
         "list(transcribe_files(TranscribeOptions((Path(sys.argv[1]),), model=sys.argv[2], format='srt',"
         " out=Path(sys.argv[3])), kill))"

@@ -5,9 +5,9 @@ import pytest
 from conftest import chirp
 
 from lengua import audio
-from lengua.errors import RequestError
+from lengua.inference import Transcriber
+from lengua.runtime.errors import RequestError
 from lengua.scoring import score
-from lengua.transcription import Transcriber
 
 CLIP = "common_voice_es_20459583.mp3"
 

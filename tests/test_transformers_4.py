@@ -9,9 +9,9 @@ import pytest
 from conftest import ROOT
 from small_whisper import small_clips, small_whisper
 
-from lengua.errors import LenguaError
 from lengua.publishing import programs, runtimes
-from lengua.publishing.formats import FORMATS
+from lengua.publishing.export import EXPORTERS
+from lengua.runtime.errors import LenguaError
 
 pytestmark = [pytest.mark.slow, pytest.mark.real]
 LOADED = """
@@ -48,7 +48,7 @@ def exported(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("export")
     small_whisper(folder / "model")
     (folder / "out").mkdir()
-    FORMATS["hf"](folder / "model", folder / "out")
+    EXPORTERS["hf"](folder / "model", folder / "out")
     return folder / "out"
 
 
@@ -60,7 +60,7 @@ def test_it_is_transformers_4_and_torch_is_not_fetched_again(older):
 def test_an_export_loads_whole(older, exported):
     import os
 
-    from lengua.checkpoints import load_tokenizer
+    from lengua.models.checkpoints import load_tokenizer
 
     environment = {**os.environ, "PYTHONPATH": str(older.packages())}
     command = [sys.executable, "-P", "-c", LOADED, exported]
@@ -76,25 +76,25 @@ def test_an_export_loads_whole(older, exported):
 
 def test_an_export_says_what_it_says_in_transformers_5(older, exported):
     clips = small_clips()
-    newer = runtimes.TRANSFORMERS.hear(exported, clips, "es")
+    newer = runtimes.REFERENCE_RUNTIME.hear(exported, clips, "es")
     heard = older.hear(exported, clips)
     assert heard.texts == newer.texts and len(set(heard.texts)) > 1
     assert heard.program.startswith("transformers 4.") and newer.program.startswith("transformers 5.")
 
 
 def test_the_tiny_model_says_the_same_in_both(older, tiny_model, tmp_path):
-    FORMATS["hf"](tiny_model, tmp_path)
+    EXPORTERS["hf"](tiny_model, tmp_path)
     clips = [clip[: 8000 + 1000 * number] for number, clip in enumerate(small_clips())]
-    heard = runtimes.apart("transformers", tmp_path, clips, "es", older.packages())
+    heard = runtimes.run_in_subprocess("transformers", tmp_path, clips, "es", older.packages())
     assert heard["version"].startswith("4.")
-    assert heard["texts"] == programs.listen(programs.transformers(str(tmp_path), "es"), clips)["texts"]
+    assert heard["texts"] == programs.transcribe_clips(programs.open_transformers(str(tmp_path), "es"), clips)["texts"]
 
 
 def test_the_real_base_says_the_same_in_both(older, base_model, spoken_es, tmp_path):
     from lengua import audio
 
-    FORMATS["hf"](base_model, tmp_path)
+    EXPORTERS["hf"](base_model, tmp_path)
     clips = [audio.load(path) for path in list(spoken_es)[:5]]
-    heard = runtimes.apart("transformers", tmp_path, clips, "es", older.packages())
-    assert heard["texts"] == programs.listen(programs.transformers(str(tmp_path), "es"), clips)["texts"]
+    heard = runtimes.run_in_subprocess("transformers", tmp_path, clips, "es", older.packages())
+    assert heard["texts"] == programs.transcribe_clips(programs.open_transformers(str(tmp_path), "es"), clips)["texts"]
     assert all(heard["texts"])

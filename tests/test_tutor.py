@@ -7,12 +7,11 @@ import sys
 
 import pytest
 
-from lengua.conversation import LEVELS, SITUATIONS, ReplyError, Setting, Turn, Tutor
-from lengua.conversation.dictation import marks_of, unmarked
-from lengua.conversation.tutor import spelled, texts_of
-from lengua.scoring import orthography
+from lengua.app.chat.history import LEVELS, SITUATIONS, ReplyError, Setting, Turn
+from lengua.app.chat.tutor import Tutor, mark_dictation, tutor_texts, without_marks, word_from_letters
+from lengua.scoring import count_spelling_errors
 
-ES = texts_of("es")
+ES = tutor_texts("es")
 
 
 class Talk:
@@ -96,8 +95,8 @@ def test_after_a_doubt_the_talk_goes_on():
 
 
 def test_words_are_spelled_by_the_names_of_letters():
-    assert spelled("ene i eñe o", ES["spelling"]) == "niño"
-    assert spelled("a", ES["spelling"]) == spelled("hola ce a", ES["spelling"]) == ""
+    assert word_from_letters("ene i eñe o", ES["spelling"]) == "niño"
+    assert word_from_letters("a", ES["spelling"]) == word_from_letters("hola ce a", ES["spelling"]) == ""
 
 
 # Dictation
@@ -143,26 +142,33 @@ def test_every_sentence_comes_before_one_comes_again():
 
 
 def test_marks_tell_accents_letters_and_words_apart():
-    marks = marks_of("El año pasado él tomó té.", "El ano pasado el tomó leche")
+    marks = mark_dictation("El año pasado él tomó té.", "El ano pasado el tomó leche")
     assert (marks.words, marks.right) == (6, 3)
     assert marks.accents == (("él", "el"),) and marks.letters == (("año", "ano"),)
     assert (marks.missed, marks.added) == (("té",), ("leche",))
-    assert marks_of("Sí.", "si").accents == (("sí", "si"),)
-    assert marks_of("Sí.", "sí").is_perfect and marks_of("Sí.", "sí").signs and not marks_of("Sí.", "Sí.").signs
+    assert mark_dictation("Sí.", "si").accents == (("sí", "si"),)
+    assert (
+        mark_dictation("Sí.", "sí").is_perfect
+        and mark_dictation("Sí.", "sí").signs
+        and not mark_dictation("Sí.", "Sí.").signs
+    )
 
 
 def test_dictated_sentences_can_be_told_from_others_and_marked_in_full():
     count = 0
     for language in ("es", "en"):
-        texts = texts_of(language)["sentences"]
+        texts = tutor_texts(language)["sentences"]
         assert set(texts) == {*LEVELS, "twister"}
         sentences = list(itertools.chain.from_iterable(texts.values()))
-        assert len({unmarked(one, language) for one in sentences}) == len(sentences)
+        assert len({without_marks(one, language) for one in sentences}) == len(sentences)
         for sentence in sentences:
-            assert marks_of(sentence, sentence, language).is_perfect
-            plain = marks_of(sentence, unmarked(sentence, language), language)
+            assert mark_dictation(sentence, sentence, language).is_perfect
+            plain = mark_dictation(sentence, without_marks(sentence, language), language)
             assert plain.signs and not plain.missed and not plain.added
-            assert len(plain.accents) == orthography([sentence], [unmarked(sentence)], language).counts["accents"]
+            assert (
+                len(plain.accents)
+                == count_spelling_errors([sentence], [without_marks(sentence)], language).counts["accents"]
+            )
             count += 1
     assert count > 45
 
@@ -199,7 +205,7 @@ def test_it_costs_nothing_and_says_who_it_is():
 
 
 def test_talking_loads_neither_torch_nor_gradio():
-    code = "import json, sys, lengua.conversation; print(json.dumps(list({'torch', 'gradio'} & {*sys.modules})))"
+    code = "import json, sys, lengua.app.chat; print(json.dumps(list({'torch', 'gradio'} & {*sys.modules})))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert json.loads(done.stdout) == []
 

@@ -5,16 +5,16 @@ from itertools import product
 import pytest
 from report_data import evaluation, record, row
 
-from lengua.pages import headline, verdicts
-from lengua.pages.verdicts import opponent
-from lengua.pages.words import compared
+from lengua.evaluation.report import headline, judge_rows
+from lengua.evaluation.report.html import word_diff
+from lengua.evaluation.report.significance import choose_opponent
 from lengua.scoring import score
 
 
 def shown_words(reference: str, hypothesis: str) -> str:
     """Write words with a sign before each that is wrong."""
     signs = {"equal": "", "substituted": "~", "deleted": "-", "inserted": "+"}
-    return " ".join(signs[word.kind] + word.text for word in compared(reference, hypothesis))
+    return " ".join(signs[word.kind] + word.text for word in word_diff(reference, hypothesis))
 
 
 @pytest.mark.parametrize(
@@ -40,13 +40,13 @@ def test_a_hypothesis_is_shown_as_it_is_written_and_marked_as_it_is_counted(refe
 
 
 def test_a_substituted_word_tells_what_was_said():
-    assert [word.said for word in compared("El perro.", "el gato.")] == ["", "perro."]
+    assert [word.said for word in word_diff("El perro.", "el gato.")] == ["", "perro."]
 
 
 def test_marks_are_as_many_as_errors_are_counted():
     texts = ["", "uno", "uno dos", "dos uno dos", "¡Uno, dos, tres!", "cuatro tres dos uno"]
     for reference, hypothesis in product(texts, texts):
-        wrong = sum(word.kind != "equal" for word in compared(reference, hypothesis))
+        wrong = sum(word.kind != "equal" for word in word_diff(reference, hypothesis))
         assert wrong == score(reference, hypothesis).counts["errors"][0], (reference, hypothesis)
 
 
@@ -58,7 +58,7 @@ def test_better_worse_and_undecided_are_told_apart_and_the_worse_comes_first():
         for number in range(10)
     ]
     rows = [row(model, 0.25, name=name) for name in "ABC" for model in ("base", "fine-tuned")]
-    found = verdicts(rows, better[1] + worse[1] + mixed)
+    found = judge_rows(rows, better[1] + worse[1] + mixed)
     assert [(verdict.set, verdict.kind) for verdict in found] == [("B", "worse"), ("C", "undecided"), ("A", "better")]
     assert headline(rows, found) == "Worse on B; undecided on C; better on A"
     assert found[0].sentence.startswith("Worse on B (fine-tuned, padded): 0.0 % → 100.0 %, 100.0 points more (95 %")
@@ -67,7 +67,7 @@ def test_better_worse_and_undecided_are_told_apart_and_the_worse_comes_first():
 
 
 def test_one_clip_decides_nothing():
-    (verdict,) = verdicts(*(evaluation("uno x", "uno dos", clips=1)[k] if k else ROWS for k in (0, 1)))
+    (verdict,) = judge_rows(*(evaluation("uno x", "uno dos", clips=1)[k] if k else ROWS for k in (0, 1)))
     assert (verdict.kind, verdict.difference) == ("undecided", -0.5)
 
 
@@ -78,18 +78,18 @@ def test_a_set_is_called_what_its_worst_window_is():
     results, records = evaluation("uno x", "uno dos")
     records += [record("fine-tuned", f"clip {number}", "uno dos", "x y z", "adaptive") for number in range(10)]
     rows = [*results["rows"], row("fine-tuned", 1.5, "adaptive")]
-    found = verdicts(rows, records)
+    found = judge_rows(rows, records)
     assert [verdict.window for verdict in found] == ["adaptive", "padded"]
     assert headline(rows, found) == "Worse on test"
 
 
 def test_the_opponent_is_the_base_or_the_one_that_was_named():
-    assert opponent(ROWS) == "base"
-    assert opponent([row("mine", 0.1), row("theirs", 0.2)], "theirs") == "theirs"
-    assert opponent([row("mine", 0.1)], "mine") is None
-    assert opponent([]) is None
+    assert choose_opponent(ROWS) == "base"
+    assert choose_opponent([row("mine", 0.1), row("theirs", 0.2)], "theirs") == "theirs"
+    assert choose_opponent([row("mine", 0.1)], "mine") is None
+    assert choose_opponent([]) is None
     records = [record("mine", "1", "uno", "uno"), record("theirs", "1", "uno", "dos")]
-    (verdict,) = verdicts([row("mine", 0.1), row("theirs", 0.2)], records, "theirs")
+    (verdict,) = judge_rows([row("mine", 0.1), row("theirs", 0.2)], records, "theirs")
     assert (verdict.model, verdict.before, verdict.after) == ("mine", 1.0, 0.0)
 
 

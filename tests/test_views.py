@@ -4,10 +4,10 @@ import re
 
 import pytest
 
-from lengua.errors import LenguaError
-from lengua.scoring import VIEWS, orthography, score, views
-from lengua.scoring.numbers import LANGUAGES, is_number, number_words, readings
-from lengua.text import normalise, strip_marks
+from lengua.runtime.errors import LenguaError
+from lengua.scoring import SCORE_VIEWS, count_spelling_errors, score, score_views
+from lengua.scoring.normalizer import normalise, strip_marks
+from lengua.scoring.number_words import NUMBER_LANGUAGES, canonical_number_words, is_number, number_readings
 
 # Texts whose words the Open ASR Leaderboard and we find alike, with marks on letters and without.
 ALIKE = {
@@ -97,19 +97,19 @@ def test_the_rates_of_two_views_are_those_of_the_leaderboard(language):
     jiwer = pytest.importorskip("jiwer")
     heard = [text.replace("é", "e").replace("ö", "o").replace("й", "и") for text in ALIKE[language]]
     heard[0] = heard[-1]
-    found = views(ALIKE[language], heard, language)
+    found = score_views(ALIKE[language], heard, language)
     for name, blind in (("basic", False), ("mark_blind", True)):
         said, written = ([leaderboard(text, blind) for text in texts] for texts in (ALIKE[language], heard))
         assert found[name].wer == jiwer.wer(said, written) > 0
 
 
 def test_each_view_forgives_more():
-    found = views(["¿Él come PIÑAS?", "El pingüino."], ["el come pinas", "el pingüino"])
-    assert tuple(found) == VIEWS
-    assert [round(found[view].wer * 5) for view in VIEWS] == [4, 2, 1, 0]
+    found = score_views(["¿Él come PIÑAS?", "El pingüino."], ["el come pinas", "el pingüino"])
+    assert tuple(found) == SCORE_VIEWS
+    assert [round(found[view].wer * 5) for view in SCORE_VIEWS] == [4, 2, 1, 0]
     assert found["basic"] == score(["¿Él come PIÑAS?", "El pingüino."], ["el come pinas", "el pingüino"])
-    assert views("på ön", "pa on", "sv")["accent_blind"].wer == 1.0
-    assert views("på ön", "pa on", None)["accent_blind"].wer == 0.5  # no language: ö is an o with an accent
+    assert score_views("på ön", "pa on", "sv")["accent_blind"].wer == 1.0
+    assert score_views("på ön", "pa on", None)["accent_blind"].wer == 0.5  # no language: ö is an o with an accent
 
 
 @pytest.mark.parametrize(
@@ -142,7 +142,7 @@ def test_each_view_forgives_more():
     ],
 )
 def test_spelling_and_hearing_are_told_apart(language, reference, hypothesis, counts, words, pair):
-    found = orthography(reference, hypothesis, language)
+    found = count_spelling_errors(reference, hypothesis, language)
     assert {name: count for name, count in found.counts.items() if count} == counts
     assert found.words == words
     if pair:
@@ -154,7 +154,7 @@ def test_spelling_and_hearing_are_told_apart(language, reference, hypothesis, co
 def test_classes_and_words_add_up_to_the_errors():
     references = ["¿Él vino en el año dos mil?", "Porque tengo 25 euros.", "", "La casa", "El Niño.", "por qué no"]
     hypotheses = ["el vino en el ano 2000", "por que tengo veinticinco euro", "sí", "", "el niño", "porque no no " * 60]
-    found, scores = orthography(references, hypotheses), views(references, hypotheses)
+    found, scores = count_spelling_errors(references, hypotheses), score_views(references, hypotheses)
     errors = {name: int(one.counts["errors"].sum()) for name, one in scores.items()}
     spelling = dict(found.counts)
     assert errors["raw"] == errors["basic"] + spelling["case"] + spelling["punctuation"]
@@ -165,16 +165,16 @@ def test_classes_and_words_add_up_to_the_errors():
 
 
 def test_no_utterances_have_no_classes():
-    found = orthography([], [])
+    found = count_spelling_errors([], [])
     assert (set(found.counts.values()), found.words) == ({0}, 0)
-    assert views([], [])["basic"].utterances == 0
+    assert score_views([], [])["basic"].utterances == 0
 
 
 def test_lengths_that_differ_are_refused():
     with pytest.raises(LenguaError, match="expected 2 hypotheses, one for each utterance; found 1"):
-        orthography(["uno", "dos"], ["uno"])
+        count_spelling_errors(["uno", "dos"], ["uno"])
     with pytest.raises(LenguaError, match="found 1"):
-        views(["uno", "dos"], ["uno"])
+        score_views(["uno", "dos"], ["uno"])
 
 
 @pytest.mark.parametrize(
@@ -204,20 +204,20 @@ def test_lengths_that_differ_are_refused():
     ],
 )
 def test_numbers_are_read_aloud(language, digits, words):
-    said = number_words(strip_marks(normalise(words)).split(), language)
-    assert said in readings(digits.split(), language)
+    said = canonical_number_words(strip_marks(normalise(words)).split(), language)
+    assert said in number_readings(digits.split(), language)
 
 
-@pytest.mark.parametrize("language", LANGUAGES)
+@pytest.mark.parametrize("language", NUMBER_LANGUAGES)
 def test_no_two_numbers_are_read_alike(language):
     """But for lists of digits, which this leaves out: "dos mil" is one number only."""
-    whole, form = LANGUAGES[language]
+    whole, form = NUMBER_LANGUAGES[language]
     spoken = [{form(way) for way in whole(number)} for number in range(10_000)]
     assert len(set().union(*spoken)) == sum(map(len, spoken))
 
 
 def test_no_reading_where_there_is_none():
-    assert readings(["25"], "fr") == readings(["25"], None) == readings(["1"] * 7, "es") == set()
-    assert number_words(["vingt"], "fr") == ""
-    assert readings(["1000000"], "es") == {"uno" + "cero" * 6}  # above the limit: digit by digit
+    assert number_readings(["25"], "fr") == number_readings(["25"], None) == number_readings(["1"] * 7, "es") == set()
+    assert canonical_number_words(["vingt"], "fr") == ""
+    assert number_readings(["1000000"], "es") == {"uno" + "cero" * 6}  # above the limit: digit by digit
     assert is_number("25") and not any(map(is_number, ["", "२५", "x2", "2º"]))

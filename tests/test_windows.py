@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from lengua.mel import WINDOW_FRAMES
-from lengua.windows import FRAME_MULTIPLE, decoding_batches, like_lengths, window_of
+from lengua.audio.log_mel import WINDOW_FRAMES
+from lengua.audio.windows import FRAME_MULTIPLE, bucket_by_length, decoding_batches, window_of
 
 
 @pytest.mark.parametrize("margin_s", [0.0, 0.3, 0.5, 1.5, 40.0])
@@ -27,7 +27,7 @@ def test_without_a_margin_the_window_is_the_models_own():
 @pytest.mark.parametrize("batch_size", [1, 3, 8, 100])
 def test_clips_of_like_length_are_decoded_together_each_once(margin_s, batch_size):
     frames = np.random.default_rng(17).integers(3, 3000, 50).tolist()
-    batches = list(like_lengths(frames, batch_size, margin_s))
+    batches = list(bucket_by_length(frames, batch_size, margin_s))
     order = [index for batch, _ in batches for index in batch]
     assert sorted(order) == list(range(50))
     assert [frames[index] for index in order] == sorted(frames, reverse=True)  # the longest first: memory fails early
@@ -39,11 +39,11 @@ def test_clips_of_like_length_are_decoded_together_each_once(margin_s, batch_siz
 
 
 def test_clips_of_equal_length_keep_their_order():
-    assert list(like_lengths([7, 9, 7, 9], 3, 0.0)) == [([1, 3, 0], 16), ([2], 8)]
+    assert list(bucket_by_length([7, 9, 7, 9], 3, 0.0)) == [([1, 3, 0], 16), ([2], 8)]
 
 
 def test_no_clips_are_no_batches():
-    assert list(like_lengths([], 8, 0.5)) == []
+    assert list(bucket_by_length([], 8, 0.5)) == []
 
 
 @pytest.mark.parametrize("margin_s", [None, 0.0, 0.5])
@@ -61,6 +61,8 @@ def test_in_decoding_the_batch_size_changes_no_window(margin_s):
 
 def test_in_decoding_batches_of_eight_are_those_of_like_lengths():
     frames = np.random.default_rng(17).integers(3, 3000, 50).tolist()
-    assert list(decoding_batches(frames, 8, 0.5)) == list(like_lengths(frames, 8, 0.5))
-    assert list(decoding_batches(frames, 25, None)) == list(like_lengths(frames, 25, None)), "equal windows may join"
+    assert list(decoding_batches(frames, 8, 0.5)) == list(bucket_by_length(frames, 8, 0.5))
+    assert list(decoding_batches(frames, 25, None)) == list(bucket_by_length(frames, 25, None)), (
+        "equal windows may join"
+    )
     assert list(decoding_batches([], 8, 0.5)) == []

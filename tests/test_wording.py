@@ -5,8 +5,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from lengua.app.wording import Wording
-from lengua.errors import RequestError
+from lengua.app.i18n import Wording
+from lengua.runtime.errors import RequestError
 
 
 def wishing(header: str | None):

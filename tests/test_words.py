@@ -3,11 +3,12 @@
 import numpy as np
 import pytest
 
-from lengua import audio, mel
-from lengua.errors import RequestError
-from lengua.labels import word_tokens
-from lengua.transcription import Decoded, Transcriber, Word
-from lengua.transcription.words import LONG_S, split, within, without_pauses, words
+from lengua import audio
+from lengua.audio import log_mel
+from lengua.inference import DecodingResult, Transcriber, Word
+from lengua.inference.word_timestamps import LONG_WORD_S, clamp_times, split_into_words, time_words, trim_pauses
+from lengua.models.tokens import word_tokens
+from lengua.runtime.errors import RequestError
 
 SENTENCES = [
     "hola",
@@ -39,7 +40,7 @@ def a_word(start: float, end: float, text: str = "a", probability: float = 0.5) 
 
 
 def spelled(tokenizer, text: str, spaces: bool = True) -> list[str]:
-    return [word for word, _ in split(tokenizer, word_tokens(tokenizer, text), spaces)]
+    return [word for word, _ in split_into_words(tokenizer, word_tokens(tokenizer, text), spaces)]
 
 
 # Tokens to words
@@ -48,7 +49,7 @@ def spelled(tokenizer, text: str, spaces: bool = True) -> list[str]:
 @pytest.mark.parametrize("sentence", SENTENCES)
 def test_words_are_the_sentence_and_use_every_token(sentence, tiny):
     tokens = word_tokens(tiny.tokenizer, sentence)
-    found = split(tiny.tokenizer, tokens)
+    found = split_into_words(tiny.tokenizer, tokens)
     assert " ".join(word for word, _ in found) == sentence
     assert sum(count for _, count in found) == len(tokens) and all(count > 0 for _, count in found)
 
@@ -68,15 +69,15 @@ def test_broken_bytes_lose_no_token(tiny):
     whole = word_tokens(tiny.tokenizer, "año de niña")
     for cut in range(1, len(whole)):
         for tokens in (whole[:cut], whole[cut:]):
-            assert sum(count for _, count in split(tiny.tokenizer, tokens)) == len(tokens)
-    assert split(tiny.tokenizer, []) == []
+            assert sum(count for _, count in split_into_words(tiny.tokenizer, tokens)) == len(tokens)
+    assert split_into_words(tiny.tokenizer, []) == []
 
 
 # Times
 
 
 def test_times_never_go_back_nor_leave_the_clip():
-    found = list(within([a_word(-0.1, 0.5), a_word(0.3, 0.2), a_word(0.4, 3.0), a_word(5.0, 6.0)], 2.0))
+    found = list(clamp_times([a_word(-0.1, 0.5), a_word(0.3, 0.2), a_word(0.4, 3.0), a_word(5.0, 6.0)], 2.0))
     times = [time for word in found for time in (word.start_s, word.end_s)]
     assert times == [0.0, 0.5, 0.5, 0.5, 0.5, 2.0, 2.0, 2.0]
 
@@ -84,19 +85,19 @@ def test_times_never_go_back_nor_leave_the_clip():
 def test_a_pause_is_no_part_of_a_word():
     """It lies before the first word and behind a mark; else nobody knows, and it is taken for the word's end."""
     found = [a_word(0, 3), a_word(3, 3.3, "sí,"), a_word(3.3, 7.3), a_word(7.3, 7.6), a_word(7.6, 10.6)]
-    cut = [(word.start_s, word.end_s) for word in without_pauses([*found, *[a_word(10.6, 10.9)] * 3])]
+    cut = [(word.start_s, word.end_s) for word in trim_pauses([*found, *[a_word(10.6, 10.9)] * 3])]
     assert cut[:5] == [(2, 3), (3, 3.3), (6.3, 7.3), (7.3, 7.6), (7.6, 8.6)]
-    assert without_pauses([]) == []
+    assert trim_pauses([]) == []
 
 
 def test_words_of_usual_length_keep_their_times():
-    found = [a_word(0, 0.9), a_word(0.9, 1.0), a_word(1.0, 1.0 + LONG_S)]
-    assert without_pauses(found) == found
+    found = [a_word(0, 0.9), a_word(0.9, 1.0), a_word(1.0, 1.0 + LONG_WORD_S)]
+    assert trim_pauses(found) == found
 
 
 def test_every_word_of_a_clip_has_its_time(tiny, mels):
     decoded = tiny.decode(mels)
-    found = words(tiny, mels, decoded)
+    found = time_words(tiny, mels, decoded)
     assert len(found) == len(mels) and sum(map(len, found)) > len(mels)
     for one, clip, its_words in zip(decoded, mels, found, strict=True):
         assert " ".join(word.text for word in its_words).split() == one.text.split()
@@ -107,18 +108,18 @@ def test_every_word_of_a_clip_has_its_time(tiny, mels):
 
 def test_a_clip_has_the_same_times_whatever_stands_beside_it(tiny, mels):
     decoded = tiny.decode(mels)
-    assert words(tiny, mels, decoded)[3:5] == words(tiny, mels[3:5], decoded[3:5])
+    assert time_words(tiny, mels, decoded)[3:5] == time_words(tiny, mels[3:5], decoded[3:5])
 
 
 def test_what_says_nothing_has_no_words(tiny, mels):
-    silent = Decoded("", 0, looped=False, second_try=False, language="es")
-    assert words(tiny, mels[:1], [silent]) == [()] and words(tiny, [], []) == []
+    silent = DecodingResult("", 0, looped=False, second_try=False, language="es")
+    assert time_words(tiny, mels[:1], [silent]) == [()] and time_words(tiny, [], []) == []
 
 
 def test_torch_is_refused_in_three_clauses(tiny_model, mels):
     transcriber = Transcriber(str(tiny_model), "es", "torch")
     with pytest.raises(RequestError, match=r"expected .*words.*; found torch.*; decode with --engine ctranslate2"):
-        words(transcriber, mels[:1], transcriber.decode(mels[:1]))
+        time_words(transcriber, mels[:1], transcriber.decode(mels[:1]))
 
 
 # Real speech
@@ -138,8 +139,8 @@ def spoken(spoken_es) -> list[tuple[np.ndarray, str]]:
 def timed(base, samples: np.ndarray, text: str) -> tuple[Word, ...]:
     """Return when each word of a text was said: the true one, since what whisper-base writes is another matter."""
     tokens = tuple(word_tokens(base.tokenizer, text))
-    said = Decoded(text, len(tokens), looped=False, second_try=False, language="es", token_ids=tokens)
-    return words(base, [mel.log_mel(samples)], [said])[0]
+    said = DecodingResult(text, len(tokens), looped=False, second_try=False, language="es", token_ids=tokens)
+    return time_words(base, [log_mel.log_mel(samples)], [said])[0]
 
 
 @pytest.mark.real

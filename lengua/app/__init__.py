@@ -14,22 +14,22 @@ the answer to what was said. A sentence is in the language that the request pref
     answer = client.predict(text, [{"role": "assistant", "content": "Hola, ¿qué tal?"}], api_name="/reply")
 """
 
-from lengua.app.admission import Admission, Limits, Refusal
-from lengua.app.page import build_demo
-from lengua.app.parts import Parts
-from lengua.app.serving import launch, parts_of, serve, theme, warm_up
-from lengua.app.wording import Wording
+from lengua.app.context import AppContext
+from lengua.app.i18n import Wording
+from lengua.app.layout import build_demo
+from lengua.app.limits import Admission, Limits, Refusal
+from lengua.app.server import launch, make_app_context, page_theme, serve, warm_up
 
 __all__ = [
     "Admission",
+    "AppContext",
     "Limits",
-    "Parts",
     "Refusal",
     "Wording",
     "build_demo",
     "launch",
-    "parts_of",
+    "make_app_context",
+    "page_theme",
     "serve",
-    "theme",
     "warm_up",
 ]

@@ -7,20 +7,19 @@ soundfile (libsndfile) decodes WAV, FLAC, Ogg, Opus and MP3 about four times fas
 FFmpeg and opens the rest: M4A, WebM, G.722, GSM, the sound of videos. Nothing needs a program of the system.
 """
 
-from lengua.audio.files import MAX_SECONDS, AudioInput, load
-from lengua.audio.samples import RATES, SAMPLE_RATE, SILENCE_RMS, as_flac, duration_s, is_silent
-from lengua.audio.streaming import seconds_of, stream
+from lengua.audio.decoding import MAX_RECORDING_S, AudioInput, load, recording_duration_s, stream
+from lengua.audio.samples import SAMPLE_RATE, SILENCE_RMS, SUPPORTED_RATES_HZ, as_flac, duration_s, is_silent
 
 __all__ = [
-    "MAX_SECONDS",
-    "RATES",
+    "MAX_RECORDING_S",
     "SAMPLE_RATE",
     "SILENCE_RMS",
+    "SUPPORTED_RATES_HZ",
     "AudioInput",
     "as_flac",
     "duration_s",
     "is_silent",
     "load",
-    "seconds_of",
+    "recording_duration_s",
     "stream",
 ]

@@ -4,13 +4,13 @@ import io
 
 import numpy as np
 
-from lengua.errors import RequestError
+from lengua.runtime.errors import RequestError
 
 SAMPLE_RATE = 16_000
-RATES = range(4_000, 384_001)
+SUPPORTED_RATES_HZ = range(4_000, 384_001)
 MAX_CHANNELS = 64  # more of them are samples in the wrong place
 
-BLOCK = SAMPLE_RATE // 10
+LOUDNESS_BLOCK_SAMPLES = SAMPLE_RATE // 10
 """Samples over which loudness is measured: 100 ms."""
 SILENCE_RMS = 0.002
 """-54 dB of full scale. Speech in Common Voice peaks above it even in its quietest clips; room noise stays below."""
@@ -23,12 +23,12 @@ def duration_s(samples: np.ndarray) -> float:
 
 def is_silent(samples: np.ndarray) -> bool:
     """Return whether no 100 ms of the raw level reaches the level of speech (`SILENCE_RMS`)."""
-    return bool(loudest_energy(samples) < BLOCK * SILENCE_RMS**2)
+    return bool(loudest_energy(samples) < LOUDNESS_BLOCK_SAMPLES * SILENCE_RMS**2)
 
 
 def loudest_energy(samples: np.ndarray) -> float:
     """Return the sum of the squares in the loudest 100 ms (`BLOCK` samples) of 16 kHz audio."""
-    blocks = np.pad(samples, (0, -len(samples) % BLOCK)).reshape(-1, BLOCK)
+    blocks = np.pad(samples, (0, -len(samples) % LOUDNESS_BLOCK_SAMPLES)).reshape(-1, LOUDNESS_BLOCK_SAMPLES)
     return np.einsum("ij,ij->i", blocks, blocks).max(initial=0.0)  # without a copy of the squares
 
 
@@ -60,21 +60,21 @@ def as_float(samples: np.ndarray, name: str) -> np.ndarray:
     return samples.astype(np.float32)
 
 
-def mono(samples: np.ndarray) -> np.ndarray:
+def to_mono(samples: np.ndarray) -> np.ndarray:
     """Return the mean of all channels: shape (n,)."""
     if samples.ndim == 1 or samples.shape[1] == 1:
         return samples.reshape(-1)
     return samples.mean(axis=1, dtype=np.float32)
 
 
-def resampled(samples: np.ndarray, rate: int) -> np.ndarray:
+def resample_to_16_khz(samples: np.ndarray, rate: int) -> np.ndarray:
     """Return samples of any rate at 16 kHz."""
     import soxr
 
     return samples if rate == SAMPLE_RATE else soxr.resample(samples, rate, SAMPLE_RATE)
 
 
-def peak_of(samples: np.ndarray, name: str) -> float:
+def peak_amplitude(samples: np.ndarray, name: str) -> float:
     """Return the largest absolute value; 0 of nothing.
 
     Raises:
@@ -86,14 +86,14 @@ def peak_of(samples: np.ndarray, name: str) -> float:
     return peak
 
 
-def within(samples: np.ndarray, peak: float) -> np.ndarray:
+def limit_peak(samples: np.ndarray, peak: float) -> np.ndarray:
     """Scale down what exceeds full scale (Vorbis overshoots)."""
     return np.ascontiguousarray(samples / peak if peak > 1 else samples, dtype=np.float32)
 
 
 def require_rate(rate: int, name: str) -> None:
     """Refuse what no recorder has."""
-    if rate not in RATES:
+    if rate not in SUPPORTED_RATES_HZ:
         raise RequestError("a sampling rate of 4 to 384 kHz", f"{rate} Hz in {name}", "convert it to 16 kHz first")
 
 

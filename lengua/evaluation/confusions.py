@@ -6,20 +6,25 @@
 
 Words are compared as scoring compares them: lower case, no punctuation. A loop is one fault and not a hundred, so clips
 that loop are left out, and counted.
+
+Which words of a test set a model gets wrong again and again: what new recordings should hold.
+
+for word in hard_words(reading.after):
+    print(word.word, word.wrong, word.said, word.heard)
 """
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import jiwer
 
 from lengua.scoring import is_looped
-from lengua.scoring.counts import aligned_words
-from lengua.text import strip_marks
+from lengua.scoring.normalizer import strip_marks
+from lengua.scoring.wer import aligned_words
 
-MOST = 20
-ALIKE = 0.6
+MAX_CONFUSIONS = 20
+MIN_LETTERS_ALIKE_SHARE = 0.6
 """Share of the letters that agree, accents aside, in one word misheard; those of unlike words say nothing."""
 
 
@@ -49,9 +54,9 @@ class Confusions:
     """Clips that loop."""
 
 
-def confusions(records: Sequence[dict], most: int = MOST) -> Confusions:
+def count_confusions(records: Sequence[dict], most: int = MAX_CONFUSIONS) -> Confusions:
     """Count what was taken for what, over records of one model, window and set."""
-    kept = [record for record in records if not _loops(record)]
+    kept = [record for record in records if not _is_looped_record(record)]
     kinds: dict[str, tuple[Counter, dict]] = {}
     for kind, said, heard, where in _word_errors(kept):
         _count(kinds, kind, (said, heard), where)
@@ -63,7 +68,7 @@ def confusions(records: Sequence[dict], most: int = MOST) -> Confusions:
     return Confusions(substitutions, deletions, insertions, letters, len(records) - len(kept))
 
 
-def _loops(record: dict) -> bool:
+def _is_looped_record(record: dict) -> bool:
     looped = is_looped(record["hypothesis"], record.get("tokens"), record.get("duration_s"))
     return looped or "looped" in (record.get("flags") or ())
 
@@ -90,7 +95,7 @@ def _side_by_side(said: list[str], heard: list[str]) -> list[tuple[str, str]]:
 def _letter_errors(said: str, heard: str) -> Iterator[tuple[str, str]]:
     """Yield (letters said, letters heard) of two words that are alike."""
     alike = jiwer.process_characters(strip_marks(said), strip_marks(heard)).hits
-    if alike < ALIKE * max(len(said), len(heard)):
+    if alike < MIN_LETTERS_ALIKE_SHARE * max(len(said), len(heard)):
         return
     for chunk in jiwer.process_characters(said, heard).alignments[0]:
         if chunk.type != "equal":
@@ -106,3 +111,66 @@ def _count(kinds: dict, kind: str, pair: tuple[str, str], where: str) -> None:
 def _most(counter: Counter, first: dict, most: int) -> tuple[Confusion, ...]:
     ranked = sorted(counter, key=lambda pair: (-counter[pair], pair))[:most]
     return tuple(Confusion(*pair, counter[pair], first[pair]) for pair in ranked)
+
+
+OMITTED_WORD = ""
+"""What is heard of a word that is missing."""
+
+
+@dataclass(frozen=True)
+class HardWord:
+    """One word of the references, as scoring compares it."""
+
+    word: str
+    said: int
+    wrong: int
+    heard: str
+    """What was written for it most often; empty where it was left out."""
+    example: str
+    """The id of the first clip that has it wrong."""
+
+    @property
+    def share(self) -> float:
+        """How much of the times it was said it is wrong: a fraction."""
+        return self.wrong / self.said
+
+
+def rank_hard_words(records: Sequence[dict]) -> list[HardWord]:
+    """Return every word that is wrong at least once: by how often, then by share, then by the alphabet.
+
+    Clips that loop are left out: their words say nothing of the words said.
+
+    Args:
+        records: of hypotheses.jsonl, of one model and window.
+    """
+    said, heard, example = Counter(), defaultdict(Counter), {}
+    for word, written, where in _words(records):
+        said[word] += 1
+        if written != word:
+            heard[word][written] += 1
+            example.setdefault(word, where)
+    found = [
+        HardWord(word, said[word], sum(wrong.values()), min(wrong, key=lambda one: (-wrong[one], one)), example[word])
+        for word, wrong in heard.items()
+    ]
+    return sorted(found, key=lambda word: (-word.wrong, -word.share, word.word))
+
+
+def _words(records: Sequence[dict]) -> Iterator[tuple[str, str, str]]:
+    """Yield (word, what was written for it, id) of every word of the references."""
+    kept = [record for record in records if not _has_loop(record)]
+    if not kept:
+        return
+    aligned = aligned_words([record["reference"] for record in kept], [record["hypothesis"] for record in kept])
+    for record, words, written, chunks in zip(
+        kept, aligned.references, aligned.hypotheses, aligned.alignments, strict=True
+    ):
+        for chunk in chunks:
+            places = range(chunk.ref_start_idx, chunk.ref_end_idx)
+            heard = written[chunk.hyp_start_idx : chunk.hyp_end_idx] or [OMITTED_WORD] * len(places)
+            yield from ((words[place], one, record["id"]) for place, one in zip(places, heard, strict=False))
+
+
+def _has_loop(record: dict) -> bool:
+    looped = is_looped(record["hypothesis"], record.get("tokens"), record.get("duration_s"))
+    return looped or "looped" in (record.get("flags") or ())

@@ -1,4 +1,8 @@
-"""What is wrong with a model, in plain words, with the likely cause and its cure.
+"""The causes that a diagnosis can name, in plain words: why it happens, what to do, and what would settle it.
+
+A cause here is one that others have met and measured (Whisper fine-tuned on 30 s of padding, on short windows, ...).
+
+What is wrong with a model, in plain words, with the likely cause and its cure.
 
     for finding in diagnose(autopsy(records, "es"), base, note={"window": "padded"}, window="adaptive"):
         print(finding.name, finding.what, finding.cause, finding.cure)
@@ -12,53 +16,194 @@ not forced but mostly guessed right: `Facts` alone names them.
 
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import NamedTuple
 
-from lengua.evaluation.autopsy import Autopsy
-from lengua.evaluation.causes import BROKEN, GOOD, NOTE, SEVERITIES, WARNING, Facts, Finding, finding
+from lengua.evaluation.failure_modes import FailureModes
 from lengua.scoring import percent
 
-# Borders between a clip that fails now and then and a fault of the whole model, chosen by looking at transcripts of
-# whisper-base, healthy and broken; tests/test_diagnosis.py holds them to the latter.
-OFTEN = 0.1
-MOSTLY = 0.5
-NEARLY_ALL = 0.9
-A_FEW = 2  # clips: in a small set a tenth may be one clip, and one is no pattern
-KNOWS = 0.3  # of the words right at the start of the texts
-JUNK = 0.15  # whoever knows the language has more words right; a translation, hardly any
-IN_PIECES = 0.75  # of the letters: models that work write nearly all, one with shifted labels about half
-SAME = 0.2  # of the clips get one and the same text
-WORSE = 1.25  # times the WER of the opponent
-ALL_WRONG = 0.9
-HIGH_RATE = 1e-4  # full training diverges above; whisper-base was made with 1e-3, but in batches of 256
-LOW_LOSS = 1.0  # of a model that writes the right words when it is given those before
+BROKEN, WARNING, GOOD, REMARK = SEVERITIES = ("broken", "warning", "good", "note")
+"""In the order in which findings are told."""
+
+
+class Cause(NamedTuple):
+    """Words about one cause."""
+
+    why: str
+    cure: str
+    check: str
+    """What tells it from the causes that look like it."""
+
+
+CAUSES = {
+    "short_window": Cause(
+        "the model was given less than 30 s, and it never learned where speech ends without a long silence behind it",
+        "measure it padded to 30 s, or train it with short windows (lengua train does)",
+        "decode the same clips padded to 30 s: if the loops go, it was the window",
+    ),
+    "long_window": Cause(
+        "the model learned from short windows only, and 30 s of silence behind the speech are new to it",
+        "use it with its own margin, or train with a share of padded batches (--padded-share 0.1)",
+        "decode the same clips with its own margin: if the loops go, it was the window",
+    ),
+    "zero_padding": Cause(
+        "the space behind the speech was filled with zeros, and a zero in log-mel is noise, not silence",
+        "pad the sound before its features are made, or fill with the clip's own silence (log_mel.pad_with_silence)",
+        "look at the last frames of the features: silence is their lowest value, never exactly 0",
+    ),
+    "language": Cause(
+        "decoding was not told the language or the task, so the model guesses one, or translates into English",
+        "force language and task in every generate: language=..., task='transcribe', in generation_config.json, too",
+        "print the tokens of one clip: after the start token must come the language, then <|transcribe|>",
+    ),
+    "double_start": Cause(
+        "the labels begin with a second <|startoftranscript|>, so every word was learned one place too late",
+        "build inputs and labels with one start token, 50258 (the tokenizer's bos_token is another one, 50257)",
+        "print the decoder's inputs of one batch: 50258 must stand there once",
+    ),
+    "label_shift": Cause(
+        "labels and inputs are shifted against each other, so the first word, or pieces of all words, are lost",
+        "build inputs and labels as lengua.models.tokens.decoder_pair does, and check one pair by eye",
+        "print inputs and labels of one clip under each other: each label must be the next input",
+    ),
+    "end_masked": Cause(
+        "the end token was left out of the loss (it is also the padding token), so the model never learned to stop",
+        "keep one end token in every row of the labels, and mask only what stands behind it",
+        "count the end token (50257) in a batch of labels: there must be one in each row",
+    ),
+    "rate": Cause(
+        "the learning rate was too high, or half precision overflowed: what the model knew is destroyed",
+        "begin anew from the base with a lower rate (2.5e-5 for base, 1.25e-5 for small), with warm-up",
+        "look at the first steps: a loss that climbs again, or is no number, means the rate",
+    ),
+    "prompt": Cause(
+        "the model was trained with another prompt, or other features, than it is measured with",
+        "make the prompt of the labels that of decoding: start, language, <|transcribe|>, <|notimestamps|>",
+        "the loss is by teacher forcing and looks good; only generated text shows what the model does",
+    ),
+    "cut": Cause(
+        "labels were cut, clips are longer than 30 s, or decoding may write too few tokens",
+        "leave out clips over 30 s and labels over 448 tokens instead of cutting them; let decoding write more",
+        "look whether the clips that end early are the longest",
+    ),
+    "orthography": Cause(
+        "the words are right and written otherwise: accents, ñ, digits, words in one or two",
+        "see how your labels write them; make them alike, or read the accent-blind WER beside this one",
+        "the pairs of the confusions show which spelling",
+    ),
+    "loops": Cause(
+        "a few clips that are hard, or nearly silent, go round in circles and bring many words each",
+        "use the loop guard (lengua transcribe has it); listen to these clips, their text may not be what is said",
+        "the WER without the clips that loop is that of all others",
+    ),
+    "few_data": Cause(
+        "there was too little to learn from, too little time, or the base is already as good as this data can make it",
+        "add speech (more voices first), train longer, or begin from a larger base",
+        "compare dev WER over the run: still falling means time, flat means data",
+    ),
+    "undecided": Cause(
+        "no known failure fits these texts",
+        "read the worst utterances beside their sound, and run the preflight on this data",
+        "decode the untouched base by the same path: if it fails alike, it is the path and not the training",
+    ),
+    "healthy": Cause(
+        "no known failure shows", "nothing needs mending", "see the groups and confusions for what is left"
+    ),
+}
 
 
 @dataclass(frozen=True)
-class Patient:
+class KnownFacts:
+    """What is known beside the texts; None where it is not."""
+
+    dev_loss: float | None = None
+    """By teacher forcing."""
+    learning_rate: float | None = None
+    """Peak of the schedule, of full training."""
+    starts: int | None = None
+    """How often <|startoftranscript|> stands in one row of the decoder's inputs."""
+    says_start: bool | None = None
+    """Whether the model, given the start token alone, mostly says it again instead of a language: what two start tokens
+    teach, though it writes as well as ever if the language is forced."""
+    ends: int | None = None
+    """How many end tokens one row of the labels keeps in the loss."""
+    filler: float | None = None
+    """The value behind the speech in the features that were fed to the encoder."""
+    floor: float | None = None
+    """The value of silence there: the clip's largest value - 2."""
+    forced: bool | None = None
+    """Whether language and task were forced in decoding."""
+
+
+@dataclass(frozen=True)
+class DiagnosisFinding:
+    """One thing that is the matter, or may be."""
+
+    name: str
+    """One of CAUSES."""
+    severity: str
+    """broken, warning, note or good."""
+    what: str
+    cause: str
+    cure: str
+    check: str
+    weight: float
+    """How well the cause fits: 1 where it is known, less where the text tells. Findings come in this order."""
+    evidence: dict[str, float] = field(default_factory=dict)
+
+
+def make_finding(name: str, severity: str, what: str, weight: float, **evidence: float) -> DiagnosisFinding:
+    """Return a finding with the words of its cause."""
+    cause = CAUSES[name]
+    rounded = {key: round(value, 4) for key, value in evidence.items()}
+    return DiagnosisFinding(name, severity, what, cause.why, cause.cure, cause.check, round(weight, 2), rounded)
+
+
+# Borders between a clip that fails now and then and a fault of the whole model, chosen by looking at transcripts of
+# whisper-base, healthy and broken; tests/test_diagnosis.py holds them to the latter.
+FREQUENT_SHARE = 0.1
+MAJORITY_SHARE = 0.5
+NEARLY_ALL_SHARE = 0.9
+MIN_PATTERN_CLIPS = 2  # clips: in a small set a tenth may be one clip, and one is no pattern
+KNOWN_LANGUAGE_HITS_SHARE = 0.3  # of the words right at the start of the texts
+GIBBERISH_HITS_SHARE = 0.15  # whoever knows the language has more words right; a translation, hardly any
+FRAGMENT_LETTERS_SHARE = 0.75  # of the letters: models that work write nearly all, one with shifted labels about half
+IDENTICAL_TEXTS_SHARE = 0.2  # of the clips get one and the same text
+WORSE_WER_RATIO = 1.25  # times the WER of the opponent
+ALL_WRONG_WER = 0.9
+HIGH_LEARNING_RATE = 1e-4  # full training diverges above; whisper-base was made with 1e-3, but in batches of 256
+LOW_TRAINING_LOSS = 1.0  # of a model that writes the right words when it is given those before
+
+
+@dataclass(frozen=True)
+class FailureCase:
     """All that a rule may look at."""
 
-    model: Autopsy
-    base: Autopsy | None
-    padded: Autopsy | None
+    model: FailureModes
+    base: FailureModes | None
+    padded: FailureModes | None
     note: dict
     window: str
-    facts: Facts
+    facts: KnownFacts
 
     @property
     def knows(self) -> float:
         """Share of right words from which a model may be said to hear; less where the base hardly does."""
-        return KNOWS if self.base is None else min(KNOWS, MOSTLY * self.base.hits)
+        return (
+            KNOWN_LANGUAGE_HITS_SHARE
+            if self.base is None
+            else min(KNOWN_LANGUAGE_HITS_SHARE, MAJORITY_SHARE * self.base.hits)
+        )
 
 
-def diagnose(
-    model: Autopsy,
-    base: Autopsy | None = None,
+def diagnose_failures(
+    model: FailureModes,
+    base: FailureModes | None = None,
     note: dict | None = None,
     window: str = "padded",
-    padded: Autopsy | None = None,
-    facts: Facts | None = None,
-) -> list[Finding]:
+    padded: FailureModes | None = None,
+    facts: KnownFacts | None = None,
+) -> list[DiagnosisFinding]:
     """Return what is wrong, most likely first; at least one finding, if only that nothing is.
 
     Args:
@@ -70,177 +215,182 @@ def diagnose(
         facts: what is known beside the texts.
     """
     if not model.utterances:
-        return [finding("undecided", NOTE, "no utterances were measured", 1.0)]
-    patient = Patient(model, base, padded, note or {}, window, facts or Facts())
-    found = [one for rule in RULES for one in rule(patient)]
+        return [make_finding("undecided", REMARK, "no utterances were measured", 1.0)]
+    patient = FailureCase(model, base, padded, note or {}, window, facts or KnownFacts())
+    found = [one for rule in DIAGNOSIS_RULES for one in rule(patient)]
     found = sorted(_strongest(found), key=lambda one: -one.weight)
     if not any(one.severity in (BROKEN, WARNING) for one in found):
         found += _without_a_failure(patient)
     return sorted(found, key=lambda one: SEVERITIES.index(one.severity))
 
 
-def runs_on(found: Autopsy) -> float:
+def endless_share(found: FailureModes) -> float:
     """Return the share of the clips whose texts do not stop when the speech does."""
     endless = set().union(*(found.marks[mark] for mark in ("looped", "length_limit", "runs_on")))
     return len(endless) / max(1, found.utterances)
 
 
-def _known(patient: Patient) -> Iterator[Finding]:
+def _known(patient: FailureCase) -> Iterator[DiagnosisFinding]:
     """What was seen in batches and settings needs no text to prove it; it is a fault even where texts look well."""
     facts = patient.facts
     if facts.starts is not None and facts.starts > 1:
-        yield finding("double_start", BROKEN, f"a row of the inputs has {facts.starts} start tokens", 1.0)
+        yield make_finding("double_start", BROKEN, f"a row of the inputs has {facts.starts} start tokens", 1.0)
     elif facts.says_start:
-        yield finding("double_start", BROKEN, "after the start token the model says the start token again", 1.0)
+        yield make_finding("double_start", BROKEN, "after the start token the model says the start token again", 1.0)
     if facts.ends == 0:
-        yield finding("end_masked", BROKEN, "the labels have no end token in the loss", 1.0)
+        yield make_finding("end_masked", BROKEN, "the labels have no end token in the loss", 1.0)
     if facts.filler is not None and facts.floor is not None and facts.filler > facts.floor + 0.1:
         what = f"behind the speech stands {facts.filler:g}, where silence is {facts.floor:.2f}"
-        yield finding("zero_padding", BROKEN, what, 1.0, filler=facts.filler, floor=facts.floor)
+        yield make_finding("zero_padding", BROKEN, what, 1.0, filler=facts.filler, floor=facts.floor)
     if facts.forced is False:
-        yield finding("language", BROKEN, "decoding was told no language, or another one", 0.95)
+        yield make_finding("language", BROKEN, "decoding was told no language, or another one", 0.95)
     if facts.dev_loss is not None and not math.isfinite(facts.dev_loss):
-        yield finding("rate", BROKEN, "the loss is no number", 1.0)
+        yield make_finding("rate", BROKEN, "the loss is no number", 1.0)
 
 
-def _language(patient: Patient) -> Iterator[Finding]:
+def _language(patient: FailureCase) -> Iterator[DiagnosisFinding]:
     share, english = patient.model.share("wrong_language"), patient.model.share("english")
-    if share < OFTEN or len(patient.model.marks["wrong_language"]) < min(A_FEW, patient.model.utterances):
+    if share < FREQUENT_SHARE or len(patient.model.marks["wrong_language"]) < min(
+        MIN_PATTERN_CLIPS, patient.model.utterances
+    ):
         return
     what = f"{percent(share)} of the texts are in another language" + (", English" if english > share / 2 else "")
     weight = 1.0 if patient.facts.forced is False else 0.6 + 0.35 * share
-    yield finding("language", BROKEN, what, weight, wrong_language=share, english=english)
+    yield make_finding("language", BROKEN, what, weight, wrong_language=share, english=english)
 
 
-def _endless(patient: Patient) -> Iterator[Finding]:
+def _endless(patient: FailureCase) -> Iterator[DiagnosisFinding]:
     """The beginnings are right and the ends are missing: the window, the end token, or a few hard clips."""
-    model, share = patient.model, runs_on(patient.model)
-    more = share - (runs_on(patient.base) if patient.base else 0.0)
+    model, share = patient.model, endless_share(patient.model)
+    more = share - (endless_share(patient.base) if patient.base else 0.0)
     if share == 0 or model.hits < patient.knows:
         return
     evidence = {"runs_on": share, "hits": model.hits, "prefix_wer": model.prefix_wer, "wer": model.wer}
     expected = patient.window == "adaptive" and patient.note.get("window") != "adaptive"  # to fail: not made for it
-    if more < OFTEN / (1 + expected) or share * model.utterances < min(A_FEW, model.utterances):
-        yield finding("loops", NOTE, f"{percent(share)} of the texts do not stop", 0.5, **evidence)
+    if more < FREQUENT_SHARE / (1 + expected) or share * model.utterances < min(MIN_PATTERN_CLIPS, model.utterances):
+        yield make_finding("loops", REMARK, f"{percent(share)} of the texts do not stop", 0.5, **evidence)
         return
-    what = f"{percent(share)} of the texts begin with the right words and do not stop; {_worth(model)}"
+    what = f"{percent(share)} of the texts begin with the right words and do not stop; {_model_quality(model)}"
     for name, weight in _endless_causes(patient).items():
-        yield finding(name, BROKEN, what, weight, **evidence)
+        yield make_finding(name, BROKEN, what, weight, **evidence)
 
 
-def _endless_causes(patient: Patient) -> dict[str, float]:
+def _endless_causes(patient: FailureCase) -> dict[str, float]:
     """Weigh the causes of texts that do not stop."""
-    share, trained = runs_on(patient.model), bool(patient.note)
-    healed = patient.padded is not None and runs_on(patient.padded) < share / 3
+    share, trained = endless_share(patient.model), bool(patient.note)
+    healed = patient.padded is not None and endless_share(patient.padded) < share / 3
     persists = patient.padded is not None and not healed
-    weights = {"end_masked": 0.2 + 0.3 * trained + 0.35 * (share >= NEARLY_ALL) + 0.2 * persists - 0.3 * healed}
+    weights = {"end_masked": 0.2 + 0.3 * trained + 0.35 * (share >= NEARLY_ALL_SHARE) + 0.2 * persists - 0.3 * healed}
     if patient.window == "adaptive":
         weights["short_window"] = (
             0.75 - 0.35 * (patient.note.get("window") == "adaptive") + 0.15 * healed - 0.4 * persists
         )
-        weights["short_window"] -= 0.35 * (share >= NEARLY_ALL)
+        weights["short_window"] -= 0.35 * (share >= NEARLY_ALL_SHARE)
         weights["zero_padding"] = 0.3 - 0.2 * healed
     elif patient.note.get("window") == "adaptive":
-        weights["long_window"] = 0.6 - 0.35 * (share >= NEARLY_ALL)
+        weights["long_window"] = 0.6 - 0.35 * (share >= NEARLY_ALL_SHARE)
     else:
-        weights["zero_padding"] = 0.45 - 0.3 * (share >= NEARLY_ALL)
+        weights["zero_padding"] = 0.45 - 0.3 * (share >= NEARLY_ALL_SHARE)
     return {name: weight for name, weight in weights.items() if weight > 0.15}
 
 
-def _destroyed(patient: Patient) -> Iterator[Finding]:
+def _destroyed(patient: FailureCase) -> Iterator[DiagnosisFinding]:
     """Hardly a word is right, and it is no other language; of a base that knows better, or a model that was trained."""
     model, base, facts = patient.model, patient.base, patient.facts
-    if base.hits < KNOWS if base else not patient.note:
+    if base.hits < KNOWN_LANGUAGE_HITS_SHARE if base else not patient.note:
         return
-    alike, empty = model.same >= SAME, model.share("empty") >= MOSTLY
-    if model.hits >= (KNOWS if alike else JUNK) or model.share("wrong_language") >= MOSTLY:
+    alike, empty = model.same >= IDENTICAL_TEXTS_SHARE, model.share("empty") >= MAJORITY_SHARE
+    if (
+        model.hits >= (KNOWN_LANGUAGE_HITS_SHARE if alike else GIBBERISH_HITS_SHARE)
+        or model.share("wrong_language") >= MAJORITY_SHARE
+    ):
         return
-    weight = 0.6 + 0.2 * alike + 0.1 * (runs_on(model) >= MOSTLY) + 0.1 * empty
+    weight = 0.6 + 0.2 * alike + 0.1 * (endless_share(model) >= MAJORITY_SHARE) + 0.1 * empty
     if facts.learning_rate is not None:
-        weight += 0.15 if facts.learning_rate > HIGH_RATE else -0.2
+        weight += 0.15 if facts.learning_rate > HIGH_LEARNING_RATE else -0.2
     evidence = {
         "hits": model.hits,
         "same": model.same,
         "empty": model.share("empty"),
-        "runs_on": runs_on(patient.model),
+        "runs_on": endless_share(patient.model),
     }
     same = f", and {percent(model.same)} of the clips get the same text" if alike else ""
     what = f"only {percent(model.hits)} of the words are right{same}{', most texts are empty' if empty else ''}"
-    low_loss = facts.dev_loss is not None and facts.dev_loss < LOW_LOSS
-    yield finding("rate", BROKEN, what, min(0.99, weight - 0.4 * low_loss), **evidence)
-    yield finding("prompt", BROKEN, what, 0.35 + 0.4 * low_loss, **evidence)
+    low_loss = facts.dev_loss is not None and facts.dev_loss < LOW_TRAINING_LOSS
+    yield make_finding("rate", BROKEN, what, min(0.99, weight - 0.4 * low_loss), **evidence)
+    yield make_finding("prompt", BROKEN, what, 0.35 + 0.4 * low_loss, **evidence)
 
 
-def _gap(patient: Patient) -> Iterator[Finding]:
+def _gap(patient: FailureCase) -> Iterator[DiagnosisFinding]:
     """The loss is low and the text is wrong: teacher forcing and generation are different things."""
     loss, model = patient.facts.dev_loss, patient.model
-    if loss is not None and loss < LOW_LOSS and model.wer > ALL_WRONG:
+    if loss is not None and loss < LOW_TRAINING_LOSS and model.wer > ALL_WRONG_WER:
         what = f"the loss on dev is {loss:.2f}, which is good, and the WER is {percent(model.wer)}, which is not"
-        yield finding("prompt", BROKEN, what, 0.4, dev_loss=loss, wer=model.wer)
+        yield make_finding("prompt", BROKEN, what, 0.4, dev_loss=loss, wer=model.wer)
 
 
-def _beginnings(patient: Patient) -> Iterator[Finding]:
+def _beginnings(patient: FailureCase) -> Iterator[DiagnosisFinding]:
     """First words are lost; or, where the shift is by a token, pieces of all words are: "trat" for "tratamiento"."""
     more, length = _more_than_base(patient, "shifted"), patient.model.length
-    if more >= OFTEN:
+    if more >= FREQUENT_SHARE:
         what = f"{percent(patient.model.share('shifted'))} of the texts lack their beginning, or say it twice"
-        yield finding("label_shift", BROKEN, what, 0.45 + 0.3 * more, shifted=more)
-        yield finding("double_start", BROKEN, what, 0.4 + 0.3 * more, shifted=more)
-    if length < IN_PIECES and patient.model.hits >= JUNK:
+        yield make_finding("label_shift", BROKEN, what, 0.45 + 0.3 * more, shifted=more)
+        yield make_finding("double_start", BROKEN, what, 0.4 + 0.3 * more, shifted=more)
+    if length < FRAGMENT_LETTERS_SHARE and patient.model.hits >= GIBBERISH_HITS_SHARE:
         what = f"words lack pieces: only {percent(length)} of the letters are there, in texts that do not end early"
-        yield finding("label_shift", BROKEN, what, 0.6 + (IN_PIECES - length), length=length)
+        yield make_finding("label_shift", BROKEN, what, 0.6 + (FRAGMENT_LETTERS_SHARE - length), length=length)
 
 
-def _ends(patient: Patient) -> Iterator[Finding]:
+def _ends(patient: FailureCase) -> Iterator[DiagnosisFinding]:
     more = _more_than_base(patient, "cut")
-    if more >= OFTEN:
+    if more >= FREQUENT_SHARE:
         what = f"{percent(patient.model.share('cut'))} of the texts end before the speech does"
-        yield finding("cut", WARNING, what, 0.5 + 0.3 * more, cut=more)
+        yield make_finding("cut", WARNING, what, 0.5 + 0.3 * more, cut=more)
 
 
-def _spelling(patient: Patient) -> Iterator[Finding]:
-    if patient.model.spelled >= MOSTLY and patient.model.wer > 0:
+def _spelling(patient: FailureCase) -> Iterator[DiagnosisFinding]:
+    if patient.model.spelled >= MAJORITY_SHARE and patient.model.wer > 0:
         what = f"{percent(patient.model.spelled)} of the errors are spelling only"
-        yield finding("orthography", NOTE, what, 0.9, spelled=patient.model.spelled)
+        yield make_finding("orthography", REMARK, what, 0.9, spelled=patient.model.spelled)
 
 
-RULES: list[Callable[[Patient], Iterator[Finding]]] = [
+DIAGNOSIS_RULES: list[Callable[[FailureCase], Iterator[DiagnosisFinding]]] = [
     _known, _language, _endless, _destroyed, _gap, _beginnings, _ends, _spelling
 ]  # fmt: skip
 
 
-def _without_a_failure(patient: Patient) -> list[Finding]:
+def _without_a_failure(patient: FailureCase) -> list[DiagnosisFinding]:
     """Nothing is broken: better than the base, no better, or worse for no known reason."""
     model, base = patient.model, patient.base
     what = f"WER is {percent(model.wer)}"
     if base is None:
-        name, severity = ("undecided", WARNING) if model.wer > ALL_WRONG else ("healthy", GOOD)
-        return [finding(name, severity, what, 0.5, wer=model.wer)]
+        name, severity = ("undecided", WARNING) if model.wer > ALL_WRONG_WER else ("healthy", GOOD)
+        return [make_finding(name, severity, what, 0.5, wer=model.wer)]
     what += f", the base has {percent(base.wer)}"
-    if model.wer > WORSE * base.wer:
-        if model.wer_without_loops is not None and model.wer_without_loops <= WORSE * base.wer:
+    if model.wer > WORSE_WER_RATIO * base.wer:
+        if model.wer_without_loops is not None and model.wer_without_loops <= WORSE_WER_RATIO * base.wer:
             return []  # the loops are told, and are all there is to it
-        return [finding("undecided", WARNING, what, 0.5, wer=model.wer, base_wer=base.wer)]
+        return [make_finding("undecided", WARNING, what, 0.5, wer=model.wer, base_wer=base.wer)]
     in_vain = bool(patient.note) and model.wer >= base.wer
-    name, severity = ("few_data", NOTE) if in_vain else ("healthy", GOOD)
-    return [finding(name, severity, what, 0.5, wer=model.wer, base_wer=base.wer)]
+    name, severity = ("few_data", REMARK) if in_vain else ("healthy", GOOD)
+    return [make_finding(name, severity, what, 0.5, wer=model.wer, base_wer=base.wer)]
 
 
-def _more_than_base(patient: Patient, mark: str) -> float:
+def _more_than_base(patient: FailureCase, mark: str) -> float:
     """Return how much more of the texts have a mark than of the base's; 0 where it is fewer than a few clips."""
-    few = len(patient.model.marks[mark]) < min(A_FEW, patient.model.utterances)
+    few = len(patient.model.marks[mark]) < min(MIN_PATTERN_CLIPS, patient.model.utterances)
     return 0.0 if few else patient.model.share(mark) - (patient.base.share(mark) if patient.base else 0.0)
 
 
-def _worth(model: Autopsy) -> str:
+def _model_quality(model: FailureModes) -> str:
     if model.wer_without_loops is None:
         return f"all of them loop, WER {percent(model.wer)}"
     return f"WER {percent(model.wer)}, {percent(model.wer_without_loops)} without those that loop"
 
 
-def _strongest(found: list[Finding]) -> list[Finding]:
+def _strongest(found: list[DiagnosisFinding]) -> list[DiagnosisFinding]:
     """Keep the best reason for each cause."""
-    best: dict[str, Finding] = {}
+    best: dict[str, DiagnosisFinding] = {}
     for one in found:
         if one.name not in best or one.weight > best[one.name].weight:
             best[one.name] = one

@@ -8,29 +8,35 @@
 Tables are Markdown, read from files or measured, never typed. Nothing here needs a notebook to be imported.
 """
 
-from lengua.notebook.colab import SECRETS, machine, out_folder, take_secrets
-from lengua.notebook.contract import preflight_table
-from lengua.notebook.examples import alignment_table, examples_table, label_table, metric
-from lengua.notebook.listening import example_clip, worst_clips
+from lengua.notebook.app import microphone
+from lengua.notebook.colab import SECRET_NAMES, describe_machine, out_folder, take_secrets
 from lengua.notebook.live import LiveChart
-from lengua.notebook.padding import padding_table
-from lengua.notebook.page import microphone
-from lengua.notebook.stores import splits_table
+from lengua.notebook.tables import (
+    alignment_table,
+    example_clip,
+    examples_table,
+    label_table,
+    metric_path,
+    padding_table,
+    preflight_table,
+    splits_table,
+    worst_clips_html,
+)
 
 __all__ = [
-    "SECRETS",
+    "SECRET_NAMES",
     "LiveChart",
     "alignment_table",
+    "describe_machine",
     "example_clip",
     "examples_table",
     "label_table",
-    "machine",
-    "metric",
+    "metric_path",
     "microphone",
     "out_folder",
     "padding_table",
     "preflight_table",
     "splits_table",
     "take_secrets",
-    "worst_clips",
+    "worst_clips_html",
 ]

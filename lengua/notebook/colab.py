@@ -8,15 +8,15 @@ import sys
 import warnings
 from pathlib import Path
 
-from lengua.doctor import describe, diagnose
-from lengua.errors import RequestError
+from lengua.doctor import diagnose, format_doctor_report
 from lengua.options import DoctorOptions
+from lengua.runtime.errors import RequestError
 
-SECRETS = ("HF_TOKEN", "OPENAI_API_KEY", "MDC_API_KEY")
+SECRET_NAMES = ("HF_TOKEN", "OPENAI_API_KEY", "MDC_API_KEY")
 """To publish, to converse through a hosted model, to download from Mozilla Data Collective."""
-DRIVE = Path("/content/drive")
+DRIVE_MOUNT = Path("/content/drive")
 """Where Colab mounts Google Drive."""
-ON_DRIVE = "MyDrive"
+DRIVE_FOLDER = "MyDrive"
 
 warnings.filterwarnings("ignore", message="IProgress not found")  # no bar of ours is a widget
 
@@ -26,7 +26,7 @@ def in_colab() -> bool:
     return "google.colab" in sys.modules
 
 
-def take_secrets(names: tuple[str, ...] = SECRETS) -> list[str]:
+def take_secrets(names: tuple[str, ...] = SECRET_NAMES) -> list[str]:
     """Put tokens of Colab's Secrets into the environment, where it has none. Returns the names of those that are there.
 
     Colab asks whether the notebook may read a secret; one that does not exist or is not allowed is left out.
@@ -65,12 +65,12 @@ def out_folder(name: str) -> Path:
         raise RequestError("a folder on Google Drive: drive:lengua/es", name, "name one")
     from google.colab import drive
 
-    drive.mount(str(DRIVE))
-    return DRIVE / ON_DRIVE / rest.strip("/")
+    drive.mount(str(DRIVE_MOUNT))
+    return DRIVE_MOUNT / DRIVE_FOLDER / rest.strip("/")
 
 
-def machine(out: Path) -> str:
+def describe_machine(out: Path) -> str:
     """Return what is here and what is missing, with a line for each; tokens are set or not set, never shown."""
-    lost = "it survives a lost machine" if DRIVE in out.parents else "it is lost with this machine"
+    lost = "it survives a lost machine" if DRIVE_MOUNT in out.parents else "it is lost with this machine"
     where = f"The run goes to {out}: {lost}." if in_colab() else f"The run goes to {out}."
-    return f"{describe(diagnose(DoctorOptions()))}\n\n{where}"
+    return f"{format_doctor_report(diagnose(DoctorOptions()))}\n\n{where}"

@@ -9,16 +9,15 @@ import tempfile
 import time
 from pathlib import Path
 
-from lengua.console import Console
-from lengua.progress import Progress
-from lengua.report import history_figure
-from lengua.runs import read_history
+from lengua.evaluation.report.tables import history_figure
+from lengua.runtime.progress import Console, Progress
+from lengua.training.runs import read_history
 
-DRAWN, WIDTH = "training", 900
-WAITING = "The chart comes with the first loss."
-EVERY_S = 10.0
+DRAWN_STAGE, CHART_WIDTH_PX = "training", 900
+WAITING_TEXT = "The chart comes with the first loss."
+REDRAW_EVERY_S = 10.0
 """Seconds between two drawings, each of which takes some tenths of one; an evaluation is drawn at once."""
-LINE_S = 1.0
+LINE_EVERY_S = 1.0
 """Seconds between two lines on how far it is."""
 
 
@@ -29,10 +28,10 @@ class LiveChart(Console):
         out: the run's folder, whose history.jsonl is drawn.
     """
 
-    def __init__(self, out: Path, every_s: float = EVERY_S):
+    def __init__(self, out: Path, every_s: float = REDRAW_EVERY_S):
         super().__init__(sys.stdout)
         self.history, self.every_s = Path(out) / "history.jsonl", every_s
-        self.line, self.chart, self.told, self.drawn = Place(), Place(), 0.0, 0.0
+        self.line, self.chart, self.told, self.drawn = OutputSlot(), OutputSlot(), 0.0, 0.0
 
     def __exit__(self, *error) -> None:
         super().__exit__(*error)
@@ -40,28 +39,28 @@ class LiveChart(Console):
 
     def __call__(self, progress: Progress) -> None:
         """Show how far a stage is: training by a chart and a line, all else by lines."""
-        if progress.stage != DRAWN or not progress.unit:
+        if progress.stage != DRAWN_STAGE or not progress.unit:
             super().__call__(progress)
             return
         now = time.monotonic()
-        if self.stage != DRAWN:
-            self.stage, self.started, self.first = DRAWN, now, progress.done
-            self.chart.show(text(WAITING))  # it stands above all remarks
+        if self.stage != DRAWN_STAGE:
+            self.stage, self.started, self.first = DRAWN_STAGE, now, progress.done
+            self.chart.show(displayable_text(WAITING_TEXT))  # it stands above all remarks
         measured = progress.note.startswith("dev")
-        if measured or progress.done == progress.total or now - self.told >= LINE_S:
+        if measured or progress.done == progress.total or now - self.told >= LINE_EVERY_S:
             self.told = now
-            self.line.show(text(self._line(progress)))
+            self.line.show(displayable_text(self._line(progress)))
         if measured or now - self.drawn >= self.every_s:
             self._draw()
 
     def _draw(self) -> None:
         """Draw what the history holds by now, if anything."""
         self.drawn = time.monotonic()
-        if png := drawing(self.history):
+        if png := history_image(self.history):
             self.chart.show(png)
 
 
-class Place:
+class OutputSlot:
     """A place in a cell's output where one thing stands, until another takes it."""
 
     def __init__(self):
@@ -77,14 +76,14 @@ class Place:
             self.handle.update(thing)
 
 
-def text(line: str):
+def displayable_text(line: str):
     """Return a line as something to display."""
     from IPython.display import Pretty
 
     return Pretty(line)
 
 
-def drawing(history: Path):
+def history_image(history: Path):
     """Return the chart of a history.jsonl as something to display; None where nothing is in it yet."""
     from IPython.display import Image
 
@@ -93,4 +92,4 @@ def drawing(history: Path):
         return None
     with tempfile.TemporaryDirectory() as folder:
         history_figure(records, Path(folder) / "history.png")
-        return Image(data=(Path(folder) / "history.png").read_bytes(), format="png", width=WIDTH)
+        return Image(data=(Path(folder) / "history.png").read_bytes(), format="png", width=CHART_WIDTH_PX)

@@ -1,13 +1,271 @@
-"""Tables for a notebook, which would put words to the right where Markdown does not say otherwise."""
+"""Tables for a notebook, which would put words to the right where Markdown does not say otherwise.
 
+Labels, errors and examples, one line for each, as Markdown; and our metric for `evaluate`.
+
+A feature store in a few lines: what it holds, what was left out on the way and why, whose the recordings are.
+
+Preflight without the flight: what `train` looks at before its first step, as a table.
+
+What padding to 30 s costs, measured on this machine: the encoder on a clip alone, and on the clip and silence.
+
+Clips to listen to: one to begin with, and the worst of an evaluation with what was heard, word by word.
+"""
+
+import gc
 import re
+import statistics
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from importlib import metadata
+from itertools import islice
+from pathlib import Path
+from typing import Protocol
 
-from lengua.publishing import markdown
+import jiwer
+from tokenizers import Tokenizer
 
-RULE = re.compile(r"(?<=\| )---(?= \|)")
+import lengua
+from lengua.audio.log_mel import FRAMES_PER_SECOND, LOG_MEL_MIN
+from lengua.audio.windows import window_of
+from lengua.data.sources import Utterance, open_source
+from lengua.data.store import MANIFEST_FILE, open_store
+from lengua.evaluation.report import html, markdown
+from lengua.evaluation.report.markdown import TrustedMarkdown, escape_markdown
+from lengua.evaluation.report.rendering import NOT_KEPT, Player, make_players, template_engine
+from lengua.evaluation.report.significance import choose_opponent
+from lengua.evaluation.report.tables import examples
+from lengua.models.checkpoints import find_model, load_tokenizer, read_window_frames
+from lengua.models.tokens import IGNORE_INDEX, decoder_pair
+from lengua.options import TrainOptions
+from lengua.runtime.errors import LenguaError, RequestError
+from lengua.runtime.files import read_json, read_jsonl
+from lengua.runtime.progress import Watch, unwatched
+from lengua.scoring import score
+from lengua.scoring.wer import aligned_words
+
+RULE_CELL = re.compile(r"(?<=\| )---(?= \|)")
 
 
-def grid(header: list[str], lines: list[list[object]], words: int = 1) -> markdown.Ready:
-    """Return a table as `lengua.publishing.markdown.grid` does, the columns of words to the left."""
-    first, rule, *others = markdown.grid(header, lines, words).splitlines()
-    return markdown.Ready("\n".join([first, RULE.sub(":---", rule), *others]))
+def format_notebook_table(header: list[str], lines: list[list[object]], words: int = 1) -> markdown.TrustedMarkdown:
+    """Return a table as `report.markdown.format_markdown_table` does, the columns of words to the left."""
+    first, rule, *others = markdown.format_markdown_table(header, lines, words).splitlines()
+    return markdown.TrustedMarkdown("\n".join([first, RULE_CELL.sub(":---", rule), *others]))
+
+
+METRIC_FILE = Path("metrics/lengua_wer/lengua_wer.py")
+OPERATION_NAMES = {"equal": "", "substitute": "substituted", "delete": "deleted", "insert": "inserted"}
+"""What jiwer calls a chunk of an alignment, and how it is told."""
+MAX_ALIGNED_WORDS = 40
+"""Words of an alignment that are shown; a loop has hundreds."""
+PARTIAL_LETTER = "\ufffd"
+"""What a token looks like that is only a part of a letter."""
+NO_WORD = "–"
+
+
+def label_table(base: str, text: str, language: str) -> str:
+    """Return what the decoder reads and what it must answer, token by token, for one text."""
+    tokenizer = load_tokenizer(find_model(base)[0])
+    inputs, labels = decoder_pair(tokenizer, text, language)
+    rows = [
+        [
+            TrustedMarkdown(place),
+            format_token(tokenizer, read),
+            TrustedMarkdown("*not asked*") if wanted == IGNORE_INDEX else format_token(tokenizer, wanted),
+        ]
+        for place, (read, wanted) in enumerate(zip(inputs, labels, strict=True))
+    ]
+    return format_notebook_table(["", "the decoder reads", "it must write next"], rows, words=3)
+
+
+def format_token(tokenizer: Tokenizer, token: int) -> TrustedMarkdown:
+    """Return a token as Markdown: its text, a space in it made visible, and its number."""
+    text = tokenizer.decode([token], skip_special_tokens=False)
+    text = "(part of a letter)" if PARTIAL_LETTER in text else escape_markdown(text.replace(" ", "␣"))
+    return TrustedMarkdown(f"{text} <small>{token}</small>")
+
+
+def alignment_table(reference: str, hypothesis: str) -> str:
+    """Return two texts word by word as they are compared, what each pair counts as, and the WER that comes of it."""
+    rows, found = align_for_table(reference, hypothesis), score(reference, hypothesis)
+    if len(rows) > MAX_ALIGNED_WORDS:
+        rows = [*rows[:MAX_ALIGNED_WORDS], ["…", f"and {len(rows) - MAX_ALIGNED_WORDS} more words", ""]]
+    kinds = f"{found.substitutions} substituted, {found.deletions} deleted, {found.insertions} inserted"
+    told = f"{kinds}; {found.words} words were said: WER {found.wer:.0%}."
+    return f"{format_notebook_table(['said', 'heard', 'counts as'], rows, words=3)}\n\n{told}"
+
+
+def align_for_table(reference: str, hypothesis: str) -> list[list[str]]:
+    """Return [said, heard, what it counts as] of every word."""
+    output = aligned_words([reference], [hypothesis])
+    [said], [heard], [chunks] = output.references, output.hypotheses, output.alignments
+    return [row for chunk in chunks for row in _rows(said, heard, chunk)]
+
+
+def _rows(said: list[str], heard: list[str], chunk: jiwer.AlignmentChunk) -> list[list[str]]:
+    left, right = said[chunk.ref_start_idx : chunk.ref_end_idx], heard[chunk.hyp_start_idx : chunk.hyp_end_idx]
+    left, right = left or [NO_WORD] * len(right), right or [NO_WORD] * len(left)
+    return [[*pair, OPERATION_NAMES[chunk.type]] for pair in zip(left, right, strict=True)]
+
+
+def examples_table(evaluation: Path, count: int = 10) -> str:
+    """Return clips before and after that nobody chose (`report.tables.examples`), from an evaluation's folder."""
+    found = examples(read_jsonl(evaluation / "hypotheses.jsonl"), count)
+    return format_notebook_table(
+        ["said", "before", "after"], [[one.reference, one.before, one.after] for one in found], words=3
+    )
+
+
+def metric_path() -> str:
+    """Return what `evaluate.load` takes: our WER, in the project's tree or where a wheel put it.
+
+    Raises:
+        LenguaError: lengua was installed without it.
+    """
+    for path in (Path(lengua.__file__).parent.parent / METRIC_FILE, *_of_wheel()):
+        if path.is_file():
+            return str(path)
+    do = "run the notebook from the project's tree, or install lengua from a wheel"
+    raise LenguaError(f"{METRIC_FILE}", "none beside the package", do)
+
+
+def _of_wheel() -> list[Path]:
+    try:
+        files = metadata.files("lengua") or []
+    except metadata.PackageNotFoundError:
+        return []
+    return [Path(file.locate()).resolve() for file in files if file.as_posix().endswith(METRIC_FILE.as_posix())]
+
+
+class HasManifest(Protocol):
+    """A store, or the result of building one."""
+
+    path: Path
+
+
+def splits_table(store: HasManifest) -> str:
+    """Return Markdown from the manifest: clips, minutes and speakers of each split, and what was left out."""
+    manifest = read_json(store.path / MANIFEST_FILE)
+    rows = [
+        [split, f"{count['utterances']:,}", f"{60 * count['hours']:.1f}", f"{count['speakers']:,}"]
+        for split, count in manifest["splits"].items()
+    ]
+    for reason, found in manifest["dropped"].items():
+        rows.append([TrustedMarkdown(f"*left out: {escape_markdown(reason)}*"), f"{found['count']:,}", "", ""])
+    return "\n\n".join(
+        [format_notebook_table(["", "clips", "minutes", "speakers"], rows), *recordings_credit(manifest)]
+    )
+
+
+def recordings_credit(manifest: dict) -> list[str]:
+    """Return whom to name for the recordings, where anybody asked for it."""
+    told = manifest.get("attribution")
+    return [f"Recordings: {escape_markdown(told)}."] if told else []
+
+
+CHECK_WORDS = {True: "ok", False: TrustedMarkdown("**wrong**"), None: "unknown"}
+
+
+def preflight_table(options: TrainOptions, watch: Watch = unwatched) -> str:
+    """Return the checks of `lengua.training.preflight` as Markdown; nothing is trained.
+
+    What `train` would build first, such as the dev split of a stream, is built here already.
+
+    Raises:
+        RequestError, LenguaError: as `train` would, before its checks.
+    """
+    from lengua.models.whisper import load_model, require_supported_language
+    from lengua.training.data import open_training_data
+    from lengua.training.preflight import preflight
+    from lengua.training.trainer import build_trainer
+
+    folder, _ = find_model(options.base)
+    require_supported_language(folder, options.language)
+    asked, speech = open_training_data(options, folder, watch)
+    trial = replace(asked, steps=1) if asked.minutes else asked  # how many there will be is not known before
+    trainer = build_trainer(load_model(folder, asked.language), folder, speech, trial, watch)
+    table = checks_table(preflight(trainer, asked, folder, asked.push_checkpoints))
+    del trainer
+    gc.collect()  # a Trainer is full of cycles, and its memory is wanted for the training itself
+    return table
+
+
+def checks_table(checks: Sequence) -> str:
+    """Return checks as Markdown: what was found, and the cure of those that failed."""
+    rows = []
+    for check in checks:
+        cure = f". Expected {check.expected}: {check.do}" if check.passed is False else ""
+        rows.append([CHECK_WORDS[check.passed], check.name, f"{check.found}{cure}"])
+    return format_notebook_table(["", "check", "found"], rows, words=3)
+
+
+TIMING_ROUNDS = 5
+"""Measurements of each window, in turn; the median counts."""
+
+
+def padding_table(base: str, seconds: float) -> str:
+    """Return Markdown: milliseconds of the encoder for a clip of so many seconds, alone and in the full window."""
+    folder, _ = find_model(base)
+    full = read_window_frames(folder)
+    windows = {"the clip alone": window_of(round(seconds * FRAMES_PER_SECOND), 0.0, full), "padded": full}
+    taken = encoder_seconds(folder, list(windows.values()))
+    rows = [
+        [name, f"{frames / FRAMES_PER_SECOND:.1f}", f"{1000 * cost:,.1f}", f"{cost / taken[0]:.1f}"]
+        for (name, frames), cost in zip(windows.items(), taken, strict=True)
+    ]
+    return format_notebook_table(["the encoder is given", "seconds", "milliseconds", "times"], rows)
+
+
+def encoder_seconds(folder: Path, windows: list[int]) -> list[float]:
+    """Return how long the encoder of a model folder takes on windows of so many frames, one clip each."""
+    import torch
+
+    from lengua.models.whisper import load_model
+    from lengua.training.hardware import pick_device
+
+    model = load_model(folder).eval().to(pick_device("auto"))
+    taken: list[list[float]] = [[] for _ in windows]
+    with torch.no_grad():
+        for _ in range(TIMING_ROUNDS + 1):
+            for place, frames in enumerate(windows):
+                mel = torch.full((1, model.config.num_mel_bins, frames), LOG_MEL_MIN, device=model.device)
+                start = time.perf_counter()
+                model.model.encoder(mel).last_hidden_state.sum().item()  # a GPU is done when the sum is here
+                taken[place].append(time.perf_counter() - start)
+    return [statistics.median(times[1:]) for times in taken]  # the first round warms up
+
+
+MAX_CANDIDATES, MIN_EXAMPLE_LETTERS = 40, 40
+"""Of so many clips one is taken, whose text has about so many letters: some words, in some seconds."""
+
+
+def example_clip(source: str, language: str | None = None, split: str = "test") -> Utterance:
+    """Return a recording of a source with its text; of the first ones, one that says some words.
+
+    Raises:
+        RequestError: no such source, or none in this split.
+    """
+    items = (item for item in open_source(source, language).read(split) if isinstance(item, Utterance))
+    found = list(islice(items, MAX_CANDIDATES))
+    if not found:
+        raise RequestError(f"recordings in {split} of {source}", "none", "name another split")
+    return min(found, key=lambda item: abs(len(item.text) - MIN_EXAMPLE_LETTERS))
+
+
+def worst_clips_html(evaluation: Path, store: Path | None = None, count: int = 5):
+    """Return the clips with most errors as HTML to display: what was said, what was heard, and a player.
+
+    Args:
+        evaluation: a folder with results.json and hypotheses.jsonl.
+        store: the store that was measured on, for the sound; without it, or what it kept, there are no players.
+    """
+    from IPython.display import HTML
+
+    results, records = read_json(evaluation / "results.json"), read_jsonl(evaluation / "hypotheses.jsonl")
+    rows = results["rows"]
+    worst = html.worst_clips(rows, records, choose_opponent(rows, results.get("against")), count)
+    split = open_store(store).split(results["split"]) if store else None
+    found = make_players(split, [clip["id"] for clip in worst])
+    shown = [{**clip, "player": found.get(clip["id"], Player(None, NOT_KEPT))} for clip in worst]
+    page = template_engine(autoescape=True).get_template("worst.html")
+    return HTML(page.render(worst=shown, language=results.get("language") or ""))

@@ -6,6 +6,6 @@ formats -> the same clips in every program (parity) -> card -> one commit with a
 The folder is written whole or not at all.
 """
 
-from lengua.publishing.stage import PublishResult, publish
+from lengua.publishing.publish import PublishResult, publish
 
 __all__ = ["PublishResult", "publish"]

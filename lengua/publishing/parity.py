@@ -1,4 +1,6 @@
-"""The gate: the same clips in every program that an export is for. Other words than the others' stop publishing.
+"""Clips to compare programs on: spread over the test split of a store or a source, else over its dev split.
+
+The gate: the same clips in every program that an export is for. Other words than the others' stop publishing.
 
     clips = clips_for("runs/spanish", options)          # Clip(id, reference, samples), of the run's own test split
     found = check(folder, ("hf", "ct2"), clips, "es")   # raises LenguaError, with the clips, where one says otherwise
@@ -10,42 +12,137 @@ bound in WER, and by another in its words, since other weights can be wrong as o
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from itertools import islice
 from pathlib import Path
+from typing import NamedTuple
 
-from lengua.checkpoints import read_note
-from lengua.errors import LenguaError, RequestError
-from lengua.files import write_json
-from lengua.progress import Progress, Watch, unwatched
-from lengua.publishing.clips import Clip, clips_for
+import numpy as np
+
+from lengua import audio
+from lengua.audio import log_mel
+from lengua.data.sources import Utterance, is_source, open_source
+from lengua.data.store import Store, is_store, open_store
+from lengua.models.checkpoints import read_note
+from lengua.models.integrity import require_consistent_token_ids
+from lengua.options import PublishOptions
 from lengua.publishing.runtimes import (
+    REFERENCE_RUNTIME,
     RUNTIMES,
-    TRANSFORMERS,
-    Bound,
-    Heard,
+    ParityBound,
+    ProgramOutput,
     Runtime,
-    require_installed,
-    takes,
+    can_run,
+    require_programs_installed,
 )
-from lengua.publishing.token_ids import require_agreement
+from lengua.runtime.errors import LenguaError, RequestError
+from lengua.runtime.files import write_json
+from lengua.runtime.progress import Progress, Watch, unwatched
 from lengua.scoring import score
-from lengua.text import NORMALISER
+from lengua.scoring.normalizer import NORMALISER_VERSION
+from lengua.training.runs import read_run
 
-__all__ = ["PARITY", "Clip", "Parity", "Side", "check", "clips_for", "compare", "require_installed", "table"]
+CLIP_SPLITS = ("test", "dev")
+CANDIDATES_PER_CLIP = 50
+"""Clips of a source that are looked at for each one that is taken: a source may have no end."""
+HOW_TO_NAME_CLIPS = "name a store or a source with --clips, or leave the comparison out with --parity-clips 0"
 
-PARITY = "parity.json"
-SHOWN = 5
+
+class ParityClip(NamedTuple):
+    """A clip of at most 30 s, and what is said in it."""
+
+    id: str
+    reference: str
+    samples: np.ndarray
+    """float32 at 16 kHz."""
+
+
+def clips_for(run: str | Path, options: PublishOptions, language: str | None = None) -> list[ParityClip]:
+    """Return `options.parity_clips` clips of `options.clips`, else of the store that the run learned from.
+
+    Args:
+        run: a run's folder, or a model folder, which has no store of its own.
+        language: that of the clips, for a source that does not tell.
+
+    Raises:
+        RequestError: no such store or source, or none that kept the sound of its clips.
+    """
+    if options.parity_clips <= 0:
+        return []
+    name = options.clips or _own_store(Path(run))
+    if name is None:
+        raise RequestError("clips to compare programs on", f"no store of {run} on this machine", HOW_TO_NAME_CLIPS)
+    if is_source(str(name)):
+        clips = _of_source(str(name), options.parity_clips, language)
+    else:
+        clips = _of_store(open_store(Path(name)), options.parity_clips)
+    if not clips:
+        raise RequestError("clips with their sound in test or dev", f"none in {name}", HOW_TO_NAME_CLIPS)
+    return clips
+
+
+def _own_store(run: Path) -> Path | None:
+    """Return the store that a run learned from, if it is still there."""
+    found = read_run(run) if run.is_dir() else None
+    places = (run / "store", Path(found.options["source"])) if found else (run / "store",)
+    return next((place for place in places if is_store(place)), None)
+
+
+def _of_store(store: Store, count: int) -> list[ParityClip]:
+    for name in CLIP_SPLITS:
+        if not store.manifest["splits"].get(name, {}).get("utterances"):
+            continue
+        split = store.split(name)
+        rows = (split[index] for index in evenly_spaced_places(len(split), count))
+        if clips := [ParityClip(row.id, row.text, audio.load(row.audio)) for row in rows if row.audio]:
+            return clips
+    return []
+
+
+def _of_source(uri: str, count: int, language: str | None) -> list[ParityClip]:
+    source = open_source(uri, language)
+    for name in CLIP_SPLITS:
+        items = list(
+            islice((item for item in source.read(name) if isinstance(item, Utterance)), CANDIDATES_PER_CLIP * count)
+        )
+        chosen = [items[index] for index in evenly_spaced_places(len(items), count)]
+        loaded = [ParityClip(item.id, item.text, audio.load(item.audio)) for item in chosen]
+        if clips := [clip for clip in loaded if 0 < len(clip.samples) <= log_mel.WINDOW_SAMPLES]:
+            return clips
+    return []
+
+
+def evenly_spaced_places(items: int, count: int) -> list[int]:
+    """Return the places of `count` of so many items, evenly from first to last."""
+    count = min(items, count)
+    return [items * (2 * index + 1) // (2 * count) for index in range(count)]
+
+
+__all__ = [
+    "PARITY_FILE",
+    "Parity",
+    "ParityClip",
+    "ProgramParity",
+    "check_parity",
+    "clips_for",
+    "measure_parity",
+    "parity_table",
+    "require_programs_installed",
+]
+
+PARITY_FILE = "parity.json"
+MAX_DIFFERING_CLIPS = 5
 """Clips that an error shows; it counts the others."""
-AGAIN = "make the export again from an untouched model folder; nothing was written or uploaded"
-FLOOR_WORDS = 4
+EXPORT_AGAIN = "make the export again from an untouched model folder; nothing was written or uploaded"
+MIN_DIFFERING_WORDS = 4
 """Words that may differ whatever the bound: as many as two points of twenty usual clips. Short ones have fewer."""
-UNSURE = 0.5
+UNSURE_ERRORS_SHARE = 0.5
 """Share of the reference program's errors that may be other words elsewhere: who is in doubt decides by a hair."""
-CHANCE = 2.0
+CHANCE_SIGMAS = 2.0
 """Standard deviations of WER that are chance: so many other words, each for the better or for the worse."""
 
 
 @dataclass(frozen=True)
-class Side:
+class ProgramParity:
     """What one program said, held against the reference program. Rates are fractions."""
 
     program: str
@@ -76,9 +173,9 @@ class Parity:
     """What all programs said to the same clips."""
 
     language: str
-    clips: tuple[Clip, ...]
+    clips: tuple[ParityClip, ...]
     words: int
-    sides: tuple[Side, ...]
+    sides: tuple[ProgramParity, ...]
     """The reference program first."""
     left_out: tuple[str, ...] = ()
     """Programs that cannot take the model."""
@@ -91,28 +188,33 @@ class Parity:
     @property
     def rows(self) -> list[dict]:
         """A row for each program, without texts and without times: of the words, not of this machine."""
-        return [row(side) for side in self.sides]
+        return [public_row(side) for side in self.sides]
 
     def as_json(self) -> dict:
         """Return what may leave the machine: figures and ids, and no text of anybody's clips."""
-        head = {"language": self.language, "clips": len(self.clips), "words": self.words, "normaliser": NORMALISER}
+        head = {
+            "language": self.language,
+            "clips": len(self.clips),
+            "words": self.words,
+            "normaliser": NORMALISER_VERSION,
+        }
         ids, left_out = [clip.id for clip in self.clips], list(self.left_out)
         return {**head, "agreed": self.agreed, "rows": self.rows, "left_out": left_out, "ids": ids}
 
     def write(self, folder: Path) -> None:
         """Write parity.json into an export."""
-        write_json(folder / PARITY, self.as_json())
+        write_json(folder / PARITY_FILE, self.as_json())
 
-    def differing(self, side: Side) -> list[int]:
+    def differing(self, side: ProgramParity) -> list[int]:
         """Return the places of clips in which a program has another word than the reference program, farthest first."""
         errors = _distance(self.sides[0].texts, side.texts)
         return sorted((place for place, count in enumerate(errors) if count), key=lambda place: -errors[place])
 
 
-def check(
+def check_parity(
     folder: Path,
     formats: Sequence[str],
-    clips: Sequence[Clip],
+    clips: Sequence[ParityClip],
     language: str,
     source: Path | None = None,
     watch: Watch = unwatched,
@@ -127,43 +229,43 @@ def check(
         RequestError: a program that is needed is not installed; no clips.
         LenguaError: one token with two numbers, or a program that says other words or cannot open its file.
     """
-    found = compare(folder, formats, clips, language, source, watch)
+    found = measure_parity(folder, formats, clips, language, source, watch)
     if not found.agreed:
         raise _disagreement(found)
     return found
 
 
-def compare(
+def measure_parity(
     folder: Path,
     formats: Sequence[str],
-    clips: Sequence[Clip],
+    clips: Sequence[ParityClip],
     language: str,
     source: Path | None = None,
     watch: Watch = unwatched,
 ) -> Parity:
     """Do what `check` does, but judge no words."""
-    require_installed(formats)
+    require_programs_installed(formats)
     if not clips:
         raise RequestError("clips to compare programs on", "none", "name some with --clips, or --parity-clips 0")
     folder = Path(folder)
     plain = folder if "hf" in formats or source is None else Path(source)
-    require_agreement(plain, read_note(plain).language)
+    require_consistent_token_ids(plain, read_note(plain).language)
     due = [runtime for runtime in RUNTIMES if runtime.format in formats]
-    running = [TRANSFORMERS, *(runtime for runtime in due if takes(runtime, plain))]
+    running = [REFERENCE_RUNTIME, *(runtime for runtime in due if can_run(runtime, plain))]
     heard = []
     for done, runtime in enumerate(running):
         watch(Progress("comparing programs", done, len(running), "programs", runtime.name))
-        place = plain if runtime is TRANSFORMERS else folder
-        heard.append(_heard(runtime, place, clips, language))
+        place = plain if runtime is REFERENCE_RUNTIME else folder
+        heard.append(_run_program(runtime, place, clips, language))
     watch(Progress("comparing programs", len(running), len(running), "programs"))
     texts = [clip.reference for clip in clips]
     told = zip(running, heard, strict=True)
-    sides = tuple(held_against(heard[0], one, runtime.format, runtime.bound, texts) for runtime, one in told)
+    sides = tuple(compare_outputs(heard[0], one, runtime.format, runtime.bound, texts) for runtime, one in told)
     left_out = tuple(runtime.name for runtime in due if runtime not in running and not runtime.adaptive)
     return Parity(language, tuple(clips), score(texts, texts).words, sides, left_out)
 
 
-def _heard(runtime: Runtime, folder: Path, clips: Sequence[Clip], language: str) -> Heard:
+def _run_program(runtime: Runtime, folder: Path, clips: Sequence[ParityClip], language: str) -> ProgramOutput:
     """Return what a program says; whatever it raises is an export that it cannot open."""
     try:
         return runtime.hear(folder, [clip.samples for clip in clips], language)
@@ -171,22 +273,24 @@ def _heard(runtime: Runtime, folder: Path, clips: Sequence[Clip], language: str)
         raise
     except Exception as error:
         told = f"{type(error).__name__}: {error}".partition("\n")[0]
-        raise LenguaError(f"{runtime.name} to open its {runtime.format} of the export", told, AGAIN) from error
+        raise LenguaError(f"{runtime.name} to open its {runtime.format} of the export", told, EXPORT_AGAIN) from error
 
 
-def held_against(first: Heard, heard: Heard, format: str, bound: Bound | None, references: Sequence[str]) -> Side:
+def compare_outputs(
+    first: ProgramOutput, heard: ProgramOutput, format: str, bound: ParityBound | None, references: Sequence[str]
+) -> ProgramParity:
     """Count what one program said, and how it differs from the first."""
     scored, errors = score(references, heard.texts), _distance(first.texts, heard.texts)
     wer, theirs = score(references, first.texts).wer, max(1, score(first.texts, first.texts).words)
-    chance = CHANCE * sum(errors) ** 0.5 / max(1, scored.words)
-    return Side(
+    chance = CHANCE_SIGMAS * sum(errors) ** 0.5 / max(1, scored.words)
+    return ProgramParity(
         program=heard.program,
         format=format,
         wer=scored.wer,
         wer_difference=scored.wer - wer,
         wer_bound=bound and bound.wer + chance,
         words_that_differ=sum(errors) / theirs,
-        words_bound=bound and max(bound.words, UNSURE * wer, FLOOR_WORDS / theirs),
+        words_bound=bound and max(bound.words, UNSURE_ERRORS_SHARE * wer, MIN_DIFFERING_WORDS / theirs),
         clips_that_differ=sum(count > 0 for count in errors),
         seconds_per_clip=heard.seconds / max(1, len(heard.texts)),
         texts=tuple(heard.texts),
@@ -198,14 +302,14 @@ def _distance(texts: Sequence[str], others: Sequence[str]) -> list[int]:
     return score(list(texts), list(others)).counts["errors"].tolist()
 
 
-def row(side: Side) -> dict:
+def public_row(side: ProgramParity) -> dict:
     """Return what may be shown of a side: figures, without texts and without times."""
     private = ("texts", "seconds_per_clip")
     rounded = {key: round(value, 5) if isinstance(value, float) else value for key, value in asdict(side).items()}
     return {key: value for key, value in rounded.items() if key not in private} | {"agrees": side.agrees}
 
 
-def table(rows: Sequence[dict]) -> list[list[str]]:
+def parity_table(rows: Sequence[dict]) -> list[list[str]]:
     """Return the header and the lines of a table of rows, as they stand in parity.json; bounds in brackets."""
     header = ["program", "opens", "WER", "points beside the first", "other words", "clips with other words"]
     return [header, *(_line(one) for one in rows)]
@@ -226,16 +330,21 @@ def _disagreement(found: Parity) -> LenguaError:
         f"other words in {side.clips_that_differ} of {len(found.clips)} clips"
         for side in wrong
     ]
-    shown = [line for side in wrong for place in found.differing(side)[:SHOWN] for line in _shown(found, side, place)]
+    shown = [
+        line
+        for side in wrong
+        for place in found.differing(side)[:MAX_DIFFERING_CLIPS]
+        for line in _describe_clip(found, side, place)
+    ]
     bounds = [f"{100 * side.wer_bound:.1f} points of WER and {side.words_bound:.0%} of the words" for side in wrong]
     return LenguaError(
         f"the same words in every program, within {bounds[0]}",
         "\n  ".join([*told, *shown]) + "\n",
-        AGAIN,
+        EXPORT_AGAIN,
     )
 
 
-def _shown(found: Parity, side: Side, place: int) -> list[str]:
+def _describe_clip(found: Parity, side: ProgramParity, place: int) -> list[str]:
     clip, first = found.clips[place], found.sides[0]
     said = {"said": clip.reference, first.program: first.texts[place], side.program: side.texts[place]}
     width = max(map(len, said))

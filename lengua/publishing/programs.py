@@ -13,11 +13,11 @@ from importlib.metadata import version
 
 import numpy as np
 
-MOST_TOKENS = 220
+PARITY_MAX_TOKENS = 220
 """As many as whisper.cpp writes for a window: a text in circles is equally long everywhere."""
 
 
-def transformers(folder: str, language: str | None, most: int = MOST_TOKENS):
+def open_transformers(folder: str, language: str | None, most: int = PARITY_MAX_TOKENS):
     """Return a function samples -> text of transformers' pipeline, in float32.
 
     Args:
@@ -36,7 +36,7 @@ def transformers(folder: str, language: str | None, most: int = MOST_TOKENS):
     return lambda samples: recognise({"raw": samples, "sampling_rate": 16_000}, generate_kwargs=dict(greedily))["text"]
 
 
-def whisper_cpp(model: str, language: str, most: int = MOST_TOKENS):
+def open_whisper_cpp(model: str, language: str, most: int = PARITY_MAX_TOKENS):
     """Return a function samples -> text of whisper.cpp, by pywhispercpp."""
     from pywhispercpp.model import Model
 
@@ -46,23 +46,26 @@ def whisper_cpp(model: str, language: str, most: int = MOST_TOKENS):
     return lambda samples: " ".join(segment.text for segment in recognise.transcribe(samples))
 
 
-PROGRAMS = {"transformers": (transformers, "transformers"), "whisper.cpp": (whisper_cpp, "pywhispercpp")}
+PARITY_PROGRAMS = {
+    "transformers": (open_transformers, "transformers"),
+    "whisper.cpp": (open_whisper_cpp, "pywhispercpp"),
+}
 """By name: how to open it, and the package whose version it has."""
 
 
-def listen(hear, clips) -> dict:
+def transcribe_clips(hear, clips) -> dict:
     """Return the texts of the clips, and how many seconds they took."""
     start = time.perf_counter()
     texts = [hear(samples).strip() for samples in clips]
     return {"texts": texts, "seconds": time.perf_counter() - start}
 
 
-def main(program: str, model: str, clips: str, language: str, out: str, most: str = str(MOST_TOKENS)) -> None:
+def main(program: str, model: str, clips: str, language: str, out: str, most: str = str(PARITY_MAX_TOKENS)) -> None:
     """Write the texts of all clips of an .npz, in the order of their numbers."""
-    opened, package = PROGRAMS[program]
+    opened, package = PARITY_PROGRAMS[program]
     with np.load(clips) as file:
         samples = [file[f"arr_{number}"] for number in range(len(file.files))]
-    heard = listen(opened(model, language or None, int(most)), samples)
+    heard = transcribe_clips(opened(model, language or None, int(most)), samples)
     with open(out, "w", encoding="utf-8") as file:
         json.dump(heard | {"version": version(package)}, file)
 

@@ -18,21 +18,21 @@ from pathlib import Path
 
 import numpy as np
 
-from lengua import mel
-from lengua.checkpoints import read_note, window_frames
-from lengua.errors import LenguaError, RequestError
-from lengua.files import read_json
-from lengua.labels import most_tokens
+from lengua.audio import log_mel
+from lengua.models.checkpoints import read_note, read_window_frames
+from lengua.models.integrity import forced_language
+from lengua.models.tokens import max_decode_tokens
 from lengua.publishing import programs
-from lengua.publishing.formats import CT2, CT2_INT8, GGML
-from lengua.publishing.token_ids import forced_language
+from lengua.publishing.export import CT2_FOLDER, CT2_INT8_FOLDER, GGML_FILE
+from lengua.runtime.errors import LenguaError, RequestError
+from lengua.runtime.files import read_json
 
-Clips = Sequence[np.ndarray]
+ClipSamples = Sequence[np.ndarray]
 """float32 at 16 kHz, each at most 30 s."""
 
 
 @dataclass(frozen=True)
-class Heard:
+class ProgramOutput:
     """What a program said to each clip."""
 
     texts: list[str]
@@ -43,14 +43,14 @@ class Heard:
 
 
 @dataclass(frozen=True)
-class Bound:
+class ParityBound:
     """How far from the reference program's words another program may be, as fractions; chance comes on top."""
 
     wer: float
     words: float
 
 
-FLOATS, INT8 = Bound(wer=0.02, words=0.05), Bound(wer=0.03, words=0.10)
+FLOAT_BOUND, INT8_BOUND = ParityBound(wer=0.02, words=0.05), ParityBound(wer=0.03, words=0.10)
 """Twenty clips of ten words are 200, so a word is half a point. benchmarks/RESULTS.md has what healthy exports differ
 by, and by how much the same weights in an adaptive window do."""
 
@@ -61,8 +61,8 @@ class Runtime:
 
     name: str
     format: str
-    hear: Callable[[Path, Clips, str], Heard]
-    bound: Bound | None
+    hear: Callable[[Path, ClipSamples, str], ProgramOutput]
+    bound: ParityBound | None
     """None: its words are not those of the others, and nobody says they should be."""
     pads: bool = True
     """Whether it fills every clip to 30 s itself, whatever the model's window."""
@@ -70,14 +70,18 @@ class Runtime:
     """Whether it is for models alone that know short windows."""
 
 
-def _by_transformers(folder: Path, clips: Clips, language: str) -> Heard:
+def _by_transformers(folder: Path, clips: ClipSamples, language: str) -> ProgramOutput:
     """transformers of this process; it is asked for a language only where the checkpoint does not force one."""
     told = forced_language(read_json(folder / "generation_config.json"))
-    hear = programs.transformers(str(folder), None if told else language, _most_tokens(folder))
-    return Heard(**programs.listen(hear, clips), program=f"transformers {version('transformers')}, float32")
+    hear = programs.open_transformers(str(folder), None if told else language, _most_tokens(folder))
+    return ProgramOutput(
+        **programs.transcribe_clips(hear, clips), program=f"transformers {version('transformers')}, float32"
+    )
 
 
-def _by_faster_whisper(folder: Path, clips: Clips, language: str, inside: str, compute_type: str) -> Heard:
+def _by_faster_whisper(
+    folder: Path, clips: ClipSamples, language: str, inside: str, compute_type: str
+) -> ProgramOutput:
     """faster-whisper; the thresholds that make it try again or keep silent are off.
 
     It is given silence up to 30 s: by itself it pads with zeros of the log-mel, which are noise, and hard clips come
@@ -86,63 +90,79 @@ def _by_faster_whisper(folder: Path, clips: Clips, language: str, inside: str, c
     from faster_whisper import WhisperModel
 
     model = WhisperModel(str(folder / inside), device="cpu", compute_type=compute_type)
-    plainly = {"beam_size": 1, "temperature": 0.0, "without_timestamps": True, "max_new_tokens": programs.MOST_TOKENS}
+    plainly = {
+        "beam_size": 1,
+        "temperature": 0.0,
+        "without_timestamps": True,
+        "max_new_tokens": programs.PARITY_MAX_TOKENS,
+    }
     plainly |= {"condition_on_previous_text": False}
     plainly |= dict.fromkeys(("compression_ratio_threshold", "log_prob_threshold", "no_speech_threshold"))
 
     def hear(samples: np.ndarray) -> str:
-        silence = np.zeros(max(0, mel.WINDOW_SAMPLES - len(samples)), np.float32)
+        silence = np.zeros(max(0, log_mel.WINDOW_SAMPLES - len(samples)), np.float32)
         segments, _ = model.transcribe(np.concatenate([samples, silence]), language=language, **plainly)
         return " ".join(segment.text.strip() for segment in segments)
 
-    return Heard(**programs.listen(hear, clips), program=f"faster-whisper {version('faster-whisper')}, {compute_type}")
+    return ProgramOutput(
+        **programs.transcribe_clips(hear, clips), program=f"faster-whisper {version('faster-whisper')}, {compute_type}"
+    )
 
 
-def _by_whisper_cpp(folder: Path, clips: Clips, language: str) -> Heard:
+def _by_whisper_cpp(folder: Path, clips: ClipSamples, language: str) -> ProgramOutput:
     """whisper.cpp, which may take its process down with it."""
-    heard = apart("whisper.cpp", folder / GGML, clips, language)
-    return Heard(heard["texts"], heard["seconds"], f"whisper.cpp (pywhispercpp {heard['version']}), float16")
+    heard = run_in_subprocess("whisper.cpp", folder / GGML_FILE, clips, language)
+    return ProgramOutput(heard["texts"], heard["seconds"], f"whisper.cpp (pywhispercpp {heard['version']}), float16")
 
 
-def _by_lengua(folder: Path, clips: Clips, language: str, padded: bool) -> Heard:
+def _by_lengua(folder: Path, clips: ClipSamples, language: str, padded: bool) -> ProgramOutput:
     """Decode by our own Transcriber, on the engine that it chooses here, without looking for pauses."""
-    from lengua.transcription import TRAINED, Transcriber
+    from lengua.inference import TRAINED_MARGIN, Transcriber
 
     whole = (folder / "config.json").is_file()
-    transcriber = Transcriber(str(folder if whole else folder / CT2), language)
-    margin = None if padded else TRAINED
+    transcriber = Transcriber(str(folder if whole else folder / CT2_FOLDER), language)
+    margin = None if padded else TRAINED_MARGIN
 
     def hear(samples: np.ndarray) -> str:
-        return transcriber.decode([mel.log_mel(samples, transcriber.n_mels)], margin)[0].text
+        return transcriber.decode([log_mel.log_mel(samples, transcriber.n_mels)], margin)[0].text
 
     window = "padded" if padded else "adaptive"
-    return Heard(**programs.listen(hear, clips), program=f"lengua, {transcriber.engine.name}, {window}")
+    return ProgramOutput(
+        **programs.transcribe_clips(hear, clips), program=f"lengua, {transcriber.engine.name}, {window}"
+    )
 
 
 def _most_tokens(folder: Path) -> int:
     """Return how many tokens our own decoding allows for a full window: the others are to allow no more."""
-    return min(programs.MOST_TOKENS, most_tokens(window_frames(folder) / mel.FRAMES_PER_SECOND))
+    return min(programs.PARITY_MAX_TOKENS, max_decode_tokens(read_window_frames(folder) / log_mel.FRAMES_PER_SECOND))
 
 
-TRANSFORMERS = Runtime("transformers", "hf", _by_transformers, None, pads=False)
+REFERENCE_RUNTIME = Runtime("transformers", "hf", _by_transformers, None, pads=False)
 """What the others are held against."""
 RUNTIMES = (
-    Runtime("faster-whisper", "ct2", partial(_by_faster_whisper, inside=CT2, compute_type="float32"), FLOATS),
-    Runtime("lengua, padded", "ct2", partial(_by_lengua, padded=True), INT8, pads=False),
+    Runtime(
+        "faster-whisper", "ct2", partial(_by_faster_whisper, inside=CT2_FOLDER, compute_type="float32"), FLOAT_BOUND
+    ),
+    Runtime("lengua, padded", "ct2", partial(_by_lengua, padded=True), INT8_BOUND, pads=False),
     Runtime("lengua, adaptive", "ct2", partial(_by_lengua, padded=False), None, pads=False, adaptive=True),
-    Runtime("faster-whisper", "ct2-int8", partial(_by_faster_whisper, inside=CT2_INT8, compute_type="int8"), INT8),
-    Runtime("whisper.cpp", "ggml", _by_whisper_cpp, FLOATS),
+    Runtime(
+        "faster-whisper",
+        "ct2-int8",
+        partial(_by_faster_whisper, inside=CT2_INT8_FOLDER, compute_type="int8"),
+        INT8_BOUND,
+    ),
+    Runtime("whisper.cpp", "ggml", _by_whisper_cpp, FLOAT_BOUND),
 )
 
 
-def takes(runtime: Runtime, folder: Path) -> bool:
+def can_run(runtime: Runtime, folder: Path) -> bool:
     """Return whether a program can run a model: its window, and whether it knows short ones."""
     if runtime.adaptive and read_note(folder).decode_margin_s is None:
         return False
-    return not runtime.pads or window_frames(folder) == mel.WINDOW_FRAMES
+    return not runtime.pads or read_window_frames(folder) == log_mel.WINDOW_FRAMES
 
 
-def require_installed(formats: Sequence[str]) -> None:
+def require_programs_installed(formats: Sequence[str]) -> None:
     """Refuse, before anything is built, formats whose program is not here to be asked.
 
     Raises:
@@ -153,7 +173,9 @@ def require_installed(formats: Sequence[str]) -> None:
         raise RequestError("whisper.cpp to hear what ggml says", "no pywhispercpp", do)
 
 
-def apart(program: str, model: Path, clips: Clips, language: str, packages: Path | None = None) -> dict:
+def run_in_subprocess(
+    program: str, model: Path, clips: ClipSamples, language: str, packages: Path | None = None
+) -> dict:
     """Run one of `programs.PROGRAMS` in a process of its own; return its texts, seconds and version.
 
     Args:

@@ -16,13 +16,13 @@ from importlib import metadata
 from pathlib import Path
 
 import lengua
-from lengua.errors import LenguaError
-from lengua.files import ASSETS, replacing, write_bytes
+from lengua.runtime.errors import LenguaError
+from lengua.runtime.files import ASSETS, replacing, write_bytes
 
-FOLDER = "whisper-spanish-conversation"
-PACKAGE = Path(lengua.__file__).parent
-BESIDE = ("app.py", "LICENSE", "NOTICE")
-SETTING = """
+SPACE_FOLDER = "whisper-spanish-conversation"
+PACKAGE_FOLDER = Path(lengua.__file__).parent
+FILES_BESIDE_PACKAGE = ("app.py", "LICENSE", "NOTICE")
+MODEL_SETTING = """
 import os
 
 os.environ.setdefault("LENGUA_MODEL", {model!r})  # by lengua publish; a variable of the Space goes before it
@@ -39,15 +39,15 @@ def stage_space(out: Path, model: str) -> Path:
     Raises:
         LenguaError: lengua was installed without the files of the Space.
     """
-    home = _home()
+    home = _project_folder()
     with replacing(out) as fresh:
-        for path in sorted((home / FOLDER).iterdir()):
+        for path in sorted((home / SPACE_FOLDER).iterdir()):
             if path.is_file():
                 write_bytes(fresh / path.name, path.read_bytes())
-        for name in BESIDE:
+        for name in FILES_BESIDE_PACKAGE:
             write_bytes(fresh / name, (home / name).read_bytes())
-        for path in package_files():
-            write_bytes(fresh / "lengua" / path.relative_to(PACKAGE), path.read_bytes())
+        for path in package_source_files():
+            write_bytes(fresh / "lengua" / path.relative_to(PACKAGE_FOLDER), path.read_bytes())
         readme = (fresh / "README.md").read_text(encoding="utf-8")
         write_bytes(fresh / "README.md", with_model(readme, model).encode())
         app = (fresh / "app.py").read_text(encoding="utf-8")
@@ -55,10 +55,10 @@ def stage_space(out: Path, model: str) -> Path:
     return out
 
 
-def package_files() -> list[Path]:
+def package_source_files() -> list[Path]:
     """Return the source files of the package and its data; nothing that Python or an editor left there."""
     data = [path for path in ASSETS.iterdir() if path.is_file() and path.name[0] != "."]
-    return sorted([*PACKAGE.rglob("*.py"), *data])
+    return sorted([*PACKAGE_FOLDER.rglob("*.py"), *data])
 
 
 def with_model(readme: str, model: str) -> str:
@@ -77,16 +77,16 @@ def with_default(app: str, model: str) -> str:
     tree = ast.parse(app)
     lines = app.splitlines(keepends=True)
     at = tree.body[0].end_lineno if ast.get_docstring(tree) is not None else 0
-    return "".join([*lines[:at], SETTING.format(model=model), *lines[at:]])
+    return "".join([*lines[:at], MODEL_SETTING.format(model=model), *lines[at:]])
 
 
-def _home() -> Path:
+def _project_folder() -> Path:
     """Return the folder that holds what is not in the package: the project's tree, or what a wheel brought along."""
-    for home in (PACKAGE.parent, *_of_wheel()):
-        if all((home / name).is_file() for name in (*BESIDE, f"{FOLDER}/README.md")):
+    for home in (PACKAGE_FOLDER.parent, *_of_wheel()):
+        if all((home / name).is_file() for name in (*FILES_BESIDE_PACKAGE, f"{SPACE_FOLDER}/README.md")):
             return home
     do = "run it from the project's tree, or install lengua from a wheel"
-    raise LenguaError("the files of the Space", f"none beside {PACKAGE}, and none that a wheel installed", do)
+    raise LenguaError("the files of the Space", f"none beside {PACKAGE_FOLDER}, and none that a wheel installed", do)
 
 
 def _of_wheel() -> list[Path]:

@@ -15,38 +15,38 @@ The edge cases are defined, and none divides by zero:
     wer([], []) == 0.0              no utterances: look at `Score.utterances` before believing it
 """
 
-from lengua.scoring.counts import COUNTS, Score, cer, percent, rate, score, wer
-from lengua.scoring.intervals import (
-    Difference,
+from lengua.scoring.bootstrap import (
+    WerDifference,
     bootstrap_interval,
     bootstrap_unit,
-    difference,
+    compare_by_bootstrap,
     expanded_tail,
+    minimum_detectable_difference,
     paired_bootstrap,
-    smallest_difference,
 )
-from lengua.scoring.loops import compression_ratio, is_looped
-from lengua.scoring.views import VIEWS, Orthography, orthography, views
+from lengua.scoring.orthography import SCORE_VIEWS, SpellingErrors, count_spelling_errors, score_views
+from lengua.scoring.repetition import compression_ratio, is_looped
+from lengua.scoring.wer import COUNTS_DTYPE, Score, cer, error_rate, percent, score, wer
 
 __all__ = [
-    "COUNTS",
-    "VIEWS",
-    "Difference",
-    "Orthography",
+    "COUNTS_DTYPE",
+    "SCORE_VIEWS",
     "Score",
+    "SpellingErrors",
+    "WerDifference",
     "bootstrap_interval",
     "bootstrap_unit",
     "cer",
+    "compare_by_bootstrap",
     "compression_ratio",
-    "difference",
+    "count_spelling_errors",
+    "error_rate",
     "expanded_tail",
     "is_looped",
-    "orthography",
+    "minimum_detectable_difference",
     "paired_bootstrap",
     "percent",
-    "rate",
     "score",
-    "smallest_difference",
-    "views",
+    "score_views",
     "wer",
 ]

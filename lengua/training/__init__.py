@@ -1,5 +1,5 @@
 """Fine-tuning: `lengua.training.train(TrainOptions(...))`."""
 
-from lengua.training.stage import TrainResult, train
+from lengua.training.train import TrainResult, train
 
 __all__ = ["TrainResult", "train"]

@@ -1,18 +1,53 @@
-"""Our options as the Trainer and the samplers want them."""
+"""The learning rate of those who name none: by the size of the base.
+
+    rate_of(options, d_model=512)     # 2.5e-5 for whisper-base
+
+Jong Wook Kim of OpenAI advises a fortieth of the rate that a Whisper was pretrained with (Whisper paper, table 17), as
+the README of vasistalodagala/whisper-finetune quotes him. CoRal and HiTZ train at nearly the same rates.
+
+Our options as the Trainer and the samplers want them.
+"""
 
 import math
 
 from tokenizers import Tokenizer
 from transformers import Seq2SeqTrainingArguments
 
-from lengua.batches import Drawing, Packing
-from lengua.errors import RequestError
-from lengua.mel import WINDOW_FRAMES
+from lengua.audio.log_mel import WINDOW_FRAMES
 from lengua.options import TrainOptions
-from lengua.ranks import rank_and_ranks
+from lengua.runtime.errors import RequestError
+from lengua.runtime.system import rank_and_world_size
 from lengua.training.hardware import pick_device, pick_precision
+from lengua.training.samplers import BatchPlan, Packing
 
-HEADROOM = 3
+RATES_BY_WIDTH = {384: 3.75e-5, 512: 2.5e-5, 768: 1.25e-5, 1024: 6.25e-6, 1280: 5e-6}
+"""Peak of the schedule by d_model: tiny, base, small, medium, large (and turbo)."""
+LORA_RATE_FACTOR, MAX_LORA_RATE = 10, 1e-4
+"""Thin matrices that begin at zero want a higher rate. 1e-4 is the published rate that holds for all sizes; at 1e-3
+runs are known to diverge."""
+MAX_LEARNING_RATE = 1e-2
+"""Nothing good was ever trained above, and 1e5 for 1e-5 is soon typed."""
+
+
+def default_learning_rate(options: TrainOptions, d_model: int) -> float:
+    """Return the learning rate that was asked for, else that of the nearest size.
+
+    Raises:
+        RequestError: one at which nothing can be learned.
+    """
+    rate = options.learning_rate
+    if rate is None:
+        usual = RATES_BY_WIDTH[min(RATES_BY_WIDTH, key=lambda size: abs(size - d_model))]
+        return min(LORA_RATE_FACTOR * usual, MAX_LORA_RATE) if options.learn == "lora" else usual
+    if not 0 < rate <= MAX_LEARNING_RATE:
+        found = f"{rate:g}"
+        raise RequestError(
+            f"a --learning-rate above 0, at most {MAX_LEARNING_RATE:g}", found, "leave it out: the base decides"
+        )
+    return rate
+
+
+MAX_PLAN_STEPS_FACTOR = 3
 """So many times the steps of a plan may be taken, where steps turn out to be that much cheaper."""
 
 
@@ -20,7 +55,7 @@ def training_arguments(options: TrainOptions, clips: int | None) -> Seq2SeqTrain
     """Spell our options out for the Trainer."""
     device = pick_device(options.device)
     precision = pick_precision(options.precision, device)
-    steps = total_steps(options, clips, rank_and_ranks()[1])
+    steps = total_steps(options, clips, rank_and_world_size()[1])
     every = max(1, math.ceil(steps / options.evaluations))
     return Seq2SeqTrainingArguments(
         output_dir=str(options.out / "checkpoints"),
@@ -30,7 +65,7 @@ def training_arguments(options: TrainOptions, clips: int | None) -> Seq2SeqTrain
         learning_rate=options.learning_rate,
         warmup_steps=max(1, round(options.warmup * steps)),
         weight_decay=options.weight_decay,
-        max_steps=steps * (HEADROOM if options.minutes else 1),
+        max_steps=steps * (MAX_PLAN_STEPS_FACTOR if options.minutes else 1),
         eval_strategy="steps",
         eval_steps=every,
         save_strategy="steps",
@@ -52,7 +87,7 @@ def training_arguments(options: TrainOptions, clips: int | None) -> Seq2SeqTrain
         logging_steps=5,
         logging_nan_inf_filter=False,  # a loss that is not finite is to be seen, and ends the run
         disable_tqdm=True,
-        report_to=[],  # lengua.training.trackers tells where to
+        report_to=[],  # lengua.training.callbacks tells where to
         log_level_replica="error",
         seed=options.seed,
     )
@@ -69,11 +104,13 @@ def total_steps(options: TrainOptions, clips: int | None, ranks: int = 1) -> int
     if clips is None:
         found = f"a stream whose length {options.source} does not tell"
         raise RequestError("the length of the run", found, "say it: --steps 1000")
-    batches = math.ceil(drawing_of(options).batches(clips) / ranks)
+    batches = math.ceil(make_batch_plan(options).batches(clips) / ranks)
     return max(1, math.ceil(options.epochs * math.ceil(batches / options.accumulation)))
 
 
-def drawing_of(options: TrainOptions, longest: int = WINDOW_FRAMES, tokenizer: Tokenizer | None = None) -> Drawing:
+def make_batch_plan(
+    options: TrainOptions, longest: int = WINDOW_FRAMES, tokenizer: Tokenizer | None = None
+) -> BatchPlan:
     """Return how the batches of a run are drawn; to count them, no tokenizer is needed.
 
     Raises:
@@ -82,7 +119,7 @@ def drawing_of(options: TrainOptions, longest: int = WINDOW_FRAMES, tokenizer: T
     if not 0 <= options.timestamps_share <= 1:
         raise RequestError("--timestamps-share of 0 to 1", str(options.timestamps_share), "0.2 is one window in five")
     padded = options.window == "padded"
-    return Drawing(
+    return BatchPlan(
         options.batch_size,
         margin_s=(0.0, 0.0) if padded else options.margin_s,
         padded_share=1.0 if padded else options.padded_share,

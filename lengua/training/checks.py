@@ -12,13 +12,13 @@ from dataclasses import dataclass, field
 import numpy as np
 from tokenizers import Tokenizer
 
-from lengua.labels import IGNORED, MAX_LABEL_TOKENS, label_length, may_be_too_long, text_tokens, words_of
-from lengua.languages import NAMES
-from lengua.mel import floor_of
+from lengua.audio.log_mel import silence_floor
+from lengua.models.languages import LANGUAGE_NAMES
+from lengua.models.tokens import IGNORE_INDEX, MAX_LABEL_TOKENS, decode_text, label_length, may_be_too_long, text_tokens
 
 ENGLISH_ONLY_VOCABULARY = 51864
 """Tokens of the released English-only models: one fewer than of the others, so that every special id is another."""
-TOLERANCE = 1e-3
+LOG_MEL_TOLERANCE = 1e-3
 """Of log-mel values: a quarter of a step of the one-byte codec."""
 
 
@@ -36,7 +36,7 @@ class Check:
 
 
 @dataclass(frozen=True)
-class Example:
+class TrainingExample:
     """One row as training will see it."""
 
     id: str
@@ -53,21 +53,21 @@ class Example:
     @property
     def live(self) -> list[int]:
         """The labels that the loss looks at."""
-        return [label for label in self.labels if label != IGNORED]
+        return [label for label in self.labels if label != IGNORE_INDEX]
 
     @property
     def first(self) -> int:
         """Where the first of them stands."""
-        return next((place for place, label in enumerate(self.labels) if label != IGNORED), len(self.labels) - 1)
+        return next((place for place, label in enumerate(self.labels) if label != IGNORE_INDEX), len(self.labels) - 1)
 
 
-def judged(name: str, expected: str, wrongs: Iterable[str | None], do: str) -> Check:
+def check_of_faults(name: str, expected: str, wrongs: Iterable[str | None], do: str) -> Check:
     """Return a check that fails with the first wrong that is found."""
     wrong = next((wrong for wrong in wrongs if wrong), None)
     return Check(name, wrong is None, expected, wrong or "as expected", do)
 
 
-def all_of(name: str, found: Sequence[Check]) -> Check:
+def merge_checks(name: str, found: Sequence[Check]) -> Check:
     """Return one check for several: the first that failed."""
     failed = next((check for check in found if check.passed is False), None)
     if failed is None:
@@ -93,8 +93,8 @@ def check_base(config: dict, multilingual: bool, language: str) -> Check:
         wrong = f"model_type {kind!r}"
     elif english and language != "en":
         wrong = f"an English-only Whisper (vocabulary {vocabulary})"
-    expected = f"a Whisper that knows {NAMES.get(language, language)}"
-    return judged("base model", expected, [wrong], "choose another --base, without .en in its name")
+    expected = f"a Whisper that knows {LANGUAGE_NAMES.get(language, language)}"
+    return check_of_faults("base model", expected, [wrong], "choose another --base, without .en in its name")
 
 
 def check_language(language: str, in_tokenizer: dict[str, int | None], in_model: dict[str, int | None]) -> Check:
@@ -109,8 +109,10 @@ def check_language(language: str, in_tokenizer: dict[str, int | None], in_model:
         for name, told in in_model.items()
         if told is None or in_tokenizer[name] != told
     ]
-    expected = f"a tokenizer of this very model, with a token for {NAMES.get(language, language)}"
-    return judged("language", expected, wrongs, "take tokenizer.json and generation_config.json from one base model")
+    expected = f"a tokenizer of this very model, with a token for {LANGUAGE_NAMES.get(language, language)}"
+    return check_of_faults(
+        "language", expected, wrongs, "take tokenizer.json and generation_config.json from one base model"
+    )
 
 
 def check_forced(forced: object) -> Check:
@@ -122,13 +124,13 @@ def check_forced(forced: object) -> Check:
     """
     wrong = None if forced is None else f"forced_decoder_ids {forced} in the generation config"
     do = "set forced_decoder_ids to None; language and task of the generation config force the prompt"
-    return judged("forced ids", "no forced_decoder_ids", [wrong], do)
+    return check_of_faults("forced ids", "no forced_decoder_ids", [wrong], do)
 
 
 # Labels
 
 
-def check_start(examples: Sequence[Example], start: int) -> Check:
+def check_start(examples: Sequence[TrainingExample], start: int) -> Check:
     """One start token, first in the decoder's input; none to be predicted. Two teach the model to stammer."""
     wrongs = (
         f"{one.inputs.count(start)} in the inputs and {one.live.count(start)} in the labels of {one.id}"
@@ -137,42 +139,46 @@ def check_start(examples: Sequence[Example], start: int) -> Check:
     )
     expected = f"one <|startoftranscript|> ({start}) in front of the decoder's inputs and none in the labels"
     do = "strip the tokenizer's own from the labels: it is decoder_start_token_id, and bos_token_id is not it"
-    return judged("start token", expected, wrongs, do)
+    return check_of_faults("start token", expected, wrongs, do)
 
 
-def check_order(examples: Sequence[Example]) -> Check:
+def check_order(examples: Sequence[TrainingExample]) -> Check:
     """Every label is the token that follows in the inputs: nothing is shifted twice, or not at all."""
     wrongs = (
         f"inputs {one.inputs[:7]} over labels {one.labels[:7]} of {one.id}"
         for one in examples
         if any(
-            label != IGNORED and following != label
+            label != IGNORE_INDEX and following != label
             for label, following in zip(one.labels[: one.first + len(one.live) - 1], one.inputs[1:], strict=False)
         )
     )
-    return judged("label order", "labels that are the next token of the inputs", wrongs, "shift them once, to the left")
+    return check_of_faults(
+        "label order", "labels that are the next token of the inputs", wrongs, "shift them once, to the left"
+    )
 
 
-def check_mask(examples: Sequence[Example], end: int) -> Check:
+def check_mask(examples: Sequence[TrainingExample], end: int) -> Check:
     """The prompt is hidden from the loss and from nothing else, and is the same for every clip."""
     wrongs = [_mask_wrong(one, end) for one in examples]
     prompts = {tuple(one.inputs[: one.first + 1]) for one in examples}
     wrongs += [f"{len(prompts)} unlike prompts: {sorted(prompts)[:2]}"] if len(prompts) > 1 else []
     expected = "the prompt masked in the labels and whole in the inputs, the same for every clip"
-    do = "build decoder_input_ids and labels apart, as lengua.labels.decoder_pair does; never shift masked labels"
-    return judged("prompt mask", expected, wrongs, do)
+    do = (
+        "build decoder_input_ids and labels apart, as lengua.models.tokens.decoder_pair does; never shift masked labels"
+    )
+    return check_of_faults("prompt mask", expected, wrongs, do)
 
 
-def _mask_wrong(one: Example, end: int) -> str | None:
+def _mask_wrong(one: TrainingExample, end: int) -> str | None:
     prompt, live = one.inputs[: one.first + 1], one.labels[one.first : one.first + len(one.live)]
-    if IGNORED in one.inputs or end in prompt:
-        return f"inputs of {one.id} that begin {one.inputs[:5]}, where {IGNORED} or {end} stands for the prompt"
+    if IGNORE_INDEX in one.inputs or end in prompt:
+        return f"inputs of {one.id} that begin {one.inputs[:5]}, where {IGNORE_INDEX} or {end} stands for the prompt"
     if not one.live or one.live[0] > end:
         return f"labels of {one.id} that begin {one.labels[:5]}: the prompt is to be predicted"
-    return f"a hole in the labels of {one.id}: {one.labels}" if IGNORED in live else None
+    return f"a hole in the labels of {one.id}: {one.labels}" if IGNORE_INDEX in live else None
 
 
-def check_prompt(examples: Sequence[Example], forced: Sequence[int] | str, tokenizer: Tokenizer) -> Check:
+def check_prompt(examples: Sequence[TrainingExample], forced: Sequence[int] | str, tokenizer: Tokenizer) -> Check:
     """Training uses the prompt that generate will: language, task, no timestamps.
 
     Args:
@@ -183,11 +189,13 @@ def check_prompt(examples: Sequence[Example], forced: Sequence[int] | str, token
         [f"none from generate: {forced}"] if refused else [_prompt_wrong(one, forced, tokenizer) for one in examples]
     )
     expected = "in training the prompt that generate uses"
-    do = "set language and task of model.generation_config to those of the labels, as lengua.model.force_language does"
-    return judged("prompt", expected, wrongs, do)
+    do = (
+        "set language and task of model.generation_config to those of the labels, as models.whisper.force_language does"
+    )
+    return check_of_faults("prompt", expected, wrongs, do)
 
 
-def _prompt_wrong(one: Example, forced: Sequence[int], tokenizer: Tokenizer) -> str | None:
+def _prompt_wrong(one: TrainingExample, forced: Sequence[int], tokenizer: Tokenizer) -> str | None:
     first_special = min(forced) - 1  # <|endoftext|>, below the start token
     used = one.inputs[: len(forced)] + [token for token in one.inputs[len(forced) :][:1] if token > first_special]
     if used == list(forced):
@@ -199,7 +207,7 @@ def _spelt(tokens: Sequence[int], tokenizer: Tokenizer) -> str:
     return "".join((token >= 0 and tokenizer.id_to_token(token)) or f"[{token}]" for token in tokens)
 
 
-def check_end(examples: Sequence[Example], end: int) -> Check:
+def check_end(examples: Sequence[TrainingExample], end: int) -> Check:
     """One live end token, the last label: without it a model never stops, though its loss looks good."""
     wrongs = (
         f"{one.live.count(end)} in the labels of {one.id}, which end {one.live[-3:]}"
@@ -207,25 +215,27 @@ def check_end(examples: Sequence[Example], end: int) -> Check:
         if one.live.count(end) != 1 or one.live[-1] != end
     )
     do = "mask padding by its place: pad_token_id is the end token, and masking every such label takes the end as well"
-    return judged("end token", f"one live <|endoftext|> ({end}), the last label", wrongs, do)
+    return check_of_faults("end token", f"one live <|endoftext|> ({end}), the last label", wrongs, do)
 
 
-def check_space(examples: Sequence[Example], tokenizer: Tokenizer) -> Check:
+def check_space(examples: Sequence[TrainingExample], tokenizer: Tokenizer) -> Check:
     """Text begins with a space, as Whisper writes it."""
     texts = {one.id: tokenizer.decode(text_tokens(tokenizer, one.labels)) for one in examples}
     wrongs = (f"{text[:20]!r} for {id}" for id, text in texts.items() if not text.startswith(" "))
-    return judged("leading space", "labels that begin with a space", wrongs, "put it before the text before encoding")
+    return check_of_faults(
+        "leading space", "labels that begin with a space", wrongs, "put it before the text before encoding"
+    )
 
 
-def check_text(examples: Sequence[Example], tokenizer: Tokenizer) -> Check:
+def check_text(examples: Sequence[TrainingExample], tokenizer: Tokenizer) -> Check:
     """Labels decode to what was said."""
     wrongs = (
-        f"{words_of(tokenizer, one.labels)[:60]!r} for {one.text[:60]!r} of {one.id}"
+        f"{decode_text(tokenizer, one.labels)[:60]!r} for {one.text[:60]!r} of {one.id}"
         for one in examples
-        if words_of(tokenizer, one.labels) != one.text.strip()
+        if decode_text(tokenizer, one.labels) != one.text.strip()
     )
     do = "use the tokenizer of the base, and join clips to labels by id and never by order"
-    return judged("text", "labels that decode to the text of their clip", wrongs, do)
+    return check_of_faults("text", "labels that decode to the text of their clip", wrongs, do)
 
 
 def check_length(texts: Iterable[tuple[str, str]], tokenizer: Tokenizer, positions: int = MAX_LABEL_TOKENS) -> Check:
@@ -236,17 +246,19 @@ def check_length(texts: Iterable[tuple[str, str]], tokenizer: Tokenizer, positio
         if may_be_too_long(text) and (length := label_length(tokenizer, text)) > positions
     )
     expected = f"labels of at most {positions} tokens, prompt and end included"
-    return judged("label length", expected, wrongs, "leave these clips out; cut, the model learns to stop early")
+    return check_of_faults(
+        "label length", expected, wrongs, "leave these clips out; cut, the model learns to stop early"
+    )
 
 
-def check_room(examples: Sequence[Example], positions: int = MAX_LABEL_TOKENS) -> Check:
+def check_room(examples: Sequence[TrainingExample], positions: int = MAX_LABEL_TOKENS) -> Check:
     """Labels of joined clips fit the decoder."""
     lengths = {one.id: one.first + len(one.live) for one in examples}
     wrongs = (f"{length} for the window that begins with {id}" for id, length in lengths.items() if length > positions)
-    return judged("room", f"labels of at most {positions} tokens", wrongs, "put fewer clips into a window")
+    return check_of_faults("room", f"labels of at most {positions} tokens", wrongs, "put fewer clips into a window")
 
 
-def check_times(examples: Sequence[Example], forced: Sequence[int] | str, zero: int) -> Check:
+def check_times(examples: Sequence[TrainingExample], forced: Sequence[int] | str, zero: int) -> Check:
     """Labels with timestamps begin at 0.00 behind language and task, and their times ascend, two for each clip.
 
     Args:
@@ -260,8 +272,8 @@ def check_times(examples: Sequence[Example], forced: Sequence[int] | str, zero: 
         or one.live[0] != zero
         or one.inputs[: one.first + 1] != list(forced[:3])
     )
-    do = "write them as lengua.labels.timestamped_pair does"
-    return judged("times", "times that begin at 0.00 and ascend, two for each clip", wrongs, do)
+    do = "write them as lengua.models.tokens.timestamped_pair does"
+    return check_of_faults("times", "times that begin at 0.00 and ascend, two for each clip", wrongs, do)
 
 
 def _times_wrong(times: list[int]) -> bool:
@@ -271,38 +283,43 @@ def _times_wrong(times: list[int]) -> bool:
 # Features
 
 
-def check_mels(examples: Sequence[Example], n_mels: int) -> Check:
+def check_mels(examples: Sequence[TrainingExample], n_mels: int) -> Check:
     """Features have the mel size of the model."""
     wrongs = (f"{len(one.features)} for {one.id}" for one in examples if len(one.features) != n_mels)
     do = f"build the features again with --n-mels {n_mels}"
-    return judged("mel size", f"features of {n_mels} mel bins", wrongs, do)
+    return check_of_faults("mel size", f"features of {n_mels} mel bins", wrongs, do)
 
 
-def check_finite(examples: Sequence[Example], peaks: Iterable[tuple[str, float]]) -> Check:
+def check_finite(examples: Sequence[TrainingExample], peaks: Iterable[tuple[str, float]]) -> Check:
     """No NaN and no infinity, in these clips nor in the stored peak, of (id, peak), of any: one ruins all weights."""
     wrongs = [f"a peak of {peak} in {id}" for id, peak in peaks if not math.isfinite(peak)]
     wrongs += [f"NaN or infinity in {one.id}" for one in examples if not np.isfinite(one.features).all()]
-    return judged("finite features", "finite features", wrongs, "build the features again, without these clips")
+    return check_of_faults(
+        "finite features", "finite features", wrongs, "build the features again, without these clips"
+    )
 
 
-def check_silence(examples: Sequence[Example]) -> Check:
+def check_silence(examples: Sequence[TrainingExample]) -> Check:
     """Behind the speech stands the clip's own silence; 0 is noise in log-mel and teaches a model to make things up."""
     wrongs = (
-        f"{one.features[:, one.frames :].flat[0]:.3f} behind {one.id}, whose silence is {floor_of(one.peak):.3f}"
+        f"{one.features[:, one.frames :].flat[0]:.3f} behind {one.id}, whose silence is {silence_floor(one.peak):.3f}"
         for one in examples
-        if not np.allclose(one.features[:, one.frames :], floor_of(one.peak), atol=TOLERANCE, equal_nan=True)
+        if not np.allclose(
+            one.features[:, one.frames :], silence_floor(one.peak), atol=LOG_MEL_TOLERANCE, equal_nan=True
+        )
     )
-    do = "pad with lengua.mel.fill, or pad the audio before its features are made"
-    return judged("silence", "each clip filled up with its own floor", wrongs, do)
+    do = "pad with lengua.audio.log_mel.pad_with_silence, or pad the audio before its features are made"
+    return check_of_faults("silence", "each clip filled up with its own floor", wrongs, do)
 
 
-def check_range(examples: Sequence[Example]) -> Check:
+def check_range(examples: Sequence[TrainingExample]) -> Check:
     """Speech lies between the clip's floor and its peak: log-mel as Whisper scales it, and not normalised again."""
     wrongs = (
         f"{one.features.min():.3f} to {one.features.max():.3f} in {one.id},"
-        f" whose range is {floor_of(one.peak):.3f} to {one.peak:.3f}"
+        f" whose range is {silence_floor(one.peak):.3f} to {one.peak:.3f}"
         for one in examples
-        if one.features.min() < floor_of(one.peak) - TOLERANCE or one.features.max() > one.peak + TOLERANCE
+        if one.features.min() < silence_floor(one.peak) - LOG_MEL_TOLERANCE
+        or one.features.max() > one.peak + LOG_MEL_TOLERANCE
     )
     do = "feed the log-mel as it is stored: no mean, no variance, no decibels"
-    return judged("feature range", "features between each clip's floor and its peak", wrongs, do)
+    return check_of_faults("feature range", "features between each clip's floor and its peak", wrongs, do)

@@ -1,4 +1,13 @@
-"""Seconds before any training: everything that is known to ruin it is looked at.
+"""What training will really use, brought out of the trainer for preflight to look at.
+
+The base hears the same clips twice: as this run measures dev, and as transformers alone does it.
+
+    second_opinion(trainer, folder, clips=[3, 14, 15])     # a Check
+
+What both write must be nearly the same. Where it is not, every WER of the run would be of something else: another
+language or task in generate, other features, weights that were not loaded as they are.
+
+Seconds before any training: everything that is known to ruin it is looked at.
 
     require(preflight(trainer, options, folder))   # raises the first failure, with cause and cure
 
@@ -8,25 +17,180 @@ its model and generation config, its disk and memory. How labels and features ar
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
+import numpy as np
 import torch
+from transformers import WhisperForConditionalGeneration
+from transformers.models.whisper.modeling_whisper import WhisperDecoder
 
-from lengua.errors import LenguaError
-from lengua.files import read_json
-from lengua.hub import check_token
-from lengua.labels import IGNORED, end_token
-from lengua.model import AdaptiveWhisper
+from lengua.audio.log_mel import FRAMES_PER_SECOND, pad_with_silence
+from lengua.audio.windows import FRAME_MULTIPLE
+from lengua.data.replay import without_replay
+from lengua.models.tokens import IGNORE_INDEX, decode_text, end_token, max_decode_tokens
+from lengua.models.whisper import AdaptiveWhisper
 from lengua.options import TrainOptions
-from lengua.training import checks, resources
-from lengua.training.checks import Check, Example
-from lengua.training.looking import look_at, look_at_packs, prompt_of_generate, typical, whisper_of
-from lengua.training.second_opinion import second_opinion
+from lengua.runtime.errors import LenguaError
+from lengua.runtime.files import read_json
+from lengua.runtime.hub import check_token
+from lengua.scoring import wer
+from lengua.training import checks, hardware
+from lengua.training.checks import Check, TrainingExample
+from lengua.training.samplers import SampledClip, make_sampler
+
+EXAMPLE_ROWS = 3
+"""Clips that are looked at; the base hears them in its full window, the only one that an untouched Whisper knows."""
+
+
+def unwrap_whisper(trainer) -> AdaptiveWhisper:
+    """Return the Whisper inside whatever the trainer wraps around it."""
+    return next(module for module in trainer.model.modules() if isinstance(module, AdaptiveWhisper))
+
+
+def collate_examples(trainer) -> tuple[list[TrainingExample], dict[str, torch.Tensor]]:
+    """Return a few rows as the trainer's own data set and collator make them; those of dev where train is a stream."""
+    dataset, split = _rows(trainer)
+    clips = [
+        dataset[SampledClip(index, trainer.drawing.longest)]
+        for index in typical_rows(split.frames, split.column("text"))
+    ]
+    return _collated(trainer, clips)
+
+
+def collate_packed_examples(trainer) -> dict[bool, list[TrainingExample]]:
+    """Return a packed window of several clips, as training makes it, by whether its labels have timestamps."""
+    dataset, split = _rows(trainer)
+    fullest = max(next(iter(make_sampler(split, trainer.drawing))), key=lambda pack: len(pack.draws))
+    share = trainer.drawing.packing.timestamps_share
+    kinds = [kind for kind, part in ((False, 1 - share), (True, share)) if part]
+    return {kind: _collated(trainer, [dataset[replace(fullest, timestamps=kind)]])[0] for kind in kinds}
+
+
+def _rows(trainer) -> tuple:
+    """Return a data set and the split behind it, of the run's own language where another is replayed."""
+    if trainer.streamed is not None:
+        return trainer.eval_dataset, trainer.dev_split
+    return trainer.train_dataset, without_replay(trainer.train_split)
+
+
+def _collated(trainer, clips: list) -> tuple[list[TrainingExample], dict[str, torch.Tensor]]:
+    batch = trainer.data_collator(clips)
+    columns = batch["decoder_input_ids"].tolist(), batch["labels"].tolist(), batch["input_features"].numpy()
+    return [_example(clip, *told) for clip, *told in zip(clips, *columns, strict=True)], batch
+
+
+def _example(clip, inputs: list[int], labels: list[int], features: np.ndarray) -> TrainingExample:
+    rows = getattr(clip, "rows", None) or (clip.row,)
+    text, frames = " ".join(row.text for row in rows), sum(row.frames for row in rows)
+    return TrainingExample(rows[0].id, text, inputs, labels, features, frames, max(row.peak for row in rows))
+
+
+def typical_rows(frames: np.ndarray, texts: Sequence[str], count: int = EXAMPLE_ROWS) -> list[int]:
+    """Return clips of about median length, each with a text of its own: neither stray words nor orations."""
+    distance = abs(np.arange(len(frames)) - len(frames) // 2)
+    from_the_middle = np.argsort(frames, kind="stable")[np.argsort(distance, kind="stable")]
+    chosen: dict[str, int] = {}
+    for index in from_the_middle.tolist():
+        chosen.setdefault(texts[index], index)
+        if len(chosen) == count:
+            break
+    return list(chosen.values())
+
+
+def capture_generate_prompt(model: AdaptiveWhisper) -> list[int] | str:
+    """Return what generate gives the decoder to begin with, or why it gives nothing."""
+    if getattr(model.generation_config, "language", None) is None:
+        return "it guesses the language of every clip"
+    seen: list[torch.Tensor] = []
+    decoder = next(module for module in model.modules() if isinstance(module, WhisperDecoder))
+    handle = decoder.register_forward_pre_hook(partial(_record_decoder_inputs, seen), with_kwargs=True)
+    window = torch.zeros(2, model.config.num_mel_bins, FRAME_MULTIPLE, device=model.device, dtype=model.dtype)
+    try:
+        model.generate(window, max_new_tokens=1, num_beams=1)
+    except (ValueError, TypeError, KeyError) as error:
+        return str(error).partition("\n")[0]
+    finally:
+        handle.remove()
+    return seen[-1][0].tolist()
+
+
+def _record_decoder_inputs(seen: list[torch.Tensor], module, positional, named) -> None:
+    seen.append(named["input_ids"])
+
+
+MAX_DECODING_DIFFERENCE = 0.25
+"""WER of one text against the other up to which both are the same: none is expected, both being in float32."""
+DECODING_CHECK_NAME = "base decoding"
+DECODING_EXPECTED = "from the run's own decoding what transformers alone writes"
+DECODING_REMEDY = (
+    "decode dev with the base's own generation config, language and task set, and features as they are stored"
+)
+
+
+def decode_as_measured(trainer, clips: Sequence[int]) -> list[str]:
+    """Return what the run's own measuring of dev makes of some of its clips, in the full window.
+
+    In float32, like the other: half precision can make much of a language that a base hardly knows come out otherwise.
+    """
+    batch = trainer.data_collator(
+        [trainer.eval_dataset[SampledClip(index, trainer.drawing.longest)] for index in clips]
+    )
+    _, tokens, _ = trainer.prediction_step(trainer.model, batch, prediction_loss_only=False)
+    return [decode_text(trainer.vocabulary, ids) for ids in tokens.tolist()]
+
+
+@torch.no_grad()
+def decode_with_transformers(trainer, folder: Path, clips: Sequence[int]) -> list[str]:
+    """Return what the weights of a folder make of the same clips by transformers alone, in float32."""
+    plain = WhisperForConditionalGeneration.from_pretrained(folder, dtype=torch.float32).to(trainer.args.device).eval()
+    plain.generation_config.forced_decoder_ids = None
+    longest = 2 * plain.config.max_source_positions
+    rows = [trainer.dev_split[index] for index in clips]
+    features = torch.from_numpy(np.stack([pad_with_silence(row.log_mel(), longest, row.peak) for row in rows]))
+    most = max_decode_tokens(longest / FRAMES_PER_SECOND, plain.config.max_target_positions)
+    language = {"language": trainer.options.language, "task": "transcribe"}
+    tokens = plain.generate(features.to(plain.device), max_new_tokens=most, num_beams=1, **language)
+    return [decode_text(trainer.vocabulary, ids) for ids in tokens.tolist()]
+
+
+def compare_decodings(trainer, folder: Path, clips: Sequence[int]) -> Check:
+    """Hear some clips of dev in both ways, and judge."""
+    try:
+        heard = decode_as_measured(trainer, clips)
+    except (ValueError, TypeError, KeyError, IndexError) as error:
+        return Check(
+            DECODING_CHECK_NAME, False, DECODING_EXPECTED, f"none: {str(error).partition(chr(10))[0]}", DECODING_REMEDY
+        )
+    return check_decoding(
+        [trainer.dev_split[at].text for at in clips], heard, decode_with_transformers(trainer, folder, clips)
+    )
+
+
+def check_decoding(said: Sequence[str], heard: Sequence[str], published: Sequence[str]) -> Check:
+    """Both ways of decoding write nearly the same; what was said tells whether either is of use."""
+    apart, rates = wer(published, heard), [wer(said, texts) for texts in (heard, published)]
+    found = f"WER {rates[0]:.0%} and {rates[1]:.0%} on {len(said)} clips of dev"
+    if apart > MAX_DECODING_DIFFERENCE:
+        worst = max(range(len(said)), key=lambda at: wer([published[at]], [heard[at]]))
+        return Check(
+            DECODING_CHECK_NAME,
+            False,
+            DECODING_EXPECTED,
+            f"{found}; {heard[worst][:60]!r} for {published[worst][:60]!r}",
+            DECODING_REMEDY,
+        )
+    if rates[1] >= 1:
+        do = "listen to some clips while reading their texts, or take a base that knows the language"
+        return Check(DECODING_CHECK_NAME, None, DECODING_EXPECTED, f"{found}, which is nothing to judge by", do)
+    return Check(DECODING_CHECK_NAME, True, DECODING_EXPECTED, found, DECODING_REMEDY)
+
 
 RELEASED_VOCABULARY = 51865
-LOST = 6.0
+MAX_BASE_LOSS_NATS = 6.0
 """Loss a token, in nats, at which a trained Whisper of the released vocabulary (10.9 at chance) has lost its way."""
-PREFERENCE = 0.8
+MAX_RIGHT_TO_WRONG_LOSS_RATIO = 0.8
 """A trained Whisper gives the right text less than this share of the loss of another clip's text."""
 
 
@@ -41,14 +205,14 @@ def preflight(trainer, options: TrainOptions, folder: Path, push: str | None = N
         folder: the base model's.
         push: owner/name that something will be uploaded to.
     """
-    model = whisper_of(trainer)
+    model = unwrap_whisper(trainer)
     done = _of_base(trainer.vocabulary, model, options.language, folder)
     if any(check.passed is False for check in done[:2]):
         return done
     training = model.training
     model.eval()
     try:
-        examples, batch = look_at(trainer)
+        examples, batch = collate_examples(trainer)
         done += [_dev(trainer)]
         done += _of_labels(trainer, model, examples)
         done += _of_features(trainer, model, examples)
@@ -57,11 +221,11 @@ def preflight(trainer, options: TrainOptions, folder: Path, push: str | None = N
         done += [_decoding(trainer, folder, done)]
     finally:
         model.train(training)
-    done += [resources.check_disk(resources.disk_needed(model), options.out), _memory(trainer, model, options)]
+    done += [hardware.check_disk(hardware.disk_needed(model), options.out), _memory(trainer, model, options)]
     return [*done, check_rights(push)] if push else done
 
 
-def require(done: Sequence[Check]) -> None:
+def require_passed(done: Sequence[Check]) -> None:
     """Let nothing be trained that cannot come to good.
 
     Raises:
@@ -74,7 +238,7 @@ def require(done: Sequence[Check]) -> None:
         raise LenguaError(first.expected, found, first.do)
 
 
-def describe(done: Sequence[Check]) -> str:
+def format_checks(done: Sequence[Check]) -> str:
     """Return the checks as text for a terminal: one line each, and the cure below those that failed."""
     width = max(len(check.name) for check in done)
     words = {True: "ok", False: "wrong", None: "unknown"}
@@ -90,7 +254,9 @@ def describe(done: Sequence[Check]) -> str:
 
 
 @torch.no_grad()
-def listen(trainer, model: AdaptiveWhisper, batch: dict[str, torch.Tensor]) -> tuple[float, float | None, float]:
+def measure_base_losses(
+    trainer, model: AdaptiveWhisper, batch: dict[str, torch.Tensor]
+) -> tuple[float, float | None, float]:
     """Return (loss with the right texts, with each clip's text given to the next, what a task is expected with).
 
     The last is the probability of any task after the language, which every Whisper that has learnt anything knows.
@@ -132,13 +298,13 @@ def _stored(trainer, column: str) -> list[tuple]:
     return [pair for split in splits for pair in zip(split.column("id"), split.column(column), strict=True)]
 
 
-def _of_labels(trainer, model: AdaptiveWhisper, examples: list[Example]) -> list[Check]:
+def _of_labels(trainer, model: AdaptiveWhisper, examples: list[TrainingExample]) -> list[Check]:
     tokenizer, end = trainer.vocabulary, end_token(trainer.vocabulary)
     return [
         checks.check_start(examples, tokenizer.token_to_id("<|startoftranscript|>")),
         checks.check_order(examples),
         checks.check_mask(examples, end),
-        checks.check_prompt(examples, prompt_of_generate(model), tokenizer),
+        checks.check_prompt(examples, capture_generate_prompt(model), tokenizer),
         checks.check_end(examples, end),
         checks.check_space(examples, tokenizer),
         checks.check_text(examples, tokenizer),
@@ -146,7 +312,7 @@ def _of_labels(trainer, model: AdaptiveWhisper, examples: list[Example]) -> list
     ]
 
 
-def _of_features(trainer, model: AdaptiveWhisper, examples: list[Example]) -> list[Check]:
+def _of_features(trainer, model: AdaptiveWhisper, examples: list[TrainingExample]) -> list[Check]:
     return [
         checks.check_mels(examples, model.config.num_mel_bins),
         checks.check_finite(examples, _stored(trainer, "peak")),
@@ -157,10 +323,10 @@ def _of_features(trainer, model: AdaptiveWhisper, examples: list[Example]) -> li
 
 def _packed(trainer, model: AdaptiveWhisper) -> Check:
     """Look at windows that several clips share: what holds for one clip, and their times."""
-    tokenizer, forced, positions = trainer.vocabulary, prompt_of_generate(model), model.config.max_target_positions
+    tokenizer, forced, positions = trainer.vocabulary, capture_generate_prompt(model), model.config.max_target_positions
     start, end = (tokenizer.token_to_id(name) for name in ("<|startoftranscript|>", "<|endoftext|>"))
     found = []
-    for timed, examples in look_at_packs(trainer).items():
+    for timed, examples in collate_packed_examples(trainer).items():
         found += [checks.check_start(examples, start), checks.check_order(examples)]
         if timed:
             found.append(checks.check_times(examples, forced, tokenizer.token_to_id("<|0.00|>")))
@@ -169,18 +335,18 @@ def _packed(trainer, model: AdaptiveWhisper) -> Check:
         found += [checks.check_end(examples, end), checks.check_space(examples, tokenizer)]
         found += [checks.check_text(examples, tokenizer), checks.check_room(examples, positions)]
         found += [checks.check_silence(examples), checks.check_range(examples)]
-    return checks.all_of("packed windows", found)
+    return checks.merge_checks("packed windows", found)
 
 
 def _loss(trainer, model: AdaptiveWhisper, batch: dict[str, torch.Tensor]) -> Check:
     inputs, labels = batch["decoder_input_ids"], batch["labels"]
-    words = torch.cat([inputs.flatten(), labels[labels != IGNORED]])
+    words = torch.cat([inputs.flatten(), labels[labels != IGNORE_INDEX]])
     mels = batch["input_features"].shape[1] == model.config.num_mel_bins
     length = inputs.shape[1] <= model.config.max_target_positions
     if not (mels and length and words.min() >= 0 and words.max() < model.config.vocab_size):
         do = "first put right what else is wrong"
         return Check("base loss", None, "clips that the base can hear", "features or labels that do not fit it", do)
-    return check_loss(*listen(trainer, model, batch), model.config.vocab_size)
+    return check_loss(*measure_base_losses(trainer, model, batch), model.config.vocab_size)
 
 
 def _decoding(trainer, folder: Path, done: list[Check]) -> Check:
@@ -189,15 +355,18 @@ def _decoding(trainer, folder: Path, done: list[Check]) -> Check:
     if not heard.passed or any(check.passed is False for check in done):
         found = "something wrong already" if heard.passed is not None else "a base that has learnt nothing yet"
         return Check("base decoding", None, "clips that the base hears", found, "first put right what else is wrong")
-    return second_opinion(trainer, folder, typical(trainer.dev_split.frames, trainer.dev_split.column("text")))
+    return compare_decodings(trainer, folder, typical_rows(trainer.dev_split.frames, trainer.dev_split.column("text")))
 
 
 def _memory(trainer, model: AdaptiveWhisper, options: TrainOptions) -> Check:
     frames = None if trainer.streamed is not None else trainer.train_split.frames
-    positions = resources.frames_of_a_clip(trainer.drawing, frames) // 2
+    positions = hardware.max_frames_per_clip(trainer.drawing, frames) // 2
     half = trainer.args.bf16 or trainer.args.fp16
-    need, others = resources.need_of(model, positions, half), resources.other_needs(model, options, positions, half)
-    return resources.check_memory(need, options.batch_size, resources.free_memory(model.device), others)
+    need, others = (
+        hardware.memory_need(model, positions, half),
+        hardware.alternative_needs(model, options, positions, half),
+    )
+    return hardware.check_memory(need, options.batch_size, hardware.free_memory(model.device), others)
 
 
 def check_loss(right: float, wrong: float | None, taught: float, vocabulary: int) -> Check:
@@ -208,7 +377,7 @@ def check_loss(right: float, wrong: float | None, taught: float, vocabulary: int
         wrong: with that of another; None where there is only one.
         taught: the probability it gives to any task after the language.
     """
-    bound = LOST * math.log(vocabulary) / math.log(RELEASED_VOCABULARY)
+    bound = MAX_BASE_LOSS_NATS * math.log(vocabulary) / math.log(RELEASED_VOCABULARY)
     expected = f"a loss under {bound:.1f} a token, and clearly less than with another clip's text"
     found = f"{right:.2f}" + ("" if wrong is None else f", and {wrong:.2f} with another's")
     do = "read some labels while listening: another clip's text, another language, a label shifted against its input"
@@ -216,7 +385,13 @@ def check_loss(right: float, wrong: float | None, taught: float, vocabulary: int
         return Check("base loss", False, expected, found, "take other base weights, or train with --precision fp32")
     if taught < 0.5:
         return Check("base loss", None, expected, f"{found}: not judged, for this base has learnt nothing yet", do)
-    return Check("base loss", right < bound and (wrong is None or right < PREFERENCE * wrong), expected, found, do)
+    return Check(
+        "base loss",
+        right < bound and (wrong is None or right < MAX_RIGHT_TO_WRONG_LOSS_RATIO * wrong),
+        expected,
+        found,
+        do,
+    )
 
 
 def check_dev(dev: Sequence[str], train: Sequence[str] | None) -> Check:
@@ -226,7 +401,9 @@ def check_dev(dev: Sequence[str], train: Sequence[str] | None) -> Check:
         found = f"{len(dev)} clips beside a stream, whose clips nobody knows yet" if dev else "an empty one"
         return Check("dev", None if dev else False, expected, found, do)
     shared = sorted(set(dev) & set(train))
-    return checks.judged("dev", expected, [f"{len(shared)} in both, {shared[0]} for one"] if shared else [], do)
+    return checks.check_of_faults(
+        "dev", expected, [f"{len(shared)} in both, {shared[0]} for one"] if shared else [], do
+    )
 
 
 def check_rights(push: str) -> Check:

@@ -8,44 +8,50 @@ from pathlib import Path
 import torch
 from transformers import PrinterCallback, Seq2SeqTrainer, set_seed
 
-from lengua import checkpoints
-from lengua.batches import ClipDataset, Collator, StreamedBatches, dev_batches, sampler_of
-from lengua.labels import IGNORED, most_tokens, words_of
-from lengua.mel import FRAMES_PER_SECOND
-from lengua.model import window_frames
+from lengua.audio.log_mel import FRAMES_PER_SECOND
+from lengua.data.store import Store, open_store
+from lengua.data.streaming import Stream
+from lengua.models import checkpoints
+from lengua.models.tokens import IGNORE_INDEX, decode_text, max_decode_tokens
+from lengua.models.whisper import window_frames
 from lengua.options import TrainOptions
-from lengua.progress import Watch
-from lengua.store import Store, open_store
-from lengua.streams import Stream
-from lengua.training import learning
-from lengua.training.arguments import drawing_of, total_steps, training_arguments
-from lengua.training.dev import Clips, measure_dev
-from lengua.training.keeping import Keeper
-from lengua.training.pace import Schedule
-from lengua.training.record import Recorder, read_place, write_place
-from lengua.training.speech import Speech
+from lengua.runtime.progress import Watch
+from lengua.training import parameters
+from lengua.training.arguments import make_batch_plan, total_steps, training_arguments
+from lengua.training.callbacks import (
+    DevCounts,
+    MetricsCallback,
+    measure_dev,
+    read_stream_position,
+    write_stream_position,
+)
+from lengua.training.checkpointing import CheckpointCallback
+from lengua.training.data import TrainingData
+from lengua.training.dataset import ClipDataset, Collator, StreamedBatches
+from lengua.training.samplers import dev_batches, make_sampler
+from lengua.training.time_budget import LinearSchedule
 
 
-def build_trainer(model, folder: Path, speech: Speech, options: TrainOptions, watch: Watch) -> "AdaptiveTrainer":
+def build_trainer(model, folder: Path, speech: TrainingData, options: TrainOptions, watch: Watch) -> "AdaptiveTrainer":
     """Return the trainer of a run, ready to train."""
     set_seed(options.seed)
     model.config.use_cache = False
-    model = learning.prepare(model, options)
+    model = parameters.prepare_model(model, options)
     trainer = AdaptiveTrainer(
         model=model,
         args=training_arguments(options, speech.clips),
         options=options,
-        note=note_of(options, speech.store),
+        note=build_model_note(options, speech.store),
         tokenizer=checkpoints.load_tokenizer(folder),
         speech=speech,
     )
     trainer.remove_callback(PrinterCallback)
-    trainer.recorder, trainer.keeper = Recorder(options.out, watch, trainer), Keeper(trainer, watch)
+    trainer.recorder, trainer.keeper = MetricsCallback(options.out, watch, trainer), CheckpointCallback(trainer, watch)
     trainer.add_callback(trainer.recorder)
     return trainer
 
 
-def note_of(options: TrainOptions, store: Store) -> checkpoints.ModelNote:
+def build_model_note(options: TrainOptions, store: Store) -> checkpoints.ModelNote:
     """Return what `lengua.json` of the checkpoint will say; what learned from packed windows is used padded."""
     window, margin = ("adaptive", options.margin_s) if options.window == "adaptive" else ("padded", (0.0, 0.0))
     stores = [store, *([open_store(Path(options.replay))] if options.replay else [])]
@@ -56,15 +62,15 @@ def note_of(options: TrainOptions, store: Store) -> checkpoints.ModelNote:
 class AdaptiveTrainer(Seq2SeqTrainer):
     """Seq2SeqTrainer over our batches. WER comes from free-running generation and from nothing else."""
 
-    def __init__(self, *, model, args, options: TrainOptions, note, tokenizer, speech: Speech):
+    def __init__(self, *, model, args, options: TrainOptions, note, tokenizer, speech: TrainingData):
         self.options, self.note, self.vocabulary = options, note, tokenizer
         self.train_split, self.dev_split = speech.train, speech.dev
-        self.drawing = drawing_of(options, window_frames(model), tokenizer)
-        self.schedule = Schedule(args.warmup_steps, total_steps(options, speech.clips, args.world_size))
+        self.drawing = make_batch_plan(options, window_frames(model), tokenizer)
+        self.schedule = LinearSchedule(args.warmup_steps, total_steps(options, speech.clips, args.world_size))
         self.frames: list[int] = []
         """Of the batches of a step, all rows of each together, until somebody has counted them."""
         self.streamed, self.worst = None, []
-        self.clips: Clips | None = None
+        self.clips: DevCounts | None = None
         self.stopped: str | None = None
         if isinstance(speech.train, Stream):
             batches = args.max_steps * args.gradient_accumulation_steps
@@ -96,7 +102,7 @@ class AdaptiveTrainer(Seq2SeqTrainer):
         """Batches drawn anew in every epoch; a stream has its own share of the ranks already."""
         if self.streamed:
             return self._loader(self.streamed, batch_size=None, num_workers=0)
-        self.sampler = sampler_of(self.train_split, self.drawing, ranks=self.args.world_size)
+        self.sampler = make_sampler(self.train_split, self.drawing, ranks=self.args.world_size)
         return self.accelerator.prepare(self._loader(self.train_dataset, batch_sampler=self.sampler))
 
     def get_eval_dataloader(self, eval_dataset=None):
@@ -108,7 +114,7 @@ class AdaptiveTrainer(Seq2SeqTrainer):
     def prediction_step(self, model, inputs, prediction_loss_only, ignore_keys=None, **gen_kwargs):
         """Bound generation by the length of the window."""
         seconds = inputs["input_features"].shape[-1] / FRAMES_PER_SECOND
-        most = most_tokens(seconds, self.model.config.max_target_positions)
+        most = max_decode_tokens(seconds, self.model.config.max_target_positions)
         self._gen_kwargs = {"max_new_tokens": most, "num_beams": 1}
         return super().prediction_step(model, inputs, prediction_loss_only, ignore_keys, **gen_kwargs)
 
@@ -127,13 +133,13 @@ class AdaptiveTrainer(Seq2SeqTrainer):
     def go_on_from(self, checkpoint: Path) -> None:
         """Put a stream where it stood when a checkpoint was saved."""
         if self.streamed:
-            self.streamed.place = read_place(checkpoint, self.train_split)
+            self.streamed.place = read_stream_position(checkpoint, self.train_split)
 
     def _save_rng_state(self, output_dir) -> None:
         """Save the state of randomness of this process, and where its stream stands."""
         super()._save_rng_state(output_dir)
         if self.streamed:
-            write_place(Path(output_dir), self.train_split, self.streamed.place)
+            write_stream_position(Path(output_dir), self.train_split, self.streamed.place)
 
     def _loader(self, dataset, **how) -> torch.utils.data.DataLoader:
         how = {"num_workers": self.args.dataloader_num_workers, "pin_memory": self.args.dataloader_pin_memory} | how
@@ -143,7 +149,9 @@ class AdaptiveTrainer(Seq2SeqTrainer):
         first = self._first_places()
         given = (prediction.label_ids, prediction.predictions)
         places = list(first.values())
-        references, hypotheses = ([words_of(self.vocabulary, ids) for ids in rows[places].tolist()] for rows in given)
+        references, hypotheses = (
+            [decode_text(self.vocabulary, ids) for ids in rows[places].tolist()] for rows in given
+        )
         speakers = self.dev_split.column("speaker")
         told, self.worst, self.clips = measure_dev(references, hypotheses, [speakers[index] for index in first])
         return told
@@ -166,6 +174,6 @@ def token_loss(outputs, labels: torch.Tensor, num_items_in_batch=None) -> torch.
     """
     logits = outputs["logits"].float()
     total = torch.nn.functional.cross_entropy(
-        logits.view(-1, logits.shape[-1]), labels.reshape(-1), ignore_index=IGNORED, reduction="sum"
+        logits.view(-1, logits.shape[-1]), labels.reshape(-1), ignore_index=IGNORE_INDEX, reduction="sum"
     )
-    return total / (num_items_in_batch if num_items_in_batch is not None else labels.ne(IGNORED).sum())
+    return total / (num_items_in_batch if num_items_in_batch is not None else labels.ne(IGNORE_INDEX).sum())

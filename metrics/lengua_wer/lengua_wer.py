@@ -10,7 +10,7 @@
 import datasets
 import evaluate
 
-from lengua.scoring import bootstrap_interval, bootstrap_unit, views
+from lengua.scoring import bootstrap_interval, bootstrap_unit, score_views
 
 DESCRIPTION = "WER and CER as fractions, and the 95 % bootstrap interval of the WER."
 INPUTS = """
@@ -44,7 +44,7 @@ class LenguaWer(evaluate.Metric):
     def _compute(
         self, predictions, references, view="basic", language="es", speakers=None, resamples=2000, seed=17
     ) -> dict:
-        score = views(references, predictions, language)[view]
+        score = score_views(references, predictions, language)[view]
         counts = score.counts
         low, high = bootstrap_interval(counts["errors"], counts["words"], speakers, resamples, seed)
         told = ("wer", "cer", "substitutions", "deletions", "insertions", "utterances")

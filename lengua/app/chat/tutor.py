@@ -1,0 +1,276 @@
+"""A sentence and what was said or written of it -> what was right, with accents and letters told apart from words.
+
+marks_of("El café está frío.", "el cafe esta frío").accents == (("café", "cafe"), ("está", "esta"))
+
+Who replies where there is no language model: a tutor of fixed phrases, which says so.
+
+It says back what it heard, asks about the words that were heard badly, asks the next question of the situation, and
+gives sentences to read or to write, which it marks. All it says stands in data/tutor.toml. It remembers nothing: where
+it is, it reads from what it said before, so that undo, retry and edit work as they do with a model.
+"""
+
+import re
+import tomllib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cache
+from typing import ClassVar
+
+from lengua.app.chat.history import Setting, Turn, opening_message, require_bounded
+from lengua.runtime.files import ASSETS
+from lengua.scoring import count_spelling_errors, score
+from lengua.scoring.normalizer import normalise, strip_accents, strip_marks
+
+SpellingPair = tuple[str, str]
+"""A word of the sentence, and what stands in its place."""
+
+
+@dataclass(frozen=True)
+class DictationMarks:
+    """How an answer fares against its sentence. Case and punctuation count only in `signs`."""
+
+    words: int
+    """Of the sentence."""
+    right: int
+    """Of them, those that are there, accents and all."""
+    accents: tuple[SpellingPair, ...] = ()
+    """Right but for accents: "esta" for "está"."""
+    letters: tuple[SpellingPair, ...] = ()
+    """Right but for marks that make another letter: "ano" for "año"."""
+    missed: tuple[str, ...] = ()
+    """Words of the sentence that are missing, or stand as others."""
+    added: tuple[str, ...] = ()
+    """Words of the answer that are not the sentence's."""
+    signs: bool = False
+    """Whether capitals or punctuation differ, where all words are there."""
+
+    @property
+    def is_perfect(self) -> bool:
+        """Whether every word is right, however it is punctuated."""
+        return self.right == self.words and not self.added
+
+
+def mark_dictation(sentence: str, answer: str, language: str = "es") -> DictationMarks:
+    """Mark an answer, spoken or typed."""
+    spelling = count_spelling_errors([sentence], [answer], language)
+    accents, letters = (tuple(spelling.pairs[name].elements()) for name in ("accents", "letters"))
+    missed, added = _rest(sentence, answer, {word for pair in accents + letters for word in pair})
+    plain = score([sentence], [answer])
+    return DictationMarks(
+        words=plain.words,
+        right=plain.hits,
+        accents=accents,
+        letters=letters,
+        missed=missed,
+        added=added,
+        signs=not (missed or added) and _bare(sentence) != _bare(answer),
+    )
+
+
+def without_marks(sentence: str, language: str = "es") -> str:
+    """Return the sentence as it is dictated: without accents, capitals and punctuation; ñ stays a letter."""
+    return strip_accents(normalise(sentence), language)
+
+
+def _bare(text: str) -> str:
+    """Return a text as it is written, but for marks on letters."""
+    return strip_marks(" ".join(text.split()))
+
+
+def _rest(sentence: str, answer: str, told: set[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Return the words on one side only, in their order, but for those that were told of as spelled otherwise."""
+    said, heard = normalise(sentence).split(), normalise(answer).split()
+    return tuple(_without(said, heard, told)), tuple(_without(heard, said, told))
+
+
+def _without(words: list[str], others: list[str], told: set[str]) -> list[str]:
+    left, rest = list(others), []
+    for word in words:
+        if word in left:
+            left.remove(word)
+        elif word not in told:
+            rest.append(word)
+    return rest
+
+
+TUTOR_TEXTS_FILE = ASSETS / "tutor.toml"
+FALLBACK_TUTOR_LANGUAGE = "en"
+MAX_ECHO_LETTERS, MAX_WORD_LETTERS = 160, 40
+EDGE_PUNCTUATION = " .,;:¿?¡!“”«»"
+MAX_CORRECTIONS = 4
+"""Words of each kind that the marks of a sentence name."""
+
+
+@dataclass(frozen=True)
+class Tutor:
+    """Replies without a server. Its phrases are Spanish or English; what it says back is in any language."""
+
+    is_tutor: ClassVar[bool] = True
+    name: ClassVar[str] = "lengua"
+
+    def reply(self, turns: Sequence[Turn], setting: Setting) -> Iterator[str]:
+        """Yield the reply to the last turn, sentence by sentence.
+
+        Raises:
+            ReplyError: too_long, the visitor's last turn.
+        """
+        spoken = [turn for turn in turns if turn.text.strip()]
+        while spoken and spoken[-1].role == "assistant":
+            spoken.pop()
+        if spoken:
+            require_bounded(spoken[-1])
+        lesson = Lesson(setting, [turn.text for turn in spoken if turn.role == "assistant"])
+        yield from re.findall(r".+?[.?!»”](?:\s+|$)|.+$", " ".join(lesson.answer(spoken)), re.DOTALL)
+
+    def cost(self, turns: Sequence[Turn], setting: Setting) -> int:
+        """Return 0: it asks nobody."""
+        return 0
+
+
+class Lesson:
+    """One reply: what was said before, and what can be said now."""
+
+    def __init__(self, setting: Setting, said: Sequence[str]):
+        self.setting, self.said = setting, said
+        self.texts = tutor_texts(setting.language, setting.variety)
+        self.own = setting.language in _all_texts()
+
+    def answer(self, spoken: Sequence[Turn]) -> list[str]:
+        """Return the parts of the reply to the last of the turns."""
+        if not spoken:
+            return [self.texts["intro"], self.texts["help"], *self.question()]
+        begin = [] if self.said else [self.texts["intro"], self.texts["help"]]
+        last, before = spoken[-1], self.said[-1] if self.said else ""
+        if normalise(last.text) == normalise(opening_message(self.setting)):
+            return begin + self.question()
+        return begin + (self.obey(last.text) or self.mark(before, last) or self.settle(before, last) or self.talk(last))
+
+    def obey(self, text: str) -> list[str]:
+        """Return the reply to a command; nothing where the text is none."""
+        words = set(normalise(text).split()) - set(self.texts["fillers"])
+        command = next((name for name, ways in self.texts["commands"].items() if words and words <= set(ways)), "")
+        if not command:
+            return []
+        if command == "help":
+            return [self.texts["intro"], self.texts["help"]] if self.said else self.question()
+        if command == "stop":
+            return [self.texts["stopped"], *self.question()]
+        return [self.exercise(command)]
+
+    # Sentences to read and to write
+
+    def exercise(self, kind: str) -> str:
+        """Return the next sentence to read, to write, or to stumble over: one that was not given yet."""
+        if not self.own:
+            return self.texts["none"]
+        sentences = self.texts["sentences"]["twister" if kind == "twister" else self.setting.level]
+        shown = [self.shown(kind, sentence) for sentence in sentences]
+        given = sum(any(one in said for one in shown) for said in self.said)
+        return next((one for one in shown if not any(one in said for said in self.said)), shown[given % len(shown)])
+
+    def shown(self, kind: str, sentence: str) -> str:
+        """Return how a sentence is set."""
+        if kind == "write":
+            return self.texts["write"].format(sentence=without_marks(sentence, self.setting.language))
+        return self.texts["read"].format(sentence=sentence)
+
+    def pending(self, before: str) -> tuple[str, str] | None:
+        """Return (kind, sentence) of what the tutor set at the end of its last turn."""
+        if not self.own:
+            return None
+        for level, sentences in self.texts["sentences"].items():
+            for kind in ("twister",) if level == "twister" else ("read", "write"):
+                for sentence in sentences:
+                    if before.endswith(self.shown(kind, sentence)):
+                        return kind, sentence
+        return None
+
+    def mark(self, before: str, turn: Turn) -> list[str]:
+        """Return the marks of a sentence that was set, and the next one."""
+        if not (found := self.pending(before)):
+            return []
+        kind, sentence = found
+        marks = mark_dictation(sentence, turn.text, self.setting.language)
+        written = kind == "write" and not turn.audio
+        return [*self.told(marks, sentence, written), self.exercise(kind)]
+
+    def told(self, marks: DictationMarks, sentence: str, written: bool) -> list[str]:
+        """Return what there is to say of an answer; signs count only where it was written."""
+        if marks.is_perfect and not (written and marks.signs):
+            return [self.texts["perfect"]]
+        parts = [self.texts["part"].format(right=marks.right, words=marks.words)]
+        for name, pairs in (("accents", marks.accents), ("letters", marks.letters)):
+            if pairs:
+                parts.append(self.texts[name].format(pairs=self.listed(pairs)))
+        for name, words in (("missed", marks.missed), ("added", marks.added)):
+            if words and marks.right:
+                shown = ", ".join(f"“{_strip_word(word)}”" for word in words[:MAX_CORRECTIONS])
+                parts.append(self.texts[name].format(words=shown))
+        nothing = not (marks.right or marks.accents or marks.letters)  # something else was said
+        return [*parts, self.texts["signs"].format(sentence=sentence), *([self.texts["help"]] if nothing else [])]
+
+    def listed(self, pairs: Sequence[SpellingPair]) -> str:
+        """Return pairs in words."""
+        return "; ".join(
+            self.texts["pair"].format(said=said, heard=_strip_word(heard)) for said, heard in pairs[:MAX_CORRECTIONS]
+        )
+
+    # Talk
+
+    def settle(self, before: str, turn: Turn) -> list[str]:
+        """Return the reply to a word that was said again, where the tutor asked for one."""
+        found = re.search(_pattern(self.texts["doubt"]) + "$", before)
+        if not found:
+            return []
+        word, words = found["word"], normalise(turn.text).split()
+        if " ".join(words[:1]) in map(normalise, self.texts["no"]) and len(words) == 1:
+            return [self.texts["again"], self.texts["doubt"].format(word=word)]
+        heard = word_from_letters(turn.text, self.texts["spelling"]) or turn.text.strip(EDGE_PUNCTUATION)
+        confirmed = len(words) <= 2 and " ".join(words) in map(normalise, self.texts["yes"])
+        if confirmed or normalise(word) in (*words, normalise(heard)):
+            return [self.texts["sure"].format(word=word), *self.question()]
+        if len(heard.split()) > 2:  # another thought, not another word
+            return []
+        return [self.texts["other"].format(word=_strip_word(heard)), *self.question()]
+
+    def talk(self, turn: Turn) -> list[str]:
+        """Return what was heard, and the next question: about the first doubtful word, or of the situation."""
+        text = " ".join(turn.text.split())
+        cut = text if len(text) <= MAX_ECHO_LETTERS else text[:MAX_ECHO_LETTERS].rsplit(" ", 1)[0] + "…"
+        heard = self.texts["heard"].format(text=cut.strip("“”«»").removesuffix("."))
+        doubtful = next((_strip_word(word) for word in turn.doubtful if normalise(word)), "")
+        return [heard, self.texts["doubt"].format(word=doubtful)] if doubtful else [heard, *self.question()]
+
+    def question(self) -> list[str]:
+        """Return the next question that was not asked; at the end, what else there is to do, once."""
+        questions = self.texts["questions"][self.setting.situation]
+        left = (one for one in (*questions, self.texts["done"]) if not any(one in said for said in self.said))
+        return [question] if (question := next(left, "")) else []
+
+
+def word_from_letters(text: str, spelling: dict[str, str]) -> str:
+    """Return the word that was spelled, "ce a ese a" -> "casa"; nothing where it was not."""
+    letters, names = {name: letter for letter, name in spelling.items()}, normalise(text).split()
+    found = [name if len(name) == 1 else letters.get(name, "") for name in names]
+    return "".join(found) if len(found) > 1 and all(found) else ""
+
+
+def _strip_word(word: str) -> str:
+    """Return a word without what stands around it; nobody says one of a hundred letters."""
+    return word.strip(EDGE_PUNCTUATION)[:MAX_WORD_LETTERS]
+
+
+def tutor_texts(language: str, variety: str = "") -> dict:
+    """Return the phrases for a language, with what its variety says otherwise."""
+    texts = _all_texts()
+    return texts.get(language, texts[FALLBACK_TUTOR_LANGUAGE]) | texts.get(f"{language}-{variety}", {})
+
+
+def _pattern(template: str) -> str:
+    """Return what finds a template that is filled in."""
+    return re.escape(template).replace(re.escape("{word}"), "(?P<word>[^«»]+)")
+
+
+@cache
+def _all_texts() -> dict:
+    return tomllib.loads(TUTOR_TEXTS_FILE.read_text(encoding="utf-8"))

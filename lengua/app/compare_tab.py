@@ -1,0 +1,384 @@
+"""Which of two transcripts a reader found right, and whether so many picks mean anything. Pure: no page in here.
+
+pair = Pair(left="hola", right="ola", tuned="left")
+tally = Tally((Pick(pair, "left"),))
+tally.counts["tuned"] == 1
+by_chance(9, 0) == 10 / 512        if both models were alike, 9 to 0 comes in one visit of 51
+
+Espejo: one clip through the base and the fine-tuned model, in blind order; the reader picks the one that is right.
+
+While the mirror is open, the text above waits until the reader has picked: who has read it knows which side is which.
+Picks live in the visit's own gr.State, and leave it as a file that is made in the browser.
+"""
+
+import csv
+import html
+import io
+import json
+import logging
+import secrets
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from functools import partial
+from math import comb
+from typing import Literal, NamedTuple, get_args
+
+import gradio as gr
+
+from lengua import audio
+from lengua.app.context import AppContext, model_display_name
+from lengua.app.highlighting import highlight_differences, live_note
+from lengua.app.limits import Refusal
+from lengua.app.microphone import SAVE_SCRIPT
+from lengua.app.transcribing import MicrophoneOutput
+from lengua.inference import Segment
+from lengua.runtime.errors import LenguaError
+from lengua.scoring.normalizer import normalise
+
+PairSide = Literal["left", "right"]
+PickChoice = Literal["left", "right", "both", "none"]
+PICK_OUTCOMES = ("tuned", "base", "both", "none")
+SIGNIFICANCE_LEVEL = 0.05
+"""A count that chance gives to at most one visit in twenty is called one that means something."""
+MAX_PICKS = 500
+"""In one visit."""
+
+
+@dataclass(frozen=True)
+class BlindPair:
+    """What two models heard in one clip, in the order in which it was shown."""
+
+    left: str
+    right: str
+    tuned: PairSide
+    """Where the fine-tuned model stood."""
+    seen: bool = False
+    """The reader could have read the fine-tuned model's text before, so the pick is not blind."""
+    seconds: float = 0.0
+    """Of the clip."""
+
+    @property
+    def alike(self) -> bool:
+        """Whether both heard the same words: there is nothing to pick."""
+        return normalise(self.left) == normalise(self.right)
+
+
+@dataclass(frozen=True)
+class Pick:
+    """What a reader picked."""
+
+    pair: BlindPair
+    choice: PickChoice
+
+    @property
+    def winner(self) -> str:
+        """One of WINNERS."""
+        if self.choice in ("both", "none"):
+            return self.choice
+        return "tuned" if self.choice == self.pair.tuned else "base"
+
+
+@dataclass(frozen=True)
+class Tally:
+    """All picks of a visit."""
+
+    picks: tuple[Pick, ...] = ()
+    alike: int = 0
+    """Clips in which both models heard the same words."""
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """How often each won, over the picks that were blind."""
+        found = Counter(pick.winner for pick in self.picks if not pick.pair.seen)
+        return {winner: found[winner] for winner in PICK_OUTCOMES}
+
+    @property
+    def seen(self) -> int:
+        """Picks that do not count, because the text had been in sight."""
+        return sum(pick.pair.seen for pick in self.picks)
+
+
+def chance_bound(tuned: int, base: int) -> float:
+    """Return a bound on how many visits would ever show such a count if both models were alike; at most 1.
+
+    The reader sees the count after every pick and stops when it pleases, so a usual test would promise too much. This
+    is one over the martingale of the uniform mixture, 2^n / ((n + 1) C(n, k)): Ville's inequality holds however often
+    one looks (Robbins 1970, Annals of Mathematical Statistics 41(5)). Picks of both and none say nothing here.
+    """
+    n = tuned + base
+    return min(1.0, (n + 1) * comb(n, tuned) / 2**n)
+
+
+def picks_still_needed(tuned: int, base: int) -> int:
+    """Return how many picks more, all for the one that leads, it takes until the count means something."""
+    more, leads, trails = 0, max(tuned, base), min(tuned, base)
+    while chance_bound(leads + more, trails) > SIGNIFICANCE_LEVEL:
+        more += 1
+    return more
+
+
+MIN_PICKS = picks_still_needed(0, 0)
+"""Picks below which no count means anything, not even all for one."""
+
+
+def picks_as_json(tally: Tally, tuned: str, base: str, verdict: str) -> str:
+    """Return all picks as JSON; tuned and base are the names of the models, verdict the sentence of the page."""
+    told = {
+        "models": {"tuned": tuned, "base": base},
+        "counts": tally.counts | {"alike": tally.alike, "not_blind": tally.seen},
+        "by_chance": chance_bound(tally.counts["tuned"], tally.counts["base"]),
+        "verdict": verdict,
+        "picks": [_row(pick) for pick in tally.picks],
+    }
+    return json.dumps(told, indent=2, ensure_ascii=False) + "\n"
+
+
+def picks_as_csv(tally: Tally) -> str:
+    """Return all picks as CSV. A text that a spreadsheet would take for a formula gets an apostrophe in front."""
+    rows = [{name: _harmless(cell) for name, cell in _row(pick).items()} for pick in tally.picks]
+    written = io.StringIO(newline="")
+    writer = csv.DictWriter(written, list(_row(Pick(BlindPair("", "", "left"), "none"))))
+    writer.writeheader()
+    writer.writerows(rows)
+    return written.getvalue()
+
+
+def _row(pick: Pick) -> dict:
+    pair = pick.pair
+    tuned, base = (pair.left, pair.right) if pair.tuned == "left" else (pair.right, pair.left)
+    row = {"picked": pick.winner, "side": pick.choice, "blind": not pair.seen, "seconds": round(pair.seconds, 2)}
+    return row | {"tuned": tuned, "base": base}
+
+
+def _harmless(cell):
+    formula = isinstance(cell, str) and cell.lstrip().startswith(("=", "+", "-", "@"))
+    return f"'{cell}" if formula or (isinstance(cell, str) and cell[:1] in "\t\r" and cell) else cell
+
+
+def tally_verdict(tally: Tally, said: Callable[..., str]) -> str:
+    """Return the counts in words, and how much they mean.
+
+    Args:
+        said: gives the sentence of a key, its values filled in: `functools.partial(wording.said, request)`.
+    """
+    counts = tally.counts
+    tuned, base = counts["tuned"], counts["base"]
+    chance = chance_bound(tuned, base)
+    sentences = [said("mirror.count", **counts)]
+    if chance <= SIGNIFICANCE_LEVEL:
+        leader = said("mirror.tuned" if tuned > base else "mirror.base")
+        sentences.append(said("mirror.means", odds=int(1 / chance), leader=leader))
+    else:
+        sentences.append(said("mirror.chance", more=picks_still_needed(tuned, base), fewest=MIN_PICKS))
+    for key, count in (("mirror.seen", tally.seen), ("mirror.also_alike", tally.alike)):
+        if count:
+            sentences.append(said(key, count=count))
+    return " ".join(sentences)
+
+
+log = logging.getLogger(__name__)
+
+
+class MirrorOutputs(NamedTuple):
+    """What the mirror shows, in the order of its outputs."""
+
+    left: str = ""
+    right: str = ""
+    choices: dict = gr.update(visible=False)
+    told: str = ""
+    pair: BlindPair | None = None
+
+
+class LatestRecording:
+    """The recording that is in the page: a `gr.State` holds it, so that work on an older one sees that it is late."""
+
+    def __init__(self):
+        self.recording: str | None = None
+        self.heard: str | None = None
+        """Of which the visitor had a text; heard once more, say with other options, it is not blind."""
+
+
+WAITING_CLASS = "mirror-waits"
+"""The class of a sentence while the text above waits: lengua/assets/app_words.css hides it."""
+WATCH_SCRIPT = f"""
+const mirror = document.querySelector("#mirror");
+new ResizeObserver(() => {{
+    const begun = !mirror.offsetHeight && document.querySelector("#text textarea")?.value === "";
+    if (begun && mirror.querySelector("button.open")) props.value = "<p class='{WAITING_CLASS}'></p>";
+}}).observe(mirror);
+"""
+"""The page clears the text for a new recording, and hides what stands below it. From then on its text waits; an event
+of Gradio's would come behind those of the microphone, and the text be read before."""
+
+
+def build_compare_tab(parts: AppContext, heard: MicrophoneOutput) -> None:
+    """Make the mirror in an accordion of its own. Only where there is a base model: `parts.base`."""
+    text, mirror = parts.wording.text, MirrorHandlers(parts)
+    with gr.Accordion(text("mirror.title"), open=False, elem_id="mirror") as whole:
+        gr.Markdown(text("mirror.what"))
+        again = gr.Button(text("mirror.compare"), elem_id="mirror-compare")
+        told = gr.HTML(elem_id="mirror-told", js_on_load=WATCH_SCRIPT)
+        with gr.Row(elem_id="mirror-sides"):
+            left, right = (gr.HTML(elem_id=f"mirror-{side}") for side in get_args(PairSide))
+        with gr.Row(visible=False, elem_id="mirror-choices") as choices:
+            buttons = {choice: gr.Button(text(f"mirror.{choice}")) for choice in get_args(PickChoice)}
+        with gr.Row(visible=False, elem_id="mirror-files") as files:
+            saves = {kind: gr.Button(text(f"mirror.{kind}"), size="sm") for kind in ("json", "csv")}
+    made = gr.JSON(visible=False)
+    opened, pair, tally, latest = gr.State(False), gr.State(None), gr.State(Tally()), gr.State(LatestRecording())
+
+    shown = [left, right, choices, told, pair]
+    asking = {"api_visibility": "private", "show_progress": "hidden", "concurrency_limit": None}
+    whole.expand(_opened, None, opened, **asking)
+    whole.collapse(_closed, None, [*shown, opened], **asking)
+    inputs = [heard.recording, tally, latest]
+    heard.recording.change(_recorded, [heard.recording, latest], None, **asking)
+    heard.ready.then(mirror.after_hearing, [*inputs, opened, heard.segments], [*shown, tally], **asking)
+    again.click(mirror.compare, inputs, [*shown, tally], **asking)
+    for choice, button in buttons.items():
+        button.click(getattr(mirror, f"pick_{choice}"), [pair, tally], [*shown, tally, files], **asking)
+    for kind, button in saves.items():
+        button.click(getattr(mirror, kind), tally, made, **asking).success(None, made, None, js=SAVE_SCRIPT)
+
+
+def _recorded(recording: str | None, latest: LatestRecording) -> None:
+    latest.recording = recording
+
+
+def _opened() -> bool:
+    return True
+
+
+def _closed() -> tuple:
+    """Forget a pair that waits for its pick: a closed mirror shows the text."""
+    return *MirrorOutputs(), False
+
+
+class MirrorHandlers:
+    """What the mirror answers. Nothing of a visitor is in it: that comes and goes with the arguments."""
+
+    def __init__(self, parts: AppContext):
+        self.parts = parts
+
+    def after_hearing(
+        self,
+        recording: str | None,
+        tally: Tally,
+        latest: LatestRecording,
+        opened: bool,
+        segments: tuple[Segment, ...],
+        request: gr.Request,
+    ) -> Iterator[tuple]:
+        """Compare what was just heard if the mirror is open: then nobody has read its text yet, the first time."""
+        seen = latest.heard == recording
+        if segments:
+            latest.heard = recording
+        if opened and segments:
+            yield from self._compared(recording, tally, latest, request, seen)
+        else:
+            yield *MirrorOutputs(), tally
+
+    def compare(
+        self, recording: str | None, tally: Tally, latest: LatestRecording, request: gr.Request
+    ) -> Iterator[tuple]:
+        """Compare a recording whose text was in sight."""
+        yield from self._compared(recording, tally, latest, request, seen=True)
+
+    def pick_left(self, pair: BlindPair | None, tally: Tally, request: gr.Request) -> tuple:
+        """Count a pick, tell which side was which, and how much the count means."""
+        return self._picked("left", pair, tally, request)
+
+    def pick_right(self, pair: BlindPair | None, tally: Tally, request: gr.Request) -> tuple:
+        """As `pick_left`."""
+        return self._picked("right", pair, tally, request)
+
+    def pick_both(self, pair: BlindPair | None, tally: Tally, request: gr.Request) -> tuple:
+        """As `pick_left`."""
+        return self._picked("both", pair, tally, request)
+
+    def pick_none(self, pair: BlindPair | None, tally: Tally, request: gr.Request) -> tuple:
+        """As `pick_left`."""
+        return self._picked("none", pair, tally, request)
+
+    def json(self, tally: Tally, request: gr.Request) -> dict[str, str]:
+        """Return all picks as a file that the browser saves."""
+        models = [model_display_name(one) for one in (self.parts.transcriber, self.parts.base())]
+        text = picks_as_json(tally, *models, tally_verdict(tally, partial(self.parts.wording.said, request)))
+        return {"name": "espejo.json", "kind": "application/json", "text": text}
+
+    def csv(self, tally: Tally) -> dict[str, str]:
+        """Return all picks as a file that the browser saves."""
+        return {"name": "espejo.csv", "kind": "text/csv", "text": picks_as_csv(tally)}
+
+    def _compared(
+        self, recording: str | None, tally: Tally, latest: LatestRecording, request: gr.Request, seen: bool
+    ) -> Iterator[tuple]:
+        """Yield what to show while both models hear the clip, and after. Whatever happens, there is a sentence."""
+        said, waits = partial(self.parts.wording.said, request), "" if seen else WAITING_CLASS
+        latest.recording = recording
+        try:
+            for ahead_or_pair in self._heard(recording, request, seen):
+                if latest.recording != recording:  # what is told now would let the newer text be read
+                    return
+                if isinstance(ahead_or_pair, BlindPair):
+                    yield self._compared_pair(ahead_or_pair, tally, said)
+                else:
+                    key = "mirror.waiting" if ahead_or_pair else "mirror.hearing"
+                    yield *MirrorOutputs(told=live_note(said(key, ahead=ahead_or_pair), waits)), tally
+        except Refusal as refusal:
+            yield *MirrorOutputs(told=live_note(said(refusal.key, **refusal.values))), tally
+        except LenguaError:
+            log.exception("the mirror has no base model")
+            yield *MirrorOutputs(told=live_note(said("mirror.no_base"))), tally
+        except Exception:  # the log has the trace
+            log.exception("comparing failed")
+            yield *MirrorOutputs(told=live_note(said("mirror.failed"))), tally
+
+    def _heard(self, recording: str | None, request: gr.Request, seen: bool) -> Iterator[int | BlindPair]:
+        """Yield how many are ahead while waiting, 0 when both begin to hear, and the pair.
+
+        Raises:
+            Refusal: the recording is not let in, or longer than a model hears at once.
+            LenguaError: there is no base model.
+        """
+        samples = self.parts.admission.admit(recording, request)
+        if samples is None:
+            raise Refusal("mirror.too_long")
+        yield 0
+        base = self.parts.base()
+        with self.parts.admission.line.enter() as turn:
+            while ahead := turn.wait(seconds=1.0):
+                yield ahead
+            texts = [one.transcribe(samples).text for one in (self.parts.transcriber, base)]
+        side = secrets.choice(get_args(PairSide))
+        left, right = texts if side == "left" else reversed(texts)
+        yield BlindPair(left, right, side, seen, audio.duration_s(samples))
+
+    def _compared_pair(self, pair: BlindPair, tally: Tally, said: Callable[..., str]) -> tuple:
+        """Return what to show of a pair: both sides to pick from, or, where they are alike, which is which at once."""
+        if pair.alike:
+            return *self._revealed(pair, said, said("mirror.alike")), replace(tally, alike=tally.alike + 1)
+        left, right = (self._panel(pair, side, said) for side in get_args(PairSide))
+        told = live_note(said("mirror.pick_seen")) if pair.seen else live_note(said("mirror.pick"), WAITING_CLASS)
+        return *MirrorOutputs(left, right, gr.update(visible=True), told, pair), tally
+
+    def _picked(self, choice: PickChoice, pair: BlindPair | None, tally: Tally, request: gr.Request) -> tuple:
+        if pair is None or len(tally.picks) >= MAX_PICKS:  # pressed twice, or by a program
+            return *(gr.skip() for _ in MirrorOutputs._fields), tally, gr.skip()
+        said = partial(self.parts.wording.said, request)
+        tally = replace(tally, picks=(*tally.picks, Pick(pair, choice)))
+        return *self._revealed(pair, said, tally_verdict(tally, said)), tally, gr.update(visible=True)
+
+    def _revealed(self, pair: BlindPair, said: Callable[..., str], told: str) -> MirrorOutputs:
+        left, right = (self._panel(pair, side, said, named=True) for side in get_args(PairSide))
+        return MirrorOutputs(left, right, told=live_note(told))
+
+    def _panel(self, pair: BlindPair, side: PairSide, said: Callable[..., str], named: bool = False) -> str:
+        """Return one side as HTML; named: with the model that it is of."""
+        text, other = (pair.left, pair.right) if side == "left" else (pair.right, pair.left)
+        model = f" · {said('mirror.tuned' if side == pair.tuned else 'mirror.base')}" if named else ""
+        name = html.escape(said(f"mirror.{side}") + model)
+        nothing = f"<p class='nothing-heard'>{html.escape(said('mirror.nothing'))}</p>"
+        body = highlight_differences(text, other, self.parts.transcriber.language) if text else nothing
+        return f"<section aria-label='{name}'><p class='side-name'>{name}</p>{body}</section>"

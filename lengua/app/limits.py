@@ -1,0 +1,298 @@
+"""How much of a free page one visitor, and all of them together, may use in a day. In memory only; the clock is given.
+
+    allowance = Allowance()
+    visitor = allowance.visitor(address_of(request.client.host, request.headers.get("x-forwarded-for")))
+    allowance.turn(visitor)                                           # a recording; False where none is left
+    allowance.reply(visitor, responder.cost(turns, setting))          # False: see `left` for what there is none of
+
+A visitor is a hash, salted anew each time the program starts: nobody can tell an address from it, or one day's visitors
+from another's after a restart. Days end at midnight UTC. What was taken stays taken: a request that fails was one, too.
+
+What is let in: recordings within bounds, one at a time over all tabs, so many a day. Asked inside the functions.
+
+What the browser or Gradio's queue would refuse, a program that asks directly could get around.
+"""
+
+import hashlib
+import ipaddress
+import secrets
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import gradio as gr
+import numpy as np
+
+from lengua import audio
+from lengua.audio import log_mel
+from lengua.inference import hallucinations
+from lengua.runtime.errors import RequestError
+
+SECONDS_PER_DAY = 86_400
+AllowanceKind = Literal["turns", "replies", "tokens"]
+
+
+@dataclass
+class DailyUsage:
+    """What one visitor took today."""
+
+    turns: int = 0
+    replies: int = 0
+
+
+class Allowance:
+    """Counts what is taken. Safe to share between threads.
+
+    Args:
+        turns: recordings a visitor may have transcribed in a day.
+        replies: a visitor may ask for in a day.
+        tokens: of all replies to all visitors in a day, as `Responder.cost` tells them: the cap of what a day costs.
+        visitors: who are remembered; of more, those who were not seen for longest are forgotten.
+        now: seconds since 1970.
+    """
+
+    def __init__(
+        self,
+        turns: int = 300,
+        replies: int = 150,
+        tokens: int = 2_000_000,
+        visitors: int = 10_000,
+        now: Callable[[], float] = time.time,
+    ):
+        self.limits: dict[AllowanceKind, int] = {"turns": turns, "replies": replies, "tokens": tokens}
+        self.visitors = visitors
+        self._now, self._salt, self._lock = now, secrets.token_bytes(16), threading.Lock()
+        self._day, self._tokens = 0, 0
+        self._taken: OrderedDict[str, DailyUsage] = OrderedDict()
+
+    def visitor(self, *marks: str | None) -> str:
+        """Return who this is: the hash of an address, and of whatever else tells visitors apart."""
+        told = "\0".join(mark or "" for mark in marks).encode(errors="replace")
+        return hashlib.blake2b(told, key=self._salt, digest_size=12).hexdigest()
+
+    def turn(self, visitor: str) -> bool:
+        """Count a recording; False, and nothing is counted, where it would be one too many."""
+        with self._lock:
+            taken = self._of(visitor)
+            if taken.turns >= self.limits["turns"]:
+                return False
+            taken.turns += 1
+            return True
+
+    def reply(self, visitor: str, tokens: int = 0) -> bool:
+        """Count a reply and what it may cost; False, and nothing is counted, where it would be too much.
+
+        What costs nothing, such as the tutor, goes on when the tokens of the day are used up.
+        """
+        with self._lock:
+            taken = self._of(visitor)
+            if taken.replies >= self.limits["replies"] or (tokens and self._tokens + tokens > self.limits["tokens"]):
+                return False
+            taken.replies += 1
+            self._tokens += tokens
+            return True
+
+    def left(self, visitor: str) -> dict[AllowanceKind, int]:
+        """Return what is left for today."""
+        with self._lock:
+            taken = self._of(visitor)
+            used = {"turns": taken.turns, "replies": taken.replies, "tokens": self._tokens}
+        return {what: max(0, limit - used[what]) for what, limit in self.limits.items()}
+
+    def _of(self, visitor: str) -> DailyUsage:
+        """Return what a visitor took today; at most `visitors` are remembered."""
+        day = int(self._now() // SECONDS_PER_DAY)
+        if day != self._day:
+            self._day, self._tokens = day, 0
+            self._taken.clear()
+        taken = self._taken.setdefault(visitor, DailyUsage())
+        self._taken.move_to_end(visitor)
+        while len(self._taken) > self.visitors:
+            self._taken.popitem(last=False)
+        return taken
+
+
+def visitor_address(host: str | None, forwarded: str | None = None) -> str:
+    """Return the address that a request came from, an IPv6 one as its /64, which is what one household has.
+
+    Args:
+        host: who is connected. A proxy, as before a Space, has an address of its own network.
+        forwarded: the X-Forwarded-For header. It counts only behind a proxy, and of it only the last entry, which the
+            proxy wrote; the ones before it are whatever the visitor sent.
+    """
+    address = _parsed(host)
+    last = (forwarded or "").rpartition(",")[2].strip()
+    if last and (address is None or address.is_private or address.is_loopback):
+        address = _parsed(last) or address
+    if address is None:
+        return ""
+    return str(address if address.version == 4 else ipaddress.ip_network((address, 64), strict=False))
+
+
+def _parsed(text: str | None) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+    bare = (text or "").strip()
+    if bare.startswith("["):  # [2001:db8::1]:443
+        bare = bare[1:].partition("]")[0]
+    elif bare.count(":") == 1:  # 203.0.113.7:443
+        bare = bare.partition(":")[0]
+    try:
+        address = ipaddress.ip_address(bare.partition("%")[0])
+    except ValueError:
+        return None
+    return getattr(address, "ipv4_mapped", None) or address
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Bounds of the app, the same for every visitor."""
+
+    seconds: float = 15 * 60
+    """Of the longest recording."""
+    shortest_s: float = 0.2
+    bytes: int = 64 * 2**20
+    """Of the biggest file; 15 minutes of the page's own recording are 29 MB."""
+    line: int = 24
+    """Recordings that are heard or wait for it, at once."""
+
+
+class Refusal(Exception):
+    """Something that is not let in: the key of the sentence that a visitor reads, and its values."""
+
+    def __init__(self, key: str, **values):
+        super().__init__(key)
+        self.key, self.values = key, values
+
+
+class Admission:
+    """The limits, the line before the transcriber, and who had how much today. Thread-safe."""
+
+    def __init__(self, limits: Limits = Limits(), allowance: Allowance | None = None):
+        self.limits, self.allowance = limits, allowance or Allowance()
+        self.line = TranscriberQueue(limits.line)
+
+    def visitor(self, request: gr.Request | None) -> str:
+        """Return the hash that stands for whoever asks."""
+        if request is None:
+            return self.allowance.visitor()
+        host = request.client.host if request.client else None
+        address = visitor_address(host, request.headers.get("x-forwarded-for"))
+        return self.allowance.visitor(address, request.headers.get("user-agent"))
+
+    def admit(self, recording: str | None, request: gr.Request | None) -> np.ndarray | None:
+        """Return the samples of a short recording, None for a long one, which is to be read while it is heard.
+
+        Raises:
+            Refusal: it is missing, empty, too big, too long, too short, not audio or silent; the line is full; or today
+                was enough.
+        """
+        samples = self.load(recording)
+        if samples is not None and hallucinations.silence_reason(samples):
+            raise Refusal("refusal.silent")
+        if len(self.line) >= self.line.places:  # before it counts as a turn of today
+            raise Refusal("refusal.busy")
+        if not self.allowance.turn(self.visitor(request)):
+            raise Refusal("refusal.enough_today")
+        return samples
+
+    def load(self, recording: str | None) -> np.ndarray | None:
+        """Return the samples of a recording of at most 30 s, None for a longer one; both within the limits.
+
+        Raises:
+            Refusal: it is missing, empty, too big, too long, too short, or not audio.
+        """
+        if not recording:
+            raise Refusal("refusal.missing")
+        size = Path(recording).stat().st_size
+        if not size:
+            raise Refusal("refusal.empty")
+        if size > self.limits.bytes:
+            raise Refusal("refusal.too_big", megabytes=self.limits.bytes >> 20)
+        try:
+            told, samples = audio.recording_duration_s(recording), audio.load(recording, max_seconds=FULL_WINDOW_S + 1)
+        except RequestError as error:
+            raise as_refusal(error) from error
+        seconds = audio.duration_s(samples)
+        if seconds < self.limits.shortest_s:
+            raise Refusal("refusal.too_short")
+        if max(told or 0.0, seconds) > self.limits.seconds:
+            raise Refusal("refusal.too_long", minutes=round(self.limits.seconds / 60))
+        return samples if seconds <= FULL_WINDOW_S else None
+
+
+FULL_WINDOW_S = log_mel.WINDOW_SAMPLES / audio.SAMPLE_RATE
+"""The model hears so much at once."""
+AUDIO_ERROR_PREFIXES = {
+    "pictures": "no_sound",
+    "no sound": "no_sound",
+    "an empty": "empty",
+    "no samples": "empty",
+    "NaN": "broken",
+}
+"""How lengua.audio begins to say what it found."""
+
+
+def as_refusal(error: RequestError) -> Refusal:
+    """Return what to say of a recording that lengua.audio could not read."""
+    key = next((key for sign, key in AUDIO_ERROR_PREFIXES.items() if error.found.startswith(sign)), "unreadable")
+    return Refusal(f"refusal.{key}")
+
+
+class TranscriberQueue:
+    """Who waits for the one transcriber: first come, first served. Thread-safe.
+
+    Gradio's queue has no sentence for who has to wait, or for whom there is no place; and it holds up everybody behind
+    a long recording. This one does not: see `Turn.let_others`.
+    """
+
+    def __init__(self, places: int):
+        self.places = places
+        self._turns: list[QueueTicket] = []
+        self._moved = threading.Condition()
+
+    def __len__(self) -> int:
+        return len(self._turns)
+
+    def enter(self) -> "QueueTicket":
+        """Return a place at the end; leave it by its `with`.
+
+        Raises:
+            Refusal: there is none left.
+        """
+        with self._moved:
+            if len(self._turns) >= self.places:
+                raise Refusal("refusal.busy")
+            turn = QueueTicket(self)
+            self._turns.append(turn)
+        return turn
+
+
+class QueueTicket:
+    """A place in the line."""
+
+    def __init__(self, line: TranscriberQueue):
+        self.line = line
+
+    def __enter__(self) -> "QueueTicket":
+        return self
+
+    def __exit__(self, *error) -> None:
+        with self.line._moved:
+            self.line._turns.remove(self)
+            self.line._moved.notify_all()
+
+    def wait(self, seconds: float) -> int:
+        """Return how many are ahead: 0 as soon as nobody is, else after so many seconds."""
+        with self.line._moved:
+            self.line._moved.wait_for(lambda: self.line._turns[0] is self, seconds)
+            return self.line._turns.index(self)
+
+    def let_others(self) -> None:
+        """Go to the end of the line; wait for the turn again."""
+        with self.line._moved:
+            self.line._turns.remove(self)
+            self.line._turns.append(self)
+            self.line._moved.notify_all()

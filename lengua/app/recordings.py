@@ -1,0 +1,218 @@
+"""Recordings and their corrected texts in a folder that is a `folder:` source from its first clip on.
+
+    kept = KeptFolder(Path("grabaciones"))
+    kept.add([Clip(samples, "Buenos días.", "es")], take="9f3c", speaker="visit-51d0")
+    lengua train folder:grabaciones
+
+Audio is written first and the metadata last, each file whole or not at all, so the folder can be read at any time. All
+names are made here; what a visitor writes is only ever a value in the metadata.
+"""
+
+import shutil
+import zipfile
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+from filelock import FileLock
+
+from lengua import audio
+from lengua.app.limits import Refusal
+from lengua.audio import log_mel
+from lengua.data.sources.folder import METADATA_NAMES
+from lengua.inference import Segment
+from lengua.runtime.errors import RequestError
+from lengua.runtime.files import read_jsonl, write_bytes, write_jsonl
+from lengua.scoring.normalizer import clean_label, normalise
+
+KEEP_DIR_VARIABLE = "LENGUA_KEEP_DIR"
+"""Names the folder where recordings outlive the visit; without it none does."""
+CLIPS_FOLDER = "clips"
+METADATA_FILE = "metadata.jsonl"
+MAX_CLIP_S = log_mel.WINDOW_SAMPLES / audio.SAMPLE_RATE
+"""Training drops what is longer."""
+MAX_CLIP_LETTERS = 1000
+"""Of one clip's text: 30 s of the fastest speech are some 750, and a label has 448 tokens."""
+CUT_MARGIN_S = 0.3
+"""Kept before and after a segment that is cut out, as far as its neighbours leave room."""
+MIN_FREE_DISK_BYTES = 256 * 2**20
+"""Left on the disk, always."""
+
+
+@dataclass(frozen=True)
+class RecordedClip:
+    """A recording of at most 30 s and what is said in it."""
+
+    samples: np.ndarray
+    text: str
+    language: str
+    heard: str = ""
+    """What the model wrote, before somebody corrected it."""
+
+    @property
+    def seconds(self) -> float:
+        """How long it is."""
+        return audio.duration_s(self.samples)
+
+
+@dataclass(frozen=True)
+class FolderBounds:
+    """How much a folder holds."""
+
+    clips: int
+    seconds: float
+
+
+LASTING_BOUNDS = FolderBounds(clips=20_000, seconds=50 * 3600)
+
+
+class RecordingsFolder:
+    """A folder of recordings. Safe to share between threads and processes.
+
+    Args:
+        folder: made with its first clip.
+        bounds: what it holds at most.
+    """
+
+    def __init__(self, folder: Path, bounds: FolderBounds):
+        self.folder, self.bounds = folder, bounds
+        self.table = folder / METADATA_FILE
+
+    def rows(self, speaker: str | None = None) -> list[dict]:
+        """Return what is in it, or what is of one speaker."""
+        return [row for row in read_jsonl(self.table) if speaker in (None, row.get("speaker"))]
+
+    def add(self, clips: Sequence[RecordedClip], take: str, speaker: str, **facts: str) -> list[dict]:
+        """Write clips down and return the speaker's rows; what was kept of the same take is replaced.
+
+        Args:
+            take: names a recording: letters and digits.
+            speaker: names whoever speaks, alike: clips of one voice are never in two splits where there are ten voices.
+            facts: more columns of each row.
+
+        Raises:
+            Refusal: it would not fit.
+        """
+        with self._lock():
+            others = [row for row in read_jsonl(self.table) if (row.get("speaker"), row.get("take")) != (speaker, take)]
+            self._require_room(others, clips)
+            rows = [_row(clip, take, number, speaker, facts) for number, clip in enumerate(clips, start=1)]
+            for row, clip in zip(rows, clips, strict=True):
+                write_bytes(self.folder / row["file_name"], audio.as_flac(clip.samples))
+            self._write(others + rows)
+        return [row for row in others + rows if row.get("speaker") == speaker]
+
+    def forget(self, speaker: str) -> None:
+        """Remove all clips of a speaker."""
+        with self._lock():
+            self._write([row for row in read_jsonl(self.table) if row.get("speaker") != speaker])
+
+    def _lock(self) -> FileLock:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        return FileLock(self.folder / ".lock", timeout=30)
+
+    def _require_room(self, rows: list[dict], clips: Sequence[RecordedClip]) -> None:
+        seconds = sum(float(row.get("duration_s") or 0) for row in rows) + sum(clip.seconds for clip in clips)
+        if len(rows) + len(clips) > self.bounds.clips or seconds > self.bounds.seconds:
+            raise Refusal("keeping.full", clips=self.bounds.clips, minutes=round(self.bounds.seconds / 60))
+        if shutil.disk_usage(self.folder).free < MIN_FREE_DISK_BYTES:
+            raise Refusal("keeping.no_room")
+
+    def _write(self, rows: list[dict]) -> None:
+        """Write the table, then remove the clips that are no longer in it."""
+        write_jsonl(self.table, rows)
+        named = {row["file_name"] for row in rows}
+        for path in (self.folder / CLIPS_FOLDER).glob("*.flac"):
+            if f"{CLIPS_FOLDER}/{path.name}" not in named:
+                path.unlink(missing_ok=True)
+
+
+def _row(clip: RecordedClip, take: str, number: int, speaker: str, facts: dict[str, str]) -> dict:
+    assert take.isalnum() and speaker.isalnum()
+    row = {
+        "file_name": f"{CLIPS_FOLDER}/{speaker}-{take}-{number:03}.flac",
+        "text": clip.text,
+        "language": clip.language,
+    }
+    row |= {"speaker": speaker, "duration_s": round(clip.seconds, 3), "take": take, "heard": clip.heard}
+    return row | facts
+
+
+def lasting_folder_of(environ: Mapping[str, str]) -> RecordingsFolder | None:
+    """Return the lasting folder that the environment names, if it does; see `open_lasting`."""
+    return open_lasting(Path(environ[KEEP_DIR_VARIABLE]), LASTING_BOUNDS) if environ.get(KEEP_DIR_VARIABLE) else None
+
+
+def open_lasting(folder: Path, bounds: FolderBounds) -> RecordingsFolder:
+    """Return the folder of an operator.
+
+    Raises:
+        RequestError: it holds the metadata of other recordings, or nothing can be written there.
+    """
+    others = [name for name in METADATA_NAMES if name != METADATA_FILE and (folder / name).exists()]
+    if others:
+        raise RequestError("a folder for new recordings", f"{folder} with a {others[0]}", "name an empty one")
+    kept = RecordingsFolder(folder, bounds)
+    try:
+        with kept._lock():
+            return kept
+    except OSError as error:
+        raise RequestError("a folder that can be written", f"{error.strerror}: {folder}", "name another") from error
+
+
+def corrected_clips(samples: np.ndarray, segments: Sequence[Segment], text: str, language: str) -> list[RecordedClip]:
+    """Return the clips that a corrected text makes of a recording: the whole, or, over 30 s, a clip for each line.
+
+    Args:
+        samples: all of the recording, at 16 kHz.
+        segments: what was heard in it; of a longer one, each line of the text is what is said in one of them, and a
+            line without a word leaves it out.
+        language: code, where a segment does not tell it.
+
+    Raises:
+        Refusal: no word in it, too many, or not as many lines as segments.
+    """
+    if audio.duration_s(samples) <= MAX_CLIP_S:
+        heard = " ".join(segment.text for segment in segments)
+        language = next((segment.language for segment in segments if segment.language), language)
+        clips = [RecordedClip(samples, clean_label(text), language, heard)]
+    else:
+        lines = [clean_label(line) for line in text.strip("\n").split("\n")]
+        if len(lines) != len(segments):
+            raise Refusal("keeping.lines", lines=len(lines), segments=len(segments))
+        clips = [
+            RecordedClip(samples[start:end], line, segment.language or language, segment.text)
+            for (start, end), line, segment in zip(segment_cuts(segments, len(samples)), lines, segments, strict=True)
+        ]
+    clips = [clip for clip in clips if normalise(clip.text)]
+    if not clips:
+        raise Refusal("keeping.no_words")
+    if any(len(clip.text) > MAX_CLIP_LETTERS for clip in clips):
+        raise Refusal("keeping.too_many_letters", letters=MAX_CLIP_LETTERS)
+    return clips
+
+
+def segment_cuts(segments: Sequence[Segment], samples: int) -> list[tuple[int, int]]:
+    """Return the (first, last) sample of each segment with a margin, none reaching into the next, none over 30 s."""
+    middles = [(one.end_s + other.start_s) / 2 for one, other in pairwise(segments)]
+    ends = [0.0, *middles, samples / audio.SAMPLE_RATE]
+    found = []
+    for segment, before, after in zip(segments, ends, ends[1:], strict=False):
+        start = max(before, segment.start_s - CUT_MARGIN_S)
+        end = min(after, segment.end_s + CUT_MARGIN_S, start + MAX_CLIP_S)
+        found.append((round(start * audio.SAMPLE_RATE), round(end * audio.SAMPLE_RATE)))
+    return found
+
+
+def write_recordings_zip(folder: Path, out: Path, name: str, more: Iterable[tuple[str, str]] = ()) -> Path:
+    """Write a kept folder as a ZIP whose one folder is `name`; more: (file name, text) of other files in it."""
+    part = out.with_name(f".{out.name}")
+    with zipfile.ZipFile(part, "w") as archive:  # FLAC is compressed
+        for row in [METADATA_FILE, *sorted(path.name for path in (folder / CLIPS_FOLDER).glob("*.flac"))]:
+            place = row if row == METADATA_FILE else f"{CLIPS_FOLDER}/{row}"
+            archive.write(folder / place, f"{name}/{place}")
+        for file, text in more:
+            archive.writestr(f"{name}/{file}", text)
+    return part.replace(out)

@@ -1,0 +1,329 @@
+"""Reading metadata files: CSV, tab-separated or JSON Lines into rows that know the line they stand on.
+
+    columns, rows = read_rows(Path("recordings/metadata.csv"))
+    rows[0].line, rows[0]["file_name"]
+
+What cannot be read as it was meant is an error with file and line, never a guess.
+
+`folder:PATH`: one's own recordings. PATH holds metadata.csv, metadata.tsv or metadata.jsonl beside the audio.
+
+    file_name,text
+    clips/0001.wav,"Buenos días, ¿cómo está?"
+
+`text` may be called `sentence` or `transcription`. Optional columns: id, language, speaker, split, duration_s; all
+others go to `extra`. A bad file is dropped and counted; bad metadata is an error, since it hides what was meant.
+"""
+
+import csv
+import hashlib
+import io
+import json
+import math
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+
+from lengua.data.sources import Dropped, Utterance
+from lengua.data.splits import assign_splits, sentence_key, split_name
+from lengua.models.languages import language_code
+from lengua.runtime.errors import RequestError
+
+
+@dataclass(frozen=True)
+class MetadataRow:
+    """One row: its cells by column name, all of them text and stripped, and the line of the file it starts on."""
+
+    line: int
+    cells: dict[str, str] = field(default_factory=dict)
+    surplus: bool = False
+    """Whether it holds more cells than the header: a comma that should have been in quotes."""
+
+    def __getitem__(self, column: str) -> str:
+        return self.cells.get(column, "")
+
+
+def read_metadata(path: Path) -> tuple[list[str], list[MetadataRow]]:
+    """Return the column names, in their order, and the rows of a .csv, .tsv or .jsonl file.
+
+    Raises:
+        RequestError: not UTF-8, broken quoting or broken JSON; the message has the file and the line.
+    """
+    text = read_utf8(path)
+    if path.suffix == ".jsonl":
+        rows = list(_objects(path, text))
+        return list(dict.fromkeys(column for row in rows for column in row.cells)), rows
+    return _delimited(path, text)
+
+
+def read_utf8(path: Path) -> str:
+    """Return the file's text; UTF-8, with or without a byte order mark."""
+    data = path.read_bytes()
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        found = f"byte 0x{data[error.start]:02x} at offset {error.start}, line {line}"
+        raise RequestError(f"UTF-8 text in {path}", found, "save the file as UTF-8") from error
+
+
+def _objects(path: Path, text: str) -> Iterator[MetadataRow]:
+    for number, line in enumerate(text.split("\n"), start=1):
+        if not line.strip():
+            continue
+        try:
+            value = json.loads(line)
+        except json.JSONDecodeError as error:
+            raise _broken(path, number, f"{error.msg} at column {error.colno}") from error
+        if not isinstance(value, dict):
+            raise _broken(path, number, f"a JSON {type(value).__name__}, not an object")
+        yield MetadataRow(number, {column.strip(): _cell(content) for column, content in value.items()})
+
+
+def _cell(content) -> str:
+    if content is None:
+        return ""
+    return content.strip() if isinstance(content, str) else json.dumps(content, ensure_ascii=False)
+
+
+def _delimited(path: Path, text: str) -> tuple[list[str], list[MetadataRow]]:
+    """Read CSV with quotes, or tab-separated text, where a quote is mostly just a quote."""
+    tabs = path.suffix == ".tsv"
+    dialect = {"delimiter": "\t", "quoting": csv.QUOTE_NONE} if tabs else {"strict": True}
+    reader = csv.reader(io.StringIO(text, newline=""), **dialect)
+    rows, line = [], 1
+    try:
+        columns = [name.strip() for name in next(reader, [])]
+        line = reader.line_num + 1
+        for cells in reader:
+            if any(cells):
+                values = [_unquoted(cell) if tabs else cell for cell in cells]
+                named = dict(zip(columns, map(str.strip, values), strict=False))
+                rows.append(MetadataRow(line, named, surplus=any(cells[len(columns) :])))
+            line = reader.line_num + 1
+    except csv.Error as error:
+        raise _broken(path, line, str(error)) from error
+    return columns, rows
+
+
+def _unquoted(cell: str) -> str:
+    """Undo CSV quotes in a tab-separated cell, where they and plain quotes live side by side."""
+    if len(cell) > 1 and cell[0] == cell[-1] == '"' and '""' in cell[1:-1]:
+        return cell[1:-1].replace('""', '"')
+    return cell
+
+
+def _broken(path: Path, line: int, found: str) -> RequestError:
+    what = "one JSON object a line" if path.suffix == ".jsonl" else "well-formed CSV"
+    return RequestError(f"{what} in {path}", f"{found}, line {line}", "put that line right")
+
+
+METADATA_NAMES = ("metadata.csv", "metadata.tsv", "metadata.jsonl")
+FOLDER_TEXT_COLUMNS = ("text", "sentence", "transcription")
+OPTIONAL_COLUMNS = ("id", "language", "speaker", "split", "duration_s")
+MIN_SPEAKERS_FOR_SPLIT = 10
+"""From so many speakers on, a split is made by speaker, so that dev and test are of voices never trained on."""
+
+FOLDER_RULES_VERSION = 1
+"""Raise this when a rule below changes what `read` yields; it is part of the revision."""
+
+
+def open(path: str, language: str | None = None) -> "FolderSource":
+    """Open a folder of recordings; `language` is for metadata that does not tell it.
+
+    Raises:
+        RequestError: no such folder, no or several metadata files, or metadata that cannot be read as meant.
+    """
+    folder = Path(path).expanduser()
+    metadata = metadata_file(folder)
+    columns, rows = read_metadata(metadata)
+    texts = text_column(metadata, columns)
+    if not rows:
+        raise RequestError(f"recordings in {metadata}", "no row below the column names", "add one row for each file")
+    check_ids(metadata, rows)
+    languages = row_languages(metadata, rows, language)
+    splits = row_splits(metadata, rows, columns, texts)
+    recordings = tuple(map(Recording, rows, (row[texts] for row in rows), languages, splits))
+    return FolderSource(folder.resolve(), metadata, texts, recordings)
+
+
+def metadata_file(folder: Path) -> Path:
+    """Return the one metadata file of a folder."""
+    expected = f"a folder with one of {', '.join(METADATA_NAMES)}"
+    if not folder.is_dir():
+        found = f"a file, {folder}" if folder.exists() else f"nothing at {folder}"
+        raise RequestError(expected, found, "name the folder that holds the metadata file")
+    present = [name for name in METADATA_NAMES if (folder / name).is_file()]
+    if not present:
+        raise RequestError(expected, f"none of them in {folder}", "write one with the columns file_name and text")
+    if len(present) > 1:
+        raise RequestError(expected, f"{' and '.join(present)} in {folder}", "keep the one that counts")
+    return folder / present[0]
+
+
+def text_column(metadata: Path, columns: list[str]) -> str:
+    """Return the column that holds the words; raise RequestError where that or file_name is missing."""
+    texts = [column for column in FOLDER_TEXT_COLUMNS if column in columns]
+    if "file_name" in columns and texts:
+        return texts[0]
+    found = f"the columns {', '.join(map(repr, columns))}" if columns else "no columns"
+    other_separator = metadata.suffix == ".csv" and any(";" in column or "\t" in column for column in columns)
+    do = "separate the columns by commas" if other_separator else "name the columns so in the metadata"
+    raise RequestError(f"the columns file_name and text (or sentence, transcription) in {metadata}", found, do)
+
+
+def row_id(row: MetadataRow) -> str:
+    """Return the id of a row: its id column, else its file name, else where it stands."""
+    return row["id"] or row["file_name"] or f"line {row.line}"
+
+
+def check_ids(metadata: Path, rows: list[MetadataRow]) -> None:
+    """Raise RequestError where two rows have one id."""
+    lines: dict[str, int] = {}
+    for row in rows:
+        first = lines.setdefault(row_id(row), row.line)
+        if first != row.line:
+            found = f"{row_id(row)!r} on line {first} and on line {row.line}"
+            raise RequestError(f"one row for each id in {metadata}", found, "remove one, or add a column id")
+
+
+def row_languages(metadata: Path, rows: list[MetadataRow], language: str | None) -> list[str]:
+    """Return Whisper's code for each row: its language column, else `language`."""
+    default = language_code(language) if language else None
+    codes: dict[str, str | None] = {"": default}
+    for row in rows:
+        name = row["language"]
+        try:
+            codes[name] = codes[name] if name in codes else language_code(name)
+        except RequestError as error:
+            raise RequestError(error.expected, f"{error.found} on line {row.line} of {metadata}", error.do) from error
+        if not codes[name]:
+            found = f"none on line {row.line} of {metadata}"
+            raise RequestError("a language for each recording", found, "pass --language, or add a column language")
+    return [codes[row["language"]] for row in rows]
+
+
+def row_splits(metadata: Path, rows: list[MetadataRow], columns: list[str], texts: str) -> list[str]:
+    """Return the split of each row: its split column, else by speaker where there are enough, else by text."""
+    if "split" in columns:
+        return [stated_split(metadata, row) for row in rows]
+    speakers = [row["speaker"] for row in rows]
+    if all(speakers) and len(set(speakers)) >= MIN_SPEAKERS_FOR_SPLIT:
+        keys = speakers
+    else:
+        keys = [sentence_key(row[texts]) or row_id(row) for row in rows]
+    assigned = assign_splits(keys)
+    return [assigned[key] for key in keys]
+
+
+def stated_split(metadata: Path, row: MetadataRow) -> str:
+    """Return what the split column says, as train, dev or test."""
+    if split := split_name(row["split"]):
+        return split
+    found = f"{row['split']!r} on line {row.line} of {metadata}"
+    raise RequestError("one of the splits train, dev (validation, valid) and test", found, "name one of these")
+
+
+@dataclass(frozen=True)
+class Recording:
+    """One row, understood. Whether its file is any good is found out when it is read."""
+
+    row: MetadataRow
+    text: str
+    language: str
+    split: str
+
+    @property
+    def file_name(self) -> str:
+        return self.row["file_name"]
+
+
+@dataclass(frozen=True)
+class FolderSource:
+    """The utterances of one folder, in the order of its metadata. Fulfils `lengua.data.sources.Source`."""
+
+    folder: Path
+    metadata: Path
+    text_column: str
+    recordings: tuple[Recording, ...]
+    licence: str = ""
+    attribution: str = ""
+
+    @property
+    def uri(self) -> str:
+        return f"folder:{self.folder.name}"
+
+    @cached_property
+    def revision(self) -> str:
+        """A hash of the metadata, of how it was understood, and of the name and size of every file."""
+        digest = hashlib.blake2b(f"{FOLDER_RULES_VERSION} ".encode() + self.metadata.read_bytes(), digest_size=8)
+        for recording in self.recordings:
+            size = file_size(self.folder, recording.file_name)
+            digest.update(repr((recording.file_name, size, recording.language, recording.split)).encode())
+        return digest.hexdigest()
+
+    def read(self, split: str) -> Iterator[Utterance | Dropped]:
+        """Yield the items of one split."""
+        return (self._item(recording) for recording in self.recordings if recording.split == split)
+
+    survey = read
+    """A look over a split costs no decoding here."""
+
+    def _item(self, recording: Recording) -> Utterance | Dropped:
+        row = recording.row
+        if reason := recording_fault(self.folder, recording):
+            return Dropped(row_id(row), reason)
+        return Utterance(
+            id=row_id(row),
+            audio=self.folder / recording.file_name,
+            text=" ".join(recording.text.split()),
+            language=recording.language,
+            speaker=row["speaker"],
+            duration_s=float(row["duration_s"]) if row["duration_s"] else None,
+            split=recording.split,
+            extra={name: cell for name, cell in row.cells.items() if cell and name not in self._known},
+        )
+
+    @property
+    def _known(self) -> tuple[str, ...]:
+        return ("file_name", self.text_column, *OPTIONAL_COLUMNS)
+
+
+def recording_fault(folder: Path, recording: Recording) -> str | None:
+    """Return why a recording is left out, or None."""
+    if recording.row.surplus:
+        return "more cells than columns"
+    if not recording.file_name:
+        return "no file name"
+    if not is_inside(folder, recording.file_name):
+        return "path outside the folder"
+    size = file_size(folder, recording.file_name)
+    if not size:
+        return "missing file" if size is None else "empty file"
+    if not sentence_key(recording.text):
+        return "no text"
+    return None if is_duration(recording.row["duration_s"]) else "unusable duration_s"
+
+
+def is_inside(folder: Path, file_name: str) -> bool:
+    """Return whether a file name, followed through `..` and links, stays in the folder."""
+    real = os.path.realpath(os.path.join(folder, file_name.replace("\0", "")))
+    return Path(real).is_relative_to(os.path.realpath(folder))
+
+
+def file_size(folder: Path, file_name: str) -> int | None:
+    """Return the bytes of a file in the folder; None where there is no such file."""
+    try:
+        path = folder / file_name
+        return path.stat().st_size if path.is_file() else None
+    except (OSError, ValueError):  # a name too long, or with a null character
+        return None
+
+
+def is_duration(cell: str) -> bool:
+    """Return whether a duration_s cell is empty or a positive number of seconds."""
+    try:
+        return not cell or (math.isfinite(float(cell)) and float(cell) > 0)
+    except ValueError:
+        return False

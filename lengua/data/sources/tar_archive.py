@@ -1,0 +1,185 @@
+"""A .tar.gz read as it is: never unpacked, in the order in which it was packed, in memory that does not grow.
+
+    for member in members(Path("cv-corpus-25.0-2026-03-09-es.tar.gz")):
+        member.name, member.size, member.read()
+
+Nothing is written anywhere, so no name in it can reach a file of this machine; what is no plain file, or has a name
+that would leave the folder it is unpacked in, is told by `member.fault`. Speech that is compressed already hardly
+shrinks: an archive that unpacks to a hundred times its size is a bomb, and is refused long before it has gone off.
+"""
+
+import tarfile
+import zlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import BinaryIO
+
+from lengua.runtime.errors import LenguaError, RequestError
+
+GZIP_MAGIC = b"\x1f\x8b"
+READ_BYTES = 256 * 2**10
+TAR_BUFFER_BYTES = 64 * 2**10
+"""What tarfile holds at a time; it copies all of it for every header, so more is slower."""
+MAX_UNPACKING_RATIO = 100
+UNPACKING_ALLOWANCE_BYTES = 64 * 2**20
+"""So much may come out of an archive whatever its size: headers and tables alone do shrink a lot."""
+MAX_TAR_HEADER_BYTES = 2**20
+TAR_EXTENSION_TYPES = (
+    tarfile.XHDTYPE,
+    tarfile.XGLTYPE,
+    tarfile.SOLARIS_XHDTYPE,
+    tarfile.GNUTYPE_LONGNAME,
+    tarfile.GNUTYPE_LONGLINK,
+)
+
+
+class BrokenArchive(Exception):
+    """The archive cannot be read any further; the text tells why."""
+
+
+@dataclass(frozen=True)
+class ArchiveMember:
+    """One packed file. `read` gives its bytes, before the next member is asked for."""
+
+    name: str
+    """Its path in the archive, without dots: "cv-corpus-25.0/es/clips/a.mp3"."""
+    size: int
+    fault: str | None
+    """Why it is not to be read: no plain file, or a name that leaves the archive's folder."""
+    read: Callable[[], bytes]
+    """Return all of it."""
+    lines: Callable[[], Iterator[bytes]]
+    """Yield it line by line."""
+
+
+def require_gzip(path: Path) -> None:
+    """Raise RequestError where `path` is not the start of a .tar.gz."""
+    with open(path, "rb") as file:
+        start = file.read(len(GZIP_MAGIC))
+    if start != GZIP_MAGIC:
+        found = (
+            f"{path}, which is empty"
+            if not start
+            else f"{path}, which starts with {start.hex(' ')}, not {GZIP_MAGIC.hex(' ')}"
+        )
+        raise RequestError(
+            "a gzipped archive (.tar.gz), or an unpacked folder", found, "download it again, or unpack it"
+        )
+
+
+def read_members(path: Path) -> Iterator[ArchiveMember]:
+    """Yield what is packed, but for folders, in its order.
+
+    Raises:
+        Broken: the archive is cut off or damaged; what came before was good.
+        LenguaError: it unpacks to far more than speech would.
+    """
+    with open(path, "rb") as file:
+        unpacked = BoundedGzipReader(file, path)
+        try:
+            with tarfile.open(fileobj=unpacked, mode="r|", bufsize=TAR_BUFFER_BYTES, tarinfo=StrictTarInfo) as archive:
+                while (header := archive.next()) is not None:
+                    archive.members.clear()  # or it would remember every one of two million
+                    if not header.isdir():
+                        yield _member(archive, header)
+            while unpacked.read(TAR_BUFFER_BYTES):  # to the very end, where the checksum stands
+                pass
+        except tarfile.TarError as error:
+            raise BrokenArchive(str(error)) from error
+
+
+def _member(archive: tarfile.TarFile, header: tarfile.TarInfo) -> ArchiveMember:
+    parts = [part for part in header.name.split("/") if part not in ("", ".")]
+    read, lines = partial(_read, archive, header), partial(_lines, archive, header)
+    return ArchiveMember("/".join(parts), header.size, _fault(header, parts), read, lines)
+
+
+def _read(archive: tarfile.TarFile, header: tarfile.TarInfo) -> bytes:
+    try:
+        return archive.extractfile(header).read()
+    except tarfile.TarError as error:
+        raise BrokenArchive(str(error)) from error
+
+
+def _lines(archive: tarfile.TarFile, header: tarfile.TarInfo) -> Iterator[bytes]:
+    try:
+        yield from archive.extractfile(header)
+    except tarfile.TarError as error:
+        raise BrokenArchive(str(error)) from error
+
+
+def _fault(header: tarfile.TarInfo, parts: list[str]) -> str | None:
+    if not header.isreg() or header.issparse():
+        return "link or device in the archive"
+    return "name outside the archive" if header.name.startswith("/") or ".." in parts else None
+
+
+class StrictTarInfo(tarfile.TarInfo):
+    """A header that says when it is no header: tarfile itself takes garbage for the end of the archive."""
+
+    @classmethod
+    def frombuf(cls, buf, encoding, errors):
+        try:
+            header = super().frombuf(buf, encoding, errors)
+        except (tarfile.InvalidHeaderError, tarfile.TruncatedHeaderError) as error:
+            raise BrokenArchive(f"no tar header where one should be: {error}") from error
+        if header.type in TAR_EXTENSION_TYPES and header.size > MAX_TAR_HEADER_BYTES:
+            raise BrokenArchive(f"a name of {header.size >> 20} MB")
+        return header
+
+
+class BoundedGzipReader:
+    """The bytes inside a gzip file, one after the other, and no more of them than speech would give."""
+
+    def __init__(self, file: BinaryIO, path: Path):
+        self.file, self.path = file, path
+        self.packed = self.unpacked = 0
+        self.decoder = zlib.decompressobj(wbits=31)
+        self.waiting = b""
+
+    def read(self, size: int) -> bytes:
+        """Return up to `size` bytes; none only at the end.
+
+        Raises:
+            Broken: the file ends before its own end mark.
+            LenguaError: more has come out than `MAX_RATIO` allows.
+        """
+        while True:
+            if self.decoder.eof and not self._next_part():
+                return b""
+            self.waiting = self.waiting or self._piece()
+            at_end = not self.waiting
+            data = self._decompress(size)
+            if data:
+                return self._counted(data)
+            if at_end and not self.decoder.eof:
+                raise BrokenArchive("it ends in the middle")
+
+    def _decompress(self, size: int) -> bytes:
+        try:
+            data = self.decoder.decompress(self.waiting, size)
+        except zlib.error as error:
+            raise BrokenArchive(f"damaged data ({error})") from error
+        self.waiting = self.decoder.unconsumed_tail
+        return data
+
+    def _next_part(self) -> bool:
+        """Go on to the next gzip stream in the file, as parallel packers write them; return whether there is one."""
+        self.waiting = (self.decoder.unused_data or self._piece()).lstrip(b"\0")
+        self.decoder = zlib.decompressobj(wbits=31) if self.waiting else self.decoder
+        return bool(self.waiting)
+
+    def _piece(self) -> bytes:
+        piece = self.file.read(READ_BYTES)
+        self.packed += len(piece)
+        return piece
+
+    def _counted(self, data: bytes) -> bytes:
+        self.unpacked += len(data)
+        if self.unpacked > UNPACKING_ALLOWANCE_BYTES + MAX_UNPACKING_RATIO * self.packed:
+            expected = f"an archive of speech, which unpacks to about its own size ({self.path})"
+            found = f"{self.unpacked >> 20} MB out of its first {max(1, self.packed >> 10)} kB"
+            raise LenguaError(expected, found, "do not use this file; it is made to fill a disk")
+        return data

@@ -1,0 +1,468 @@
+"""Telling that a text is in another language, as far as the text alone tells it: another script, or English.
+
+No library guesses a language here: a few misheard words are too little to accuse a model by. What decoding itself knows
+of the language comes as a flag of the record.
+
+The famous failure, made to happen with any model and a handful of clips: 30 s, and then a short window.
+
+    short, padded = heard_in(transcriber, rows, 0.9), heard_in(transcriber, rows, None)
+    diagnose(autopsy(short, "sv"), window="adaptive", padded=autopsy(padded, "sv"))
+
+Nothing of lengua's caution stands around the model here: no loop guard, no second try, and as many tokens as the usual
+recipe allows.
+
+What a model may have forgotten while it learned: which language it hears, timestamps, and to keep silent.
+
+    probe(transcriber, rows)     # {"language": {...}, "timestamps": {...}, "silence": {...}, "noise": {...}}
+
+Other languages are probed as test sets of their own (`lengua evaluate --probes sample:fr`). Nothing of lengua's own
+caution stands around the model here, neither energy gate nor loop guard: this is what other programs would hear.
+
+What a WER is made of: clips that loop, run on, fall silent, answer in another language, lose their beginning or end.
+
+    found = autopsy(records, "es")
+    found.wer, found.wer_without_loops, found.share("looped"), found.inventors
+
+Everything is read from references and hypotheses, and from the flags that decoding left on a record. A few clips that
+loop can make a WER of 300 % by themselves; the WER without them says what the others are worth.
+"""
+
+import unicodedata
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+
+from lengua.audio import SAMPLE_RATE, log_mel
+from lengua.audio.windows import decoding_batches
+from lengua.data.store import Row
+from lengua.inference import Transcriber
+from lengua.inference.engines import DECODER_POSITIONS
+from lengua.models.tokens import decode_text, end_token, max_decode_tokens, text_tokens, token_id
+from lengua.runtime.parallel import batched
+from lengua.scoring import count_spelling_errors, is_looped, percent, score
+from lengua.scoring.normalizer import normalise
+from lengua.scoring.wer import aligned_words
+
+# Whisper translates into English only, so this one language can be told by its commonest words, two different ones of
+# them, less those that the references use themselves: "is" is Dutch, too, "an" German.
+ENGLISH_WORDS = frozenset(
+    """about an all and are at be because been but can could don for from going have her here his how i if into
+    is it its just m my not now of or our out she should so than thank that the their then there these they this
+    those to very was we were what when where which who will with would you your""".split()
+)
+ENGLISH_SHARE = 0.25
+# Scripts that are written together count as one.
+SCRIPT_ALIASES = {"HIRAGANA": "CJK", "KATAKANA": "CJK", "KATAKANA-HIRAGANA": "CJK", "FULLWIDTH": "LATIN"}
+EXPECTED_SHARE = 0.02  # of the letters of all references: a script that is rarer is that of a foreign name
+FOREIGN_LETTERS_SHARE = 0.5
+
+
+def english_words(references: Iterable[str], language: str) -> frozenset[str]:
+    """Return the words that tell English from the language of some references; none where that is English."""
+    spoken = {word for reference in references for word in normalise(reference).split()}
+    return frozenset() if language == "en" else ENGLISH_WORDS - spoken
+
+
+def is_english(words: Sequence[str], english: frozenset[str]) -> bool:
+    """Tell whether a text, in normalised words, has enough of the words that tell English."""
+    found = [word for word in words if word in english]
+    return len(set(found)) >= 2 and len(found) >= ENGLISH_SHARE * len(words)
+
+
+def scripts_of(texts: Iterable[str]) -> set[str]:
+    """Return the scripts that texts are written in: {"LATIN"}, {"CJK", "LATIN"}, ..."""
+    letters = sum(map(_letters, texts), Counter())
+    return {script for script, count in letters.items() if count >= EXPECTED_SHARE * letters.total()}
+
+
+def is_in_other_script(text: str, expected: set[str]) -> bool:
+    """Tell whether most letters of a text are of scripts that are not expected; never where nothing is expected."""
+    letters = _letters(text)
+    foreign = sum(count for script, count in letters.items() if script not in expected)
+    return bool(expected) and foreign > FOREIGN_LETTERS_SHARE * letters.total()
+
+
+def _letters(text: str) -> Counter:
+    """Count the letters of a text by script."""
+    names = (unicodedata.name(char, "UNKNOWN").split()[0] for char in text if char.isalpha())
+    return Counter(SCRIPT_ALIASES.get(name, name) for name in names)
+
+
+RECIPE_MAX_TOKENS = 225
+"""Of one transcript: `generation_max_length` of the recipe that most people start from. One loop fills it."""
+
+
+def decode_unguarded(
+    transcriber: Transcriber, rows: Sequence[Row], margin_s: float | None, most: int = RECIPE_MAX_TOKENS
+) -> list[dict]:
+    """Return a record for each clip, with what `lengua.evaluation.failure_modes` looks at.
+
+    Args:
+        margin_s: seconds of silence behind the speech; None pads to 30 s.
+        most: tokens of one transcript.
+    """
+    engine, lengths = transcriber.engine, [row.frames for row in rows]
+    room = min(most, engine.most_tokens, DECODER_POSITIONS - len(transcriber.prompt))
+    records = {}
+    for batch, window in decoding_batches(lengths, transcriber.batch_size, margin_s, engine.window_frames):
+        features = np.stack(
+            [log_mel.pad_with_silence(rows[index].log_mel(), window, rows[index].peak) for index in batch]
+        )
+        written = engine.generate(features, transcriber.prompt, room)
+        records |= {
+            index: _record(transcriber, rows[index], one.tokens, room)
+            for index, one in zip(batch, written, strict=True)
+        }
+    return [records[index] for index in range(len(rows))]
+
+
+def _record(transcriber: Transcriber, row: Row, tokens: list[int], room: int) -> dict:
+    cut = len(tokens) >= room and end_token(transcriber.tokenizer) not in tokens
+    return {
+        "id": row.id,
+        "duration_s": row.duration_s,
+        "reference": row.text,
+        "hypothesis": decode_text(transcriber.tokenizer, tokens),
+        "tokens": len(text_tokens(transcriber.tokenizer, tokens)),
+        "flags": ["length_limit"] if cut else [],
+    }
+
+
+PROBE_CLIPS = 100
+"""That are probed at most, spread over the set."""
+NOISE_LEVELS_DBFS = (-60, -40, -20)
+"""Of white noise: a quiet room, a fan, a street."""
+NOISE_LENGTHS_S = (2, 5, 10, 30)
+"""Lengths of stretches without speech."""
+MAX_TIMESTAMP_OVERRUN_S = 0.5
+"""A timestamp may lie this far behind the end of the clip."""
+
+
+def probe(transcriber: Transcriber, rows: Sequence[Row], language: str) -> dict[str, dict]:
+    """Return what is left of what every untouched Whisper can do; no language of one that speaks English only.
+
+    Args:
+        rows: clips whose language is known.
+        language: theirs.
+    """
+    chosen = evenly_spaced_rows(rows, PROBE_CLIPS)
+    return {
+        "language": probe_language(transcriber, chosen, language) if transcriber.engine.multilingual else None,
+        "timestamps": probe_timestamps(transcriber, chosen),
+        "silence": probe_hallucinations(
+            transcriber, [np.zeros(seconds * SAMPLE_RATE, np.float32) for seconds in NOISE_LENGTHS_S]
+        ),
+        "noise": probe_hallucinations(transcriber, white_noises()),
+    }
+
+
+def evenly_spaced_rows(rows: Sequence[Row], count: int) -> list[Row]:
+    """Return at most so many rows, evenly over all."""
+    places = sorted({round(at) for at in np.linspace(0, len(rows) - 1, min(count, len(rows)))})
+    return [rows[place] for place in places]
+
+
+def probe_language(transcriber: Transcriber, rows: Sequence[Row], language: str) -> dict:
+    """Return in how many clips the model hears their language if nobody tells it."""
+    heard = [
+        name
+        for batch in batched(rows, transcriber.batch_size)
+        for name in detect_languages(transcriber, [row.log_mel() for row in batch])
+    ]
+    others = sorted(set(heard) - {language}, key=lambda name: (-heard.count(name), name))
+    return {"clips": len(rows), "right": heard.count(language), "others": {name: heard.count(name) for name in others}}
+
+
+def detect_languages(transcriber: Transcriber, mels: Sequence[np.ndarray]) -> list[str]:
+    """Return the language that the model hears in each clip."""
+    heard = transcriber.engine.languages(pad_to_full_window(transcriber, mels))
+    return [max(found, key=found.get) for found in heard]
+
+
+def probe_timestamps(transcriber: Transcriber, rows: Sequence[Row]) -> dict:
+    """Return in how many clips the model writes times that can be true, if it is asked for them."""
+    first = token_id(transcriber.tokenizer, "<|0.00|>")
+    said = generate_tokens(transcriber, [row.log_mel() for row in rows], transcriber.prompt[:-1])
+    times = [[(token - first) * 0.02 for token in tokens if token >= first] for tokens in said]
+    right = [is_plausible(found, row.duration_s) for found, row in zip(times, rows, strict=True)]
+    return {"clips": len(rows), "right": sum(right)}
+
+
+def is_plausible(times: Sequence[float], duration_s: float) -> bool:
+    """Return whether times open and close, never go back, and end with the clip."""
+    paired = len(times) >= 2 and len(times) % 2 == 0
+    ordered = all(early <= late for early, late in pairwise(times))
+    return paired and ordered and times[-1] <= duration_s + MAX_TIMESTAMP_OVERRUN_S
+
+
+def probe_hallucinations(transcriber: Transcriber, sounds: Sequence[np.ndarray]) -> dict:
+    """Return into how many stretches without speech the model puts words, and the longest that it wrote."""
+    mels = [log_mel.log_mel(sound, transcriber.n_mels) for sound in sounds]
+    texts = [decode_text(transcriber.tokenizer, ids) for ids in generate_tokens(transcriber, mels, transcriber.prompt)]
+    words = [len(text.split()) for text in texts]
+    return {
+        "windows": len(sounds),
+        "spoken": sum(map(bool, words)),
+        "words": sum(words),
+        "longest": max(texts, key=len),
+    }
+
+
+def white_noises(seed: int = 17) -> list[np.ndarray]:
+    """Return white noise of every length and level: float32 in -1..1."""
+    draw = np.random.default_rng(seed)
+    return [
+        (10 ** (level / 20) * draw.standard_normal(seconds * SAMPLE_RATE)).clip(-1, 1).astype(np.float32)
+        for level in NOISE_LEVELS_DBFS
+        for seconds in NOISE_LENGTHS_S
+    ]
+
+
+def generate_tokens(transcriber: Transcriber, mels: Sequence[np.ndarray], prompt: list[int]) -> Iterator[list[int]]:
+    """Yield the tokens that follow the prompt, each clip padded to 30 s."""
+    most = max_decode_tokens(log_mel.WINDOW_SECONDS)
+    for batch in batched(mels, transcriber.batch_size):
+        for written in transcriber.engine.generate(pad_to_full_window(transcriber, batch), prompt, most):
+            yield written.tokens
+
+
+def pad_to_full_window(transcriber: Transcriber, mels: Sequence[np.ndarray]) -> np.ndarray:
+    """Return clips padded with their own silence: float32, shape (clips, n_mels, frames of the full window)."""
+    return np.stack([log_mel.pad_with_silence(one, transcriber.engine.window_frames) for one in mels])
+
+
+FAILURE_MARKS = {
+    "looped": "goes round in circles",
+    "length_limit": "was stopped by the limit of length, not by itself",
+    "runs_on": "goes on after what was said",
+    "empty": "is empty",
+    "wrong_language": "is in another language",
+    "english": "is in English",
+    "shifted": "lacks its beginning, or starts twice",
+    "cut": "ends too early",
+}
+"""What can be the matter with a hypothesis, and how to say it. One may have several marks."""
+
+MAX_CASES = 10
+"""Utterances that are shown of a kind."""
+MAJORITY_FRACTION = 0.5
+MIN_CUT_WORDS = 2  # a lost last word is an error like others; more of them, and a quarter of the text, is an early end
+MIN_CUT_SHARE = 0.25
+MIN_RUN_ON_WORDS = 5  # words beyond the reference's, and half as many as it has: no mishearing adds so many
+MIN_RUN_ON_SHARE = 0.5
+LENGTH_FAULT_MARKS = {
+    "looped",
+    "length_limit",
+    "runs_on",
+    "empty",
+    "cut",
+}  # marks of a text whose length is a fault by itself
+SPELLING_COUNTS = ("accents", "letters", "numbers", "spacing")
+
+
+@dataclass(frozen=True)
+class FlaggedUtterance:
+    """One utterance that is worth a look."""
+
+    id: str
+    reference: str
+    hypothesis: str
+    errors: int
+    words: int
+    insertions: int
+    marks: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class FailureModes:
+    """One model in one window on one set. Rates and shares are fractions."""
+
+    utterances: int
+    words: int
+    wer: float
+    wer_without_loops: float | None
+    """Of the utterances that do not loop; None where all of them do."""
+    substitutions: int
+    deletions: int
+    insertions: int
+    marks: dict[str, tuple[str, ...]]
+    """The ids of the utterances with each of MARKS."""
+    prefix_wer: float
+    """WER if every hypothesis ended after as many words as were said: a model that only fails to stop is good here."""
+    hits: float
+    """Share of the reference's words that are right in these first words."""
+    same: float
+    """Share of the utterances that got the commonest text: the same words, of at least two, however often said."""
+    length: float
+    """Letters written for each letter said, over clips that neither loop, run on, are empty nor end early: about 1."""
+    spelled: float
+    """Share of the errors of clips that do not loop that are spelling only: accents, ñ, digits, spaces."""
+    inventors: tuple[FlaggedUtterance, ...]
+    """The utterances with the most insertions, most first."""
+    inventors_share: float
+    """Their share of all insertions."""
+    worst: tuple[FlaggedUtterance, ...]
+    """The utterances with the most errors, most first."""
+
+    def share(self, mark: str) -> float:
+        """Return the share of the utterances with a mark."""
+        return len(self.marks[mark]) / max(1, self.utterances)
+
+
+def find_failure_modes(records: Sequence[dict], language: str = "es", most: int = MAX_CASES) -> FailureModes:
+    """Look into the utterances of one model, window and set.
+
+    Marks come from a record's flags where decoding knows more than the text (looped, length_limit, wrong_language, and
+    `tokens` where it is there), else from the text. Without the flag, another language is another script than the
+    references', or English: other languages of one script are not told apart by a few words.
+
+    Args:
+        records: of hypotheses.jsonl.
+        language: Whisper's code of what was asked for.
+        most: how many utterances to name.
+    """
+    counts = score([r["reference"] for r in records], [r["hypothesis"] for r in records])
+    cases = _cases(records, language, counts.counts)
+    kept = [k for k, case in enumerate(cases) if "looped" not in case.marks]
+    inventors = sorted((case for case in cases if case.insertions), key=lambda case: (-case.insertions, case.id))[:most]
+    worst = sorted((case for case in cases if case.errors), key=lambda case: (-case.errors, case.id))[:most]
+    first = _first_words(records)
+    return FailureModes(
+        utterances=len(records),
+        words=counts.words,
+        wer=counts.wer,
+        wer_without_loops=_wer_of([cases[k] for k in kept]) if kept or not records else None,
+        substitutions=counts.substitutions,
+        deletions=counts.deletions,
+        insertions=counts.insertions,
+        marks={mark: tuple(case.id for case in cases if mark in case.marks) for mark in FAILURE_MARKS},
+        prefix_wer=first.wer,
+        hits=first.hits / max(1, first.words),
+        same=_same(records),
+        length=_length([case for case in cases if not LENGTH_FAULT_MARKS & set(case.marks)]),
+        spelled=_spelled([records[k] for k in kept], language),
+        inventors=tuple(inventors),
+        inventors_share=sum(case.insertions for case in inventors) / max(1, counts.insertions),
+        worst=tuple(worst),
+    )
+
+
+def failure_sentences(found: FailureModes) -> list[str]:
+    """Say what was found, most telling first; only what there is to say."""
+    if not found.utterances:
+        return ["no utterances were measured"]
+    told = []
+    if found.marks["looped"] and found.wer_without_loops is not None:
+        told.append(f"WER is {percent(found.wer)}, and {percent(found.wer_without_loops)} without the clips that loop")
+    if found.inventors and found.inventors_share >= MAJORITY_FRACTION and found.insertions >= found.utterances:
+        make = "makes" if len(found.inventors) == 1 else "make"
+        share = f"{make} {percent(found.inventors_share)} of all insertions"
+        told.append(f"{_clips(len(found.inventors))} of {found.utterances} {share}")
+    for mark, what in FAILURE_MARKS.items():
+        if ids := found.marks[mark]:
+            told.append(f"{_clips(len(ids))} ({percent(found.share(mark))}): the text {what}")
+    if found.spelled > 0:
+        told.append(f"{percent(found.spelled)} of the errors are spelling only: accents, digits, spaces")
+    return told
+
+
+def _clips(count: int) -> str:
+    return f"{count} clip{'s' * (count != 1)}"
+
+
+def _cases(records: Sequence[dict], language: str, counts) -> list[FlaggedUtterance]:
+    references = [record["reference"] for record in records]
+    expected, english = scripts_of(references), english_words(references, language)
+    aligned = aligned_words(references, [record["hypothesis"] for record in records]) if records else None
+    return [
+        FlaggedUtterance(
+            id=record["id"],
+            reference=record["reference"],
+            hypothesis=record["hypothesis"],
+            errors=int(counts["errors"][k]),
+            words=int(counts["words"][k]),
+            insertions=int(counts["insertions"][k]),
+            marks=tuple(_marks(record, aligned.references[k], aligned.hypotheses[k], aligned.alignments[k]))
+            + _of_language(record, aligned.hypotheses[k], expected, english),
+        )
+        for k, record in enumerate(records)
+    ]
+
+
+def _marks(record: dict, said: list[str], heard: list[str], chunks: list) -> Iterator[str]:
+    """Yield the marks of one utterance but those of its language."""
+    flags, seconds = record.get("flags") or (), record.get("duration_s")
+    if "looped" in flags or is_looped(record["hypothesis"], record.get("tokens"), seconds):
+        yield "looped"
+    if "length_limit" in flags:
+        yield "length_limit"
+    if len(heard) - len(said) >= max(MIN_RUN_ON_WORDS, MIN_RUN_ON_SHARE * len(said)):
+        yield "runs_on"
+    if not heard:
+        yield "empty"
+    if heard and said and _is_shifted(said, heard, chunks):
+        yield "shifted"
+    if heard and _is_cut(said, chunks):
+        yield "cut"
+
+
+def _is_shifted(said: list[str], heard: list[str], chunks: list) -> bool:
+    """Tell whether a text that is mostly right lacks its first word or first letters, or says its first word twice."""
+    hits = sum(chunk.ref_end_idx - chunk.ref_start_idx for chunk in chunks if chunk.type == "equal")
+    if len(said) < 2 or hits < MAJORITY_FRACTION * (len(said) - 1):
+        return False
+    lost = chunks[0].type == "delete"
+    clipped = said[0] != heard[0] and len(heard[0]) > 1 and said[0].endswith(heard[0])
+    twice = len(heard) > 1 and heard[0] == heard[1] == said[0] != said[1]
+    return lost or clipped or twice
+
+
+def _is_cut(said: list[str], chunks: list) -> bool:
+    """Tell whether the end of a text is missing, of which the rest is mostly right."""
+    if not chunks or chunks[-1].type != "delete":
+        return False
+    missing = len(said) - chunks[-1].ref_start_idx
+    hits = sum(chunk.ref_end_idx - chunk.ref_start_idx for chunk in chunks if chunk.type == "equal")
+    return missing >= max(MIN_CUT_WORDS, MIN_CUT_SHARE * len(said)) and hits > MAJORITY_FRACTION * (len(said) - missing)
+
+
+def _of_language(record: dict, heard: list[str], expected: set[str], english: frozenset[str]) -> tuple[str, ...]:
+    """Return the marks that tell of another language."""
+    in_english = is_english(heard, english)
+    flagged = "wrong_language" in (record.get("flags") or ())
+    wrong = flagged or in_english or is_in_other_script(record["hypothesis"], expected)
+    return (*(("wrong_language",) if wrong else ()), *(("english",) if in_english else ()))
+
+
+def _first_words(records: Sequence[dict]):
+    """Score each hypothesis cut after as many words as its reference has."""
+    references = [normalise(record["reference"]) for record in records]
+    pairs = zip(references, (normalise(record["hypothesis"]) for record in records), strict=True)
+    return score(references, [" ".join(heard.split()[: len(said.split())]) for said, heard in pairs], str)
+
+
+def _same(records: Sequence[dict]) -> float:
+    """Compare texts by their different words, so that a loop is the same however long it is."""
+    texts = (normalise(record["hypothesis"]).split() for record in records)
+    most = max(Counter(tuple(dict.fromkeys(words)) for words in texts if len(words) > 1).values(), default=0)
+    return most / len(records) if most > 1 else 0.0
+
+
+def _length(cases: list[FlaggedUtterance]) -> float:
+    """Return letters written per letter said; 1 where nothing was said."""
+    said = sum(len(normalise(case.reference)) for case in cases)
+    return sum(len(normalise(case.hypothesis)) for case in cases) / said if said else 1.0
+
+
+def _spelled(records: Sequence[dict], language: str) -> float:
+    """Return the share of the errors that are spelling; loops are left out before, they would be aligned for long."""
+    found = count_spelling_errors([r["reference"] for r in records], [r["hypothesis"] for r in records], language)
+    spelled = sum(found.counts[name] for name in SPELLING_COUNTS)
+    return spelled / max(1, spelled + found.words)
+
+
+def _wer_of(cases: list[FlaggedUtterance]) -> float:
+    return sum(case.errors for case in cases) / max(1, sum(case.words for case in cases))

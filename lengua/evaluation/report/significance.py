@@ -1,0 +1,116 @@
+"""Better, worse or undecided, in words: a model against its opponent on the same clips, and the noise of that."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from lengua.evaluation.report.figures import BASE, order_rows
+from lengua.evaluation.report.tables import with_interval
+from lengua.scoring import error_rate, paired_bootstrap, percent
+
+WORSE, UNDECIDED, BETTER = "worse", "undecided", "better"
+MAX_NAMED_SETS = 4
+"""Sets that a headline names; of more it tells the number."""
+
+
+class Verdict(NamedTuple):
+    """A model in one window on one set, held against its opponent; rates are fractions, below 0 is better."""
+
+    model: str
+    window: str
+    set: str
+    before: float
+    after: float
+    difference: float
+    low: float
+    high: float
+    kind: str
+
+    @property
+    def sentence(self) -> str:
+        """Return the verdict for people, in points of per cent."""
+        change = f"{percent(self.before)} → {percent(self.after)}"
+        where = f"on {self.set} ({self.model}, {self.window})"
+        if self.kind == UNDECIDED:
+            span = f"{_points(self.low)} to {_points(self.high)}"
+            return f"Undecided {where}: {change}. It may be chance: the 95 % interval goes from {span}."
+        ends = sorted((abs(100 * self.low), abs(100 * self.high)))
+        span = f"95 % interval {ends[0]:.1f} to {ends[1]:.1f}"
+        return f"{self.kind.title()} {where}: {change}, {_points(self.difference)} ({span})."
+
+
+def choose_opponent(rows: list[dict], against: str | None = None) -> str | None:
+    """Return the model that others are held against: the base, else the one named by --against, else nobody."""
+    models = {row["model"] for row in rows}
+    known = [name for name in (BASE, against) if name in models and len(models) > 1]
+    return known[0] if known else None
+
+
+def judge_rows(
+    rows: list[dict], records: list[dict], against: str | None = None, resamples: int = 2000, seed: int = 17
+) -> list[Verdict]:
+    """Hold every row against its opponent on the clips that both heard; the worse first, the undecided next."""
+    other, by_row = choose_opponent(rows, against), _records_by_row(records)
+    found = []
+    for row in order_rows(rows) if other else []:
+        if row["model"] != other:
+            before = _opponent_records(by_row, other, row["set"])
+            after = by_row.get((row["model"], row["window"], row["set"]), {})
+            common = [(before[id], after[id]) for id in before if id in after]
+            found += [_verdict(row, common, resamples, seed)] if common else []
+    return sorted(found, key=lambda verdict: (WORSE, UNDECIDED, BETTER).index(verdict.kind))
+
+
+def headline(rows: list[dict], judged: Sequence[Verdict]) -> str:
+    """Return one sentence: where the model is worse, undecided and better. A set is what its worst window is.
+
+    Without an opponent it tells the word error rate alone.
+    """
+    if not judged:
+        return _alone(rows)
+    kinds = {verdict.set: verdict.kind for verdict in reversed(judged)}  # the worst of a set comes first, so it stays
+    of_kind = {kind: [name for name in kinds if kinds[name] == kind] for kind in (WORSE, UNDECIDED, BETTER)}
+    parts = [f"{kind} on {_named(sorted(names))}" for kind, names in of_kind.items() if names]
+    text = "; ".join(parts)
+    return f"{text[0].upper()}{text[1:]}"
+
+
+def _alone(rows: list[dict]) -> str:
+    if not rows:
+        return "Nothing was measured"
+    last = {row["set"]: row for row in order_rows(rows)}  # adaptive, where there are both
+    if len(last) > MAX_NAMED_SETS:
+        return f"Word error rates of {len(last)} sets"
+    return "Word error rate " + ", ".join(f"{with_interval(row)} on {name}" for name, row in last.items())
+
+
+def _named(names: list[str]) -> str:
+    return ", ".join(names) if len(names) <= MAX_NAMED_SETS else f"{len(names)} sets"
+
+
+def _points(difference: float) -> str:
+    """Write a difference of rates as points of per cent: "4.0 points more"."""
+    points = round(100 * difference, 1)
+    return "no difference" if not points else f"{abs(points):.1f} points {'more' if points > 0 else 'fewer'}"
+
+
+def _verdict(row: dict, common: list[tuple[dict, dict]], resamples: int, seed: int) -> Verdict:
+    old, new = ([pair[k]["counts"]["errors"] for pair in common] for k in (0, 1))
+    words = [pair[0]["counts"]["words"] for pair in common]
+    speakers = [pair[0].get("speaker") for pair in common]
+    difference, low, high = paired_bootstrap(old, new, words, speakers, resamples, seed)
+    sure = len(common) > 1 and not low <= 0 <= high  # one clip has no spread: its interval says nothing
+    kind = UNDECIDED if not sure else WORSE if difference > 0 else BETTER
+    before, after = (float(error_rate(sum(errors), sum(words))) for errors in (old, new))
+    return Verdict(row["model"], row["window"], row["set"], before, after, difference, low, high, kind)
+
+
+def _records_by_row(records: list[dict]) -> dict[tuple, dict[str, dict]]:
+    by_row: dict[tuple, dict[str, dict]] = {}
+    for record in records:
+        by_row.setdefault((record["model"], record["window"], record["set"]), {})[record["id"]] = record
+    return by_row
+
+
+def _opponent_records(by_row: dict[tuple, dict[str, dict]], model: str, name: str) -> dict[str, dict]:
+    """Return the opponent's records of a set: padded if it was measured in both windows."""
+    return by_row.get((model, "padded", name)) or by_row.get((model, "adaptive", name), {})

@@ -1,0 +1,63 @@
+"""OpenAI's names of a Hugging Face Whisper's tensors, which whisper.cpp uses, too: the same tensors, other names.
+
+Weights of a Hugging Face Whisper in OpenAI's own program (package openai-whisper): the same tensors, other names.
+"""
+
+import re
+from pathlib import Path
+
+from lengua.runtime.files import read_json
+
+OPENAI_NAME_RULES = (
+    (r"^model\.", ""),
+    (r"\.layers\.", ".blocks."),
+    (r"encoder_attn_layer_norm", "cross_attn_ln"),
+    (r"encoder_attn\.", "cross_attn."),
+    (r"self_attn_layer_norm", "attn_ln"),
+    (r"self_attn\.", "attn."),
+    (r"q_proj", "query"),
+    (r"k_proj", "key"),
+    (r"v_proj", "value"),
+    (r"out_proj", "out"),
+    (r"fc1", "mlp.0"),
+    (r"fc2", "mlp.2"),
+    (r"final_layer_norm", "mlp_ln"),
+    (r"encoder\.layer_norm", "encoder.ln_post"),
+    (r"decoder\.layer_norm", "decoder.ln"),
+    (r"embed_positions\.weight", "positional_embedding"),
+    (r"decoder\.embed_tokens", "decoder.token_embedding"),
+)
+"""Each in turn, as in the conversion script of transformers, the other way round."""
+
+
+def openai_tensor_name(name: str) -> str:
+    """Return OpenAI's name of a tensor."""
+    for pattern, its_own in OPENAI_NAME_RULES:
+        name = re.sub(pattern, its_own, name)
+    return name
+
+
+def load_openai_model(folder: Path):
+    """Return a whisper.model.Whisper with the weights of a model folder."""
+    from safetensors.torch import load_file
+    from whisper.model import ModelDimensions, Whisper
+
+    config = read_json(folder / "config.json")
+    sizes = "d_model {}_attention_heads {}_layers"
+    sides = [[config[key] for key in sizes.replace("{}", side).split()] for side in ("encoder", "decoder")]
+    model = Whisper(
+        ModelDimensions(
+            config["num_mel_bins"],
+            config["max_source_positions"],
+            *sides[0],
+            config["vocab_size"],
+            config["max_target_positions"],
+            *sides[1],
+        )
+    )
+    weights = load_file(folder / "model.safetensors")
+    tensors = {
+        openai_tensor_name(name): tensor.float() for name, tensor in weights.items() if name != "proj_out.weight"
+    }
+    model.load_state_dict(tensors, strict=True)
+    return model.eval()

@@ -1,0 +1,373 @@
+"""The errors of one evaluation for a notebook, as Markdown: how sure the figures are, who, which words, what next.
+
+    reading = read_evaluation(out / "evaluation")
+    Markdown(sureness(reading)), Markdown(groups_table(reading)), Markdown(advice_list(reading))
+
+What is computed is computed in `lengua.evaluation`; here it is laid out.
+
+The well-known ways to ruin a fine-tuning of Whisper: what each did to the WER, and what `diagnosis` says of it.
+
+    for failure in failures():
+        print(failure.title, failure.wer, failure.findings[0].cure)
+
+benchmarks/three_hundred.py makes them happen on real speech and writes the file that is read here; no figure is typed.
+
+The story of the 300 % for a notebook: each failure with its measured figure, its cause and its cure, in Markdown.
+
+    Markdown(stories("short_window", "zero_padding"))
+    Markdown(provoked("openai/whisper-base", "sv", store.split("test")))
+
+Figures come from `lengua.notebook.error_analysis`, words from `lengua.evaluation.diagnosis`.
+"""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+
+from lengua.data.store import Row
+from lengua.evaluation.confusions import rank_hard_words
+from lengua.evaluation.diagnosis import GOOD, DiagnosisFinding, diagnose_failures
+from lengua.evaluation.failure_modes import FailureModes, decode_unguarded, evenly_spaced_rows, find_failure_modes
+from lengua.evaluation.recommendations import (
+    ClipChange,
+    clip_changes,
+    clips_needed,
+    detectable_difference,
+    doubtful_references,
+    overall_wer,
+    recommend,
+)
+from lengua.evaluation.report.figures import failures_figure, groups_figure
+from lengua.evaluation.report.html import confusions_by_title, unknown_keys
+from lengua.evaluation.report.markdown import as_one_line, escape_markdown, format_markdown_table
+from lengua.evaluation.report.tables import with_interval
+from lengua.evaluation.results import LoadedEvaluation
+from lengua.evaluation.subgroups import UNKNOWN_GROUP
+from lengua.inference import Transcriber
+from lengua.options import TrainOptions
+from lengua.runtime.errors import RequestError
+from lengua.runtime.files import ASSETS, read_json
+from lengua.scoring import percent
+
+WER_DIFFERENCES_POINTS = (5.0, 2.0, 1.0)
+"""Differences of WER, in points, that one may want to show."""
+MAX_NAMED_GROUPS = 12
+"""Groups that are named in a sentence."""
+EMPTY_CELL = "–"
+ONLY_ONE_MODEL = "Only one model was measured, so there is nothing to hold it against."
+
+
+def verdict_list(reading: LoadedEvaluation) -> str:
+    """Return the headline, a sentence for each model, window and set, and what one must know to read the figures."""
+    sentences = [verdict.sentence for verdict in reading.verdicts]
+    whose = reading.results.get("attribution")
+    remarks = [*(reading.analysis.get("notes") or []), *([f"Speech and texts: {whose}."] if whose else [])]
+    lines = [f"- {escape_markdown(one)}" for one in [*sentences, *remarks]]
+    return "\n".join([f"**{escape_markdown(reading.headline)}**", "", *lines])
+
+
+def resolution_list(reading: LoadedEvaluation) -> str:
+    """Return how small a difference this test set can show, and how many clips smaller ones would take."""
+    found = detectable_difference(reading)
+    if found is None:
+        return ONLY_ONE_MODEL
+    told, low, high = (signed_points(one) for one in (found.difference, found.low, found.high))
+    chance = "beyond chance" if found.shown else "may be chance"
+    lines = [f"**{told} points** ({low} to {high}), over {found.units:,} {found.unit}s: {chance}."]
+    if found.smallest:
+        smallest = f"{100 * found.smallest:.1f} points"
+        lines.append(f"The smallest difference that these {len(reading.pairs):,} clips would show: **{smallest}**.")
+        needed = [
+            [f"{one:g} point{'s' * (one != 1)}", f"{clips_needed(reading, one):,}"] for one in WER_DIFFERENCES_POINTS
+        ]
+        lines.append(format_markdown_table(["to show a difference of", "clips like these, about"], needed))
+    return "\n\n".join(lines)
+
+
+def changes_table(reading: LoadedEvaluation, count: int = 8) -> str:
+    """Return how many clips became better and worse, and the ones that became worst."""
+    found = clip_changes(reading.pairs)
+    if not found:
+        return ONLY_ONE_MODEL
+    kinds = {
+        "better": [one for one in found if one.gained > 0],
+        "as before": [one for one in found if one.gained == 0],
+        "worse": [one for one in found if one.gained < 0],
+    }
+    sizes = format_markdown_table(
+        ["", "clips", "errors before", "after"], [[name, *_sums(some)] for name, some in kinds.items()]
+    )
+    return "\n\n".join([sizes, *([_beside(kinds["worse"][:count])] if kinds["worse"] else [])])
+
+
+def doubtful_table(reading: LoadedEvaluation, count: int = 8) -> str:
+    """Return clips whose text may be wrong: both models hear the same, and mostly something else."""
+    found = doubtful_references(reading.pairs)
+    if not found:
+        return "No clip of which both models hear the same and mostly something else than its text."
+    lines = [[one.id, one.reference, one.after] for one in found[:count]]
+    return format_markdown_table(["clip", "its text", "what both models hear"], lines, words=3)
+
+
+def groups_picture(reading: LoadedEvaluation, path: Path) -> str:
+    """Draw the groups that are told of anybody, and return the path, as `IPython.display.Image` wants it."""
+    groups_figure(_known_groups(reading), overall_wer(reading), path)
+    return str(path)
+
+
+def groups_table(reading: LoadedEvaluation) -> str:
+    """Return the groups that differ from all other clips beyond chance; name those too small to tell."""
+    groups = [group for group in _known_groups(reading) if group["group"] != UNKNOWN_GROUP]
+    differing = [
+        [_name(group), with_interval(group), f"{signed_points(group['difference'])} points"]
+        for group in groups
+        if not group["small"] and _differs(group)
+    ]
+    small = [f"{_name(group)}: {group['small']}" for group in groups if group["small"]]
+    unknown = unknown_keys(reading.analysis.get("groups") or [])
+    return "\n\n".join(
+        [
+            format_markdown_table(["group", "WER (95 % interval)", "beside the others"], differing)
+            if differing
+            else "No group differs from the others beyond chance.",
+            *([f"Too small to tell: {_named(small)}."] if small else []),
+            *([f"Not told of any clip: {_named(unknown)}."] if unknown else []),
+        ]
+    )
+
+
+def confusions_table(reading: LoadedEvaluation, count: int = 8) -> str:
+    """Return what is taken for what: words, words left out and made up, letters within words."""
+    found = confusions_by_title(reading.analysis.get("confusions") or {})
+    if not found:
+        return "Nothing was taken for anything else."
+    columns = [[_pair(one) for one in some[:count]] for some in found.values()]
+    longest = max(map(len, columns))
+    lines = [[column[place] if place < len(column) else "" for column in columns] for place in range(longest)]
+    return format_markdown_table(list(found), lines, words=len(columns))
+
+
+def words_table(reading: LoadedEvaluation, count: int = 12) -> str:
+    """Return the words that are wrong most often."""
+    found = rank_hard_words(reading.after)[:count]
+    lines = [[one.word, one.heard or EMPTY_CELL, one.example, f"{one.wrong} of {one.said}"] for one in found]
+    return (
+        format_markdown_table(["word", "heard as", "first in clip", "wrong"], lines, words=3)
+        if lines
+        else "Not one word is wrong."
+    )
+
+
+def advice_list(reading: LoadedEvaluation) -> str:
+    """Return what to record next, the most urgent first, each with what it rests on."""
+    told = [(one.do, f"{one.because[0].upper()}{one.because[1:]}") for one in recommend(reading)]
+    return "\n".join(f"1. **{escape_markdown(do)}.** {escape_markdown(because)}." for do, because in told)
+
+
+def signed_points(fraction: float) -> str:
+    """Write a difference of rates in points of per cent: -0.04 is "−4.0"."""
+    return f"{100 * fraction:+.1f}".replace("-", "−")
+
+
+def _known_groups(reading: LoadedEvaluation) -> list[dict]:
+    groups = reading.analysis.get("groups") or []
+    return [group for group in groups if group["key"] not in unknown_keys(groups)]
+
+
+def _name(group: dict) -> str:
+    return f"{group['key'].replace('_', ' ')} {group['group']}"
+
+
+def _named(some: Sequence[str]) -> str:
+    more = f", and {len(some) - MAX_NAMED_GROUPS:,} more" if len(some) > MAX_NAMED_GROUPS else ""
+    return escape_markdown("; ".join(some[:MAX_NAMED_GROUPS])) + more
+
+
+def _differs(group: dict) -> bool:
+    return group["difference_low"] is not None and (group["difference_low"] > 0 or group["difference_high"] < 0)
+
+
+def _pair(one: dict) -> str:
+    return f"{one['said'] or EMPTY_CELL} → {one['heard'] or EMPTY_CELL} ({one['count']})"
+
+
+def _sums(some: Sequence[ClipChange]) -> list[int]:
+    return [len(some), sum(one.errors_before for one in some), sum(one.errors_after for one in some)]
+
+
+def _beside(some: Sequence[ClipChange]) -> str:
+    lines = [[one.reference, one.before or EMPTY_CELL, one.after or EMPTY_CELL, -one.gained] for one in some]
+    return format_markdown_table(["said", "before", "after", "more errors"], lines, words=3)
+
+
+FAILURE_STUDY_FILE = ASSETS / "three_hundred.json"
+HEALTHY_RUN, BASE_RUN = "healthy", "base"
+
+
+@dataclass(frozen=True)
+class MeasuredFailure:
+    """One thing broken, or none, and what came of it. Rates are fractions."""
+
+    name: str
+    title: str
+    clips: int
+    words: int
+    wer: float
+    wer_low: float
+    wer_high: float
+    substitutions: int
+    deletions: int
+    insertions: int
+    looped: int
+    """Clips that go round in circles."""
+    length_limit: int
+    """Clips that were stopped by the limit of tokens."""
+    loss: float
+    """A token, by teacher forcing: what a training log would show."""
+    by_text: tuple[str, ...]
+    """What the transcripts alone make of it, the likeliest first."""
+    findings: tuple[DiagnosisFinding, ...]
+    """With one batch and the settings looked at, too."""
+    said: str
+    heard: str
+    """The clip with most words made up, else with most errors; "" where there is none."""
+
+    @property
+    def shows_in_text(self) -> bool:
+        """Whether the transcripts alone are enough to name the cause."""
+        return self.by_text[0] == self.findings[0].name
+
+
+@dataclass(frozen=True)
+class FailureStudy:
+    """All failures, and how they were measured."""
+
+    command: str
+    where: str
+    """Date, commit and hardware."""
+    about: str
+    """Model, clips and steps, in a sentence."""
+    attribution: str
+    """Whose the recordings and their texts are."""
+    failures: dict[str, MeasuredFailure]
+    """By name: the untouched base first, then one thing broken at a time, the healthy run last."""
+
+
+def read_failure_study(path: Path = FAILURE_STUDY_FILE) -> FailureStudy:
+    """Return what benchmarks/three_hundred.py recorded.
+
+    Raises:
+        RequestError: the file is not there, or was written by another version.
+    """
+    if not Path(path).is_file():
+        do = "run `python benchmarks/three_hundred.py --record` in a clone of the project"
+        raise RequestError("the figures of the failures", f"no file at {path}", do)
+    told = read_json(path)
+    try:
+        found = {one["name"]: _failure(one) for one in told["failures"]}
+        return FailureStudy(told["command"], told["where"], told["about"], told["attribution"], found)
+    except (KeyError, TypeError) as error:
+        do = "record them again: python benchmarks/three_hundred.py --record"
+        raise RequestError(
+            "the figures of the failures, as this version writes them", f"{error} in {path}", do
+        ) from error
+
+
+def read_failures(path: Path = FAILURE_STUDY_FILE) -> list[MeasuredFailure]:
+    """Return every failure that was measured, the base first and the healthy run last."""
+    return list(read_failure_study(path).failures.values())
+
+
+def _failure(told: dict) -> MeasuredFailure:
+    values = {field.name: told[field.name] for field in fields(MeasuredFailure)}
+    findings = tuple(DiagnosisFinding(**one) for one in told["findings"])
+    return MeasuredFailure(**values | {"by_text": tuple(told["by_text"]), "findings": findings})
+
+
+SHORT_MARGIN_S = TrainOptions("").margin_s[0]
+"""Silence behind a clip in a short window: the least that training draws."""
+REPRODUCTION_CLIPS = 24
+"""That are heard in both windows, spread over the set."""
+TRAINING_CAUSES = ("double_start", "label_shift", "end_masked", "rate", "prompt", "few_data")
+"""Causes that a model cannot have that has learned nothing here."""
+MAX_TRANSCRIPT_LETTERS = 160
+"""Letters of a transcript that are shown; a loop has thousands."""
+
+
+def failures_picture(path: Path) -> str:
+    """Draw all failures and return the path, as `IPython.display.Image` wants it."""
+    found = read_failure_study().failures
+    failures_figure({name: asdict(failure) for name, failure in found.items()}, path)
+    return str(path)
+
+
+def study_method() -> str:
+    """Return how the failures were measured, by what command, and on whose speech."""
+    told = read_failure_study()
+    return f"{told.about} `{told.command}`, {told.where}. {escape_markdown(told.attribution)}"
+
+
+def format_failures(*names: str) -> str:
+    """Return failures by name: what was broken, what came of it, why, and what to do; all of them without a name."""
+    found = read_failure_study().failures
+    return "\n\n".join(format_failure(found[name]) for name in names or found)
+
+
+def format_failure(failure: MeasuredFailure) -> str:
+    """Return one failure as Markdown."""
+    [one, *_] = failure.findings
+    loops = f", {failure.looped} of {failure.clips} clips in circles" if failure.looped else ""
+    lines = [
+        f"**{escape_markdown(failure.title)}**: WER {with_interval(asdict(failure))}, loss {failure.loss:.2f}{loops}"
+    ]
+    if failure.said:
+        lines += [f"- said: *{escape_markdown(failure.said)}*", f"- heard: *{shorten_text(failure.heard)}*"]
+    if one.severity != GOOD:
+        seen = "in the transcripts" if failure.shows_in_text else "in a batch, and not in these transcripts"
+        lines += [*_reasons(one), f"- shows {seen}"]
+    return "\n".join(lines)
+
+
+def findings_list(findings: Sequence[DiagnosisFinding | dict]) -> str:
+    """Return what a diagnosis found: each sign with the likely cause, and the cure."""
+    found = [one if isinstance(one, DiagnosisFinding) else DiagnosisFinding(**one) for one in findings]
+    return "\n\n".join(map(_format_finding, found))
+
+
+def reproduce_failure(base: str, language: str, rows: Sequence[Row], count: int = REPRODUCTION_CLIPS) -> str:
+    """Let an untouched model write down clips at 30 s and in a short window; return both, and the diagnosis."""
+    transcriber, chosen = Transcriber(base, language), evenly_spaced_rows(rows, count)
+    heard = {margin: decode_unguarded(transcriber, chosen, margin) for margin in (None, SHORT_MARGIN_S)}
+    padded, short = (find_failure_modes(records, language) for records in heard.values())
+    found = diagnose_failures(short, padded, window="adaptive", padded=padded)
+    likely = [one for one in found if one.name not in TRAINING_CAUSES and one.severity != GOOD][:1]
+    [worst] = sorted(heard[SHORT_MARGIN_S], key=lambda record: -record["tokens"])[:1]
+    windows = {"padded to 30 s": padded, f"speech and {SHORT_MARGIN_S:g} s": short}
+    lines = [[name, percent(one.wer), one.insertions, _endless_clips(one)] for name, one in windows.items()]
+    table = format_markdown_table(["window", "WER", "words made up", "clips that do not stop"], lines)
+    said, written = escape_markdown(worst["reference"]), shorten_text(worst["hypothesis"])
+    longest = f"The longest text of the short window, where *{said}* was said: {written}"
+    return "\n\n".join([table, longest, findings_list(likely) or "It got away with it: these clips end well."])
+
+
+def shorten_text(text: str) -> str:
+    """Return the beginning of a text, ready for Markdown, and how much more there is."""
+    text = as_one_line(text)
+    if len(text) <= MAX_TRANSCRIPT_LETTERS:
+        return escape_markdown(text) or "nothing"
+    more = len(text) - MAX_TRANSCRIPT_LETTERS
+    return f"{escape_markdown(text[:MAX_TRANSCRIPT_LETTERS].rstrip())} … and {more:,} letters more"
+
+
+def _format_finding(one: DiagnosisFinding) -> str:
+    head = f"**{escape_markdown(one.what)}** ({one.name})"
+    return f"{head}: {one.cause}, {one.cure}." if one.severity == GOOD else "\n".join([head, *_reasons(one)])
+
+
+def _reasons(one: DiagnosisFinding) -> list[str]:
+    told = {"cause": one.cause, "cure": one.cure, "to be sure": one.check}
+    return [f"- {name}: {escape_markdown(text)}" for name, text in told.items()]
+
+
+def _endless_clips(found: FailureModes) -> int:
+    return len(set().union(*(found.marks[mark] for mark in ("looped", "length_limit", "runs_on"))))

@@ -1,0 +1,155 @@
+"""Whose the weights are and whose the speech was: what is known of it, and nothing else.
+
+What the Hub reads of a model card: the YAML on top of it, with the WER of every set (`model-index`).
+"""
+
+import re
+
+from lengua.data.sources import is_source
+from lengua.models.checkpoints import ModelNote
+
+OPENAI_PREFIX = "openai/whisper-"
+FREE_LICENCES = ("CC0-1.0",)
+"""Licences of speech that ask for nothing."""
+COMBINED_LICENCE = "mit-and-terms-of-the-speech"
+
+
+def base_on_hub(base: str) -> str | None:
+    """Return the id of the base model; None of one that is a folder of somebody's machine."""
+    return base if re.fullmatch(r"[\w-][\w.-]*/[\w-][\w.-]*", base) else None
+
+
+def base_name(base: str) -> str:
+    """Return what to call the base model in public."""
+    return base_on_hub(base) or "a model of this machine"
+
+
+def choose_licence(note: ModelNote, manifest: dict | None) -> tuple[str, str | None]:
+    """Return (license, license_name) as the Hub has them.
+
+    MIT where the base is OpenAI's and the speech asks for nothing, or there was none; else "other", and the card names
+    the terms, for whether those of the speech bind the weights is not for a program to say.
+    """
+    speech = (manifest or {}).get("licence")
+    if note.base.startswith(OPENAI_PREFIX):
+        return ("mit", None) if speech in FREE_LICENCES or not note.language else ("other", COMBINED_LICENCE)
+    return "other", "see-the-base-model-and-the-speech"
+
+
+def licence_sentences(note: ModelNote, manifest: dict | None, results: dict | None) -> list[str]:
+    """Say what is known of the terms of base, speech and test set."""
+    told = [_of_base(note.base)]
+    if note.language:
+        told += _of_speech(note, manifest)
+    if results and results.get("attribution") and results["attribution"] != note.attribution:
+        told.append(f"Measured on {results['source']}: {results['attribution']}.")
+    return told
+
+
+def _of_base(base: str) -> str:
+    if base.startswith(OPENAI_PREFIX):
+        return f"The weights of {base}: copyright OpenAI, released under the MIT License."
+    return f"The weights of {base_name(base)}: under the terms of whoever made them."
+
+
+def _of_speech(note: ModelNote, manifest: dict | None) -> list[str]:
+    if manifest:
+        licence = manifest.get("licence") or "not told by the source"
+        told = [f"The speech that it learned from, {manifest['source']}: licence {licence}."]
+    else:
+        told = ["The speech that it learned from: of unknown licence, for its store is not beside the run."]
+    if note.attribution:
+        told.append(f"Attribution: {note.attribution}.")
+    return [*told, "Whether the terms of speech bind weights that were made from it is not for this card to say."]
+
+
+HUB_TASK = "automatic-speech-recognition"
+HUB_LANGUAGE_CODES = {"jw": "jv"}
+"""Whisper's codes that ISO 639 does not have."""
+
+
+def front_matter(note: ModelNote, name: str, formats: tuple[str, ...], results: dict | None, manifest: dict | None):
+    """Return the front matter of a card, as a ModelCardData of huggingface_hub.
+
+    Args:
+        name: of the model, as `model-index` has it.
+        results: results.json; None where nothing was measured.
+        manifest: of the store that the model learned from, if it is still there.
+    """
+    from huggingface_hub import ModelCardData
+
+    code = note.language and HUB_LANGUAGE_CODES.get(note.language, note.language)
+    measured = hub_eval_results(results) if results else []
+    licence, licence_name = choose_licence(note, manifest)
+    return ModelCardData(
+        language=code or "multilingual",
+        license=licence,
+        license_name=licence_name,
+        base_model=base_on_hub(note.base),
+        library_name="transformers" if "hf" in formats else "ctranslate2",
+        pipeline_tag=HUB_TASK,
+        tags=["whisper", "lengua", *(["ctranslate2", "faster-whisper"] if "ct2" in formats else []), *_extra(formats)],
+        datasets=_data_sets(manifest),
+        metrics=["wer"] if measured else None,
+        model_name=name if measured else None,
+        eval_results=measured or None,
+    )
+
+
+def _extra(formats: tuple[str, ...]) -> list[str]:
+    return ["whisper.cpp"] if "ggml" in formats else []
+
+
+def _data_sets(manifest: dict | None) -> list[str] | None:
+    """Return the data set of the Hub that was learned from; one of anywhere else has no name there."""
+    scheme, _, rest = str((manifest or {}).get("source", "")).partition(":")
+    return [rest.partition(":")[0]] if scheme == "hub" else None
+
+
+def hub_eval_results(results: dict) -> list:
+    """Return the rows of the published model as the Hub wants them: one result a set, one metric a window."""
+    from huggingface_hub import EvalResult
+
+    ours = published_label(results)
+    return [
+        EvalResult(
+            task_type=HUB_TASK,
+            task_name="Speech Recognition",
+            **_data_set(row["set"], results),
+            metric_type="wer",
+            metric_name=f"WER (%), {row['window']}",
+            metric_value=round(100 * row["wer"], 2),
+            metric_args=_how(row),
+        )
+        for row in results["rows"]
+        if row["model"] == ours
+    ]
+
+
+def published_label(results: dict) -> str | None:
+    """Return what rows call the model that was asked for, which is measured last."""
+    rows = [row["model"] for row in results["rows"]]
+    return next((name for name in reversed(rows) if name != "base"), rows[-1] if rows else None)
+
+
+def _data_set(name: str, results: dict) -> dict:
+    """Describe a set. The Hub takes sets of equal type, configuration and split for one."""
+    source = name if is_source(name) else str(results.get("source") or "unknown")
+    scheme, _, rest = source.partition(":")
+    own, _, part = rest.partition(":") if scheme == "hub" else (source.replace(":", "-"), "", "")
+    whole = name in (results.get("split"), source)
+    return {
+        "dataset_type": own,
+        "dataset_name": source if whole else f"{source}, {name}",
+        "dataset_config": part or (None if whole else name),
+        "dataset_split": results.get("split"),
+        "dataset_revision": None if is_source(name) else results.get("source_revision"),
+    }
+
+
+def _how(row: dict) -> dict:
+    interval = [row.get("wer_low"), row.get("wer_high")]
+    told = {"window": row["window"], "normaliser": row.get("normaliser"), "utterances": row.get("utterances")}
+    if None not in interval:
+        told["interval_95"] = [round(100 * end, 2) for end in interval]
+    return {name: value for name, value in told.items() if value is not None}

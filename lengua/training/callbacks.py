@@ -1,0 +1,298 @@
+"""What a run writes down while it goes: run.json, history.jsonl; and how it stops when it is told to.
+
+`--report-to`: the curves of a run live in a browser, from files in the run's own folder.
+
+    tensorboard --logdir runs                                  # --report-to tensorboard: runs/X/tensorboard
+    TRACKIO_DIR=runs/X/trackio trackio show --project X        # --report-to trackio: runs/X/trackio
+
+Both stay on this machine. history.jsonl is written all the same.
+
+What an evaluation in training tells: dev WER by generation, its interval, S/D/I, loops, the worst hypotheses.
+"""
+
+import contextlib
+import importlib.util
+import json
+import os
+import platform
+import signal
+import sys
+import time
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
+from pathlib import Path
+
+import torch
+from accelerate.utils import reduce
+from transformers import TrainerCallback
+from transformers.integrations import TensorBoardCallback
+from transformers.integrations.integration_utils import rewrite_logs
+
+from lengua import __version__
+from lengua.data.streaming import Stream
+from lengua.options import TrainOptions
+from lengua.runtime.errors import RequestError
+from lengua.runtime.files import read_json, write_json, write_jsonl
+from lengua.runtime.progress import Progress, Watch
+from lengua.runtime.system import describe_hardware, git_commit
+from lengua.scoring import bootstrap_interval, is_looped, score
+from lengua.training.dataset import StreamPosition
+from lengua.training.runs import read_history
+
+SPEED_SMOOTHING_WEIGHT = 0.1
+"""Weight of the last step in the seconds a clip that are shown."""
+RECORDED_PACKAGES = ("torch", "transformers", "accelerate", "numpy", "ctranslate2", "tokenizers")
+
+
+def describe_run(options: TrainOptions, origin: str) -> dict:
+    """Return what run.json of a run that begins holds: resolved options, versions, commit, hardware."""
+    return {
+        "options": options_to_json(options),
+        "base_weights": origin,
+        "finished": False,
+        "versions": {"lengua": __version__, "python": platform.python_version()}
+        | {p: version(p) for p in RECORDED_PACKAGES},
+        "commit": git_commit(),
+        "hardware": describe_hardware(),
+    }
+
+
+def options_to_json(options: TrainOptions) -> dict:
+    """Return options as JSON holds them."""
+    return json.loads(json.dumps(asdict(options), default=str))
+
+
+class MetricsCallback(TrainerCallback):
+    """Appends what the Trainer logs to history.jsonl and tells the watcher how far training is."""
+
+    def __init__(self, out: Path, watch: Watch, trainer):
+        self.path, self.watch, self.note, self.trainer = out / "history.jsonl", watch, "", trainer
+        self.started = self.since = time.perf_counter()
+        self.per_clip: float | None = None  # seconds
+
+    def seconds(self) -> float:
+        """Return the seconds of training so far, those before an interruption included."""
+        return time.perf_counter() - self.started
+
+    def on_train_begin(self, args, state, control, **kwargs):
+        """Take back what an interrupted run logged after its last checkpoint, and count its seconds on."""
+        before = read_history(self.path)[0] if state.global_step else []
+        kept = [record for record in before if record["step"] <= state.global_step]
+        self.started = time.perf_counter() - (kept[-1]["seconds"] if kept else 0.0)
+        if state.is_world_process_zero:
+            write_jsonl(self.path, kept)
+
+    def on_log(self, args, state, control, logs=None, **kwargs):
+        """Write loss and rate, or the measures on dev."""
+        if not state.is_world_process_zero:
+            return
+        streamed = self.trainer.streamed
+        epoch = streamed.place.epoch if streamed else round(state.epoch or 0, 4)
+        record = {"step": state.global_step, **rename_logs(logs or {}), "epoch": epoch}
+        record["seconds"] = round(self.seconds(), 1)
+        if "loss" in record:
+            self.note = f"loss {record['loss']:.2f}, rate {record['learning_rate']:.1e}"
+        if "dev_wer" in record:
+            record["worst"] = [asdict(one) for one in self.trainer.worst]
+            self.watch(self._progress(state, f"dev WER {record['dev_wer']:.1%}"))
+            self.watch(Progress("dev", state.global_step, None, "", format_dev_result(record, self.trainer.worst)))
+        with open(self.path, "a", encoding="utf-8") as file:
+            file.write(json.dumps(record, ensure_ascii=False) + "\n")
+
+    def on_step_begin(self, args, state, control, **kwargs):
+        """Begin to time a step: evaluations and checkpoints between steps do not count."""
+        self.since = time.perf_counter()
+
+    def on_step_end(self, args, state, control, **kwargs):
+        """Report one step, and the clips a second of the last ones."""
+        clips = self.trainer.drawing.mean_size * args.gradient_accumulation_steps * args.world_size
+        now = (time.perf_counter() - self.since) / clips
+        self.per_clip = now if self.per_clip is None else self.per_clip + SPEED_SMOOTHING_WEIGHT * (now - self.per_clip)
+        self.watch(self._progress(state, ", ".join(filter(None, (self.note, f"{1 / self.per_clip:.1f} clips/s")))))
+
+    def _progress(self, state, note: str) -> Progress:
+        return Progress("training", state.global_step, state.max_steps, "steps", note)
+
+
+def rename_logs(logs: dict) -> dict:
+    """Return the Trainer's names as ours: eval_wer is dev_wer, and no timings of its own."""
+    kept = {key: value for key, value in logs.items() if not key.endswith(("_runtime", "_per_second", "_flos"))}
+    return {f"dev_{key[5:]}" if key.startswith("eval_") else key: value for key, value in kept.items()}
+
+
+def write_stream_position(checkpoint: Path, stream: Stream, place: StreamPosition) -> None:
+    """Write down where the stream of this process stands."""
+    told = {"revision": stream.revision, "ranks": stream.ranks, "window": stream.window, "place": asdict(place)}
+    write_json(checkpoint / f"stream-{stream.rank}.json", told)
+
+
+def read_stream_position(checkpoint: Path, stream: Stream) -> StreamPosition:
+    """Return where the stream of this process stood at a checkpoint.
+
+    Raises:
+        RequestError: the source has changed since, or other processes took part.
+    """
+    told = read_json(checkpoint / f"stream-{stream.rank}.json") if stream.rank < _count_ranks(checkpoint) else {}
+    now = {"revision": stream.revision, "ranks": stream.ranks, "window": stream.window}
+    for name, value in now.items():
+        if told.get(name) != value:
+            expected = f"the stream of {checkpoint}, {name} {told.get(name)}"
+            raise RequestError(expected, f"{name} {value}", "train with as before, or start over with --no-resume")
+    return StreamPosition(**told["place"])
+
+
+def _count_ranks(checkpoint: Path) -> int:
+    return len(list(checkpoint.glob("stream-*.json")))
+
+
+class InterruptionCallback(TrainerCallback):
+    """Context manager: SIGINT and SIGTERM end training at the next step with a checkpoint; a second one kills."""
+
+    SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+    def __init__(self, trainer):
+        self.asked, self.step, self.trainer = False, 0, trainer
+        trainer.add_callback(self)
+
+    def __enter__(self) -> "InterruptionCallback":
+        try:
+            self.before = {number: signal.signal(number, self._note) for number in self.SIGNALS}
+        except ValueError:  # not the main thread: a notebook's kernel interrupts by itself
+            self.before = {}
+        return self
+
+    def _note(self, number, frame) -> None:
+        self.asked = True
+        self._restore()
+
+    def _restore(self) -> None:
+        for number, handler in self.before.items():
+            signal.signal(number, handler)
+
+    def on_step_end(self, args, state, control, **kwargs):
+        """Save and stop when any of the processes was asked to."""
+        self.step = state.global_step
+        if args.world_size > 1:
+            self.asked = bool(reduce(torch.tensor([int(self.asked)], device=args.device), "sum").item())
+        if self.asked:
+            control.should_save = control.should_training_stop = True
+            control.should_evaluate = False
+
+    def __exit__(self, kind, error, trace) -> None:
+        self._restore()
+        if kind is None and self.asked and self.step < self.trainer.state.max_steps:
+            raise KeyboardInterrupt(f"stopped at step {self.step} of {self.trainer.state.max_steps}, checkpoint saved")
+
+
+TRACKER_FOLDERS = ("tensorboard", "trackio")
+"""Of a run, by the name of the package that writes them."""
+
+
+def require_trackers_installed(report_to: tuple[str, ...]) -> None:
+    """Find the packages before anything is built.
+
+    Raises:
+        RequestError: one is not there.
+    """
+    for name in report_to:
+        if importlib.util.find_spec(name) is None:
+            raise RequestError(f"{name}, for --report-to {name}", "it is not installed", f"pip install {name}")
+
+
+def make_trackers(options: TrainOptions) -> list[TrainerCallback]:
+    """Return what the Trainer has to tell."""
+    made = {"tensorboard": _tensorboard, "trackio": TrackioCallback}
+    return [made[name](options) for name in dict.fromkeys(options.report_to)]
+
+
+def _tensorboard(options: TrainOptions) -> TensorBoardCallback:
+    """Return transformers' own, with its folder: the variable it would be taken from outlives a run."""
+    callback = TensorBoardCallback()
+    callback.logging_dir = str(options.out / "tensorboard")
+    return callback
+
+
+class TrackioCallback(TrainerCallback):
+    """Tells trackio what is logged, and that it is to stay here.
+
+    That of transformers tells trackio neither where, so that all runs go to one folder of the home, nor to open no
+    dashboard in a notebook; in early versions its default is a public Space. trackio reads its folder when it is
+    imported: of several runs in one process the first one's folder has them all, each under its own name.
+    """
+
+    def __init__(self, options: TrainOptions):
+        self.name, self.options = options.out.resolve().name, options
+        self.run = None
+
+    def on_train_begin(self, args, state, control, **kwargs):
+        """Begin the run, or go on with it."""
+        if not state.is_world_process_zero:
+            return
+        os.environ.setdefault("TRACKIO_DIR", str((self.options.out / "trackio").resolve()))
+        import trackio
+
+        with contextlib.redirect_stdout(sys.stderr):  # standard output is for results
+            config = {"base": self.options.base, "source": self.options.source, "seed": self.options.seed}
+            self.run = trackio.init(project=self.name, name=self.name, resume="allow", embed=False, config=config)
+
+    def on_log(self, args, state, control, logs=None, **kwargs):
+        """Pass on loss and rate, or the measures on dev."""
+        if self.run:
+            self.run.log(rewrite_logs(logs or {}), step=state.global_step)
+
+    def on_train_end(self, args, state, control, **kwargs):
+        """Write down what is still on its way."""
+        if self.run:
+            import trackio
+
+            with contextlib.redirect_stdout(sys.stderr):
+                trackio.finish()
+            self.run = None
+
+
+MAX_WORST_SHOWN = 2
+"""Hypotheses that are shown."""
+
+
+@dataclass(frozen=True)
+class DevCounts:
+    """Errors and words of each clip of dev, always in the same order."""
+
+    errors: list[int]
+    words: list[int]
+    speakers: list[str] | None
+
+
+@dataclass(frozen=True)
+class DevExample:
+    """One clip of dev: what was said and what the model wrote."""
+
+    reference: str
+    hypothesis: str
+
+
+def measure_dev(
+    references: list[str], hypotheses: list[str], speakers: list[str] | None
+) -> tuple[dict[str, float], list[DevExample], DevCounts]:
+    """Return what the Trainer logs (rates as fractions, `looped` a share of the clips), the worst, and every clip."""
+    measured = score(references, hypotheses)
+    low, high = bootstrap_interval(measured.counts["errors"], measured.counts["words"], speakers)
+    told = {
+        "wer": measured.wer,
+        "wer_low": low,
+        "wer_high": high,
+        **{kind: getattr(measured, kind) for kind in ("substitutions", "deletions", "insertions")},
+        "looped": sum(map(is_looped, hypotheses)) / max(1, len(hypotheses)),
+    }
+    worst = sorted(range(len(references)), key=lambda at: (-int(measured.counts["errors"][at]), at))[:MAX_WORST_SHOWN]
+    clips = DevCounts(measured.counts["errors"].tolist(), measured.counts["words"].tolist(), speakers)
+    return told, [DevExample(references[at], hypotheses[at]) for at in worst if clips.errors[at]], clips
+
+
+def format_dev_result(told: dict, worst: list[DevExample]) -> str:
+    """Say in a line how an evaluation went; `told` has the names of a record of history.jsonl."""
+    kinds = " / ".join(str(int(told[f"dev_{kind}"])) for kind in ("substitutions", "deletions", "insertions"))
+    interval = f"{100 * told['dev_wer_low']:.1f} to {100 * told['dev_wer_high']:.1f}"
+    text = f"step {told['step']}: dev WER {told['dev_wer']:.1%} ({interval}), S / D / I {kinds}"
+    looped = f", {told['dev_looped']:.0%} of the clips in loops" if told["dev_looped"] else ""
+    return text + looped + "".join(f"\n  said  {one.reference}\n  heard {one.hypothesis[:200]}" for one in worst)

@@ -1,0 +1,291 @@
+"""Nothing lost: checkpoints by the clock, sealed when whole, rotated only then, and gone on from at the next start.
+
+    keeper = Keeper(trainer, watch)
+    checkpoint = keeper.find(options)               # here or on the Hub, damaged ones passed over
+    with room_for(options.out), keeper: ...         # train
+
+On disk are at any moment the two newest whole checkpoints, and of the best on dev, as each of the two knows it, at
+least the model. A kill during a save leaves a folder without a seal, which the next start removes.
+"""
+
+import errno
+import os
+import re
+import shutil
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from fnmatch import fnmatch
+from pathlib import Path
+
+import torch
+from accelerate.utils import broadcast, broadcast_object_list
+from safetensors import SafetensorError
+from transformers import TrainerCallback
+
+from lengua.options import TrainOptions
+from lengua.runtime.errors import LenguaError, RequestError
+from lengua.runtime.files import read_json, write_json
+from lengua.runtime.progress import Progress, Watch
+from lengua.training.callbacks import options_to_json
+from lengua.training.checksums import (
+    CHECKSUMS_FILE,
+    ChecksumManifest,
+    checksum_folder,
+    find_damage,
+    read_checksums,
+    write_checksums,
+)
+from lengua.training.hub_sync import CheckpointUploader, find_on_hub
+
+MAX_CHECKPOINTS_KEPT = 2
+"""Whole checkpoints that stay, the newest."""
+TRAINER_STATE_FILE = "trainer_state.json"
+RESUME_ONLY_FILES = ("optimizer*", "scheduler*", "scaler*", "rng_state*", "stream-*.json", TRAINER_STATE_FILE)
+"""What is not needed of a checkpoint that is kept for its model."""
+PER_START_OPTIONS = ("resume", "recipe", "checkpoint_minutes", "push_checkpoints", "report_to")
+"""Options that change nothing of what is learned; a run may go on with others."""
+DISK_FULL_ERRNOS = (errno.ENOSPC, errno.EDQUOT)
+PROBE_BYTES = 2**20
+
+
+class CheckpointCallback(TrainerCallback):
+    """Saves by the clock, seals, rotates and sends checkpoints. A context manager: at its end the last one is sent."""
+
+    def __init__(self, trainer, watch: Watch):
+        options = trainer.options
+        self.trainer, self.watch, self.every = trainer, watch, 60 * options.checkpoint_minutes
+        self.folder, self.saved = options.out / "checkpoints", time.monotonic()
+        pushes = options.push_checkpoints and trainer.is_world_process_zero()
+        self.sender = CheckpointUploader(options.push_checkpoints, options.out) if pushes else None
+
+    def __enter__(self) -> "CheckpointCallback":
+        return self
+
+    def __exit__(self, *error) -> None:
+        if self.sender:
+            self.sender.close(lambda note: self._say(self.trainer.state.global_step, note))
+            self._tell()
+
+    def find(self, options: TrainOptions) -> Path | None:
+        """Return the checkpoint to go on from, the same for all processes, and remove what is in its way.
+
+        Raises:
+            LenguaError: the one on the Hub is another run's, or the Hub does not answer.
+        """
+        found = [self._find(options) if self.trainer.is_world_process_zero() else None]
+        return broadcast_object_list(found)[0]
+
+    def _find(self, options: TrainOptions) -> Path | None:
+        checkpoint = newest_whole_checkpoint(self.folder, self.watch)
+        remove_stale_checkpoints(self.folder, checkpoint)
+        if checkpoint is None and options.push_checkpoints and options.resume:
+            checkpoint = self._from_hub(options)
+        if checkpoint:
+            self._say(checkpoint_step(checkpoint), check_best_checkpoint(self.folder, checkpoint))
+        return checkpoint
+
+    def _from_hub(self, options: TrainOptions) -> Path | None:
+        there = find_on_hub(options.push_checkpoints)
+        if there is None:
+            return None
+        expected = f"the options that the checkpoint of {options.push_checkpoints} on the Hub was made with"
+        require_same_options(there.run["options"], options, expected, "another --push-checkpoints", ("out",))
+        self._say(there.seal.step, f"fetching {there.bytes / 1e6:,.0f} MB of {options.push_checkpoints}")
+        checkpoint = there.fetch(options.out, options_to_json(options))
+        self._say(there.seal.step, f"going on from step {there.seal.step}, as {options.push_checkpoints} has it")
+        return checkpoint
+
+    def on_train_begin(self, args, state, control, **kwargs):
+        """Find the best checkpoint where this machine has it; where it is lost, any other will be better."""
+        self.saved = time.monotonic()
+        best = self.folder / f"checkpoint-{state.best_global_step}"
+        state.best_model_checkpoint = str(best) if best.is_dir() else None
+        if not best.is_dir():
+            state.best_metric = state.best_global_step = None
+
+    def on_step_end(self, args, state, control, **kwargs):
+        """Ask for a checkpoint when it is time."""
+        if self._agreed(time.monotonic() - self.saved >= self.every):
+            control.should_save = True
+        self._tell()
+
+    def on_save(self, args, state, control, **kwargs):
+        """Seal what all processes have written, then let go of what it makes superfluous, and send it."""
+        self.trainer.accelerator.wait_for_everyone()
+        if state.is_world_process_zero:
+            checkpoint = self.folder / f"checkpoint-{state.global_step}"
+            finish_checkpoint(checkpoint, state.global_step, state.best_global_step)
+            rotate_checkpoints(self.folder)
+            if self.sender:
+                self.sender.offer(checkpoint, self._best_model(state))
+        self.saved = time.monotonic()
+
+    def _best_model(self, state) -> tuple[Path, ChecksumManifest] | None:
+        """Return where the best model is and which files it has, unless it is the checkpoint that was just saved."""
+        if state.best_global_step in (None, state.global_step):
+            return None
+        best = self.folder / f"checkpoint-{state.best_global_step}"
+        return best, model_only_manifest(read_checksums(best))
+
+    def _agreed(self, due: bool) -> bool:
+        """Return what the first of all processes finds."""
+        if self.trainer.args.world_size == 1:
+            return due
+        return bool(broadcast(torch.tensor([int(due)], device=self.trainer.args.device)).item())
+
+    def _tell(self) -> None:
+        for note in self.sender.news() if self.sender else ():
+            self._say(self.trainer.state.global_step, note)
+
+    def _say(self, step: int, note: str | None) -> None:
+        if note:
+            self.watch(Progress("checkpoint", step, None, "", note))
+
+
+def checkpoint_step(checkpoint: Path) -> int:
+    """Return the step of a checkpoint by its name."""
+    return int(checkpoint.name.partition("-")[2])
+
+
+def list_checkpoints(folder: Path) -> list[Path]:
+    """Return all checkpoints, whole or not, the newest first."""
+    named = [path for path in folder.glob("checkpoint-*") if re.fullmatch(r"checkpoint-\d+", path.name)]
+    return sorted(named, key=checkpoint_step, reverse=True)
+
+
+def newest_whole_checkpoint(folder: Path, watch: Watch) -> Path | None:
+    """Return the newest checkpoint that is whole; say which ones are not, and where it goes on from."""
+    found, wrong = None, []
+    for path in list_checkpoints(folder):
+        made = read_checksums(path)
+        if made and not made.resumable:
+            continue
+        if (reason := find_damage(path)) is None:
+            found = path
+            break
+        wrong.append(f"{path.name} is not whole ({reason})")
+    if wrong:
+        then = f"going on from step {checkpoint_step(found)}" if found else "nothing whole before it"
+        watch(Progress("checkpoint", checkpoint_step(found) if found else 0, None, "", f"{', '.join(wrong)}: {then}"))
+    return found
+
+
+def remove_stale_checkpoints(folder: Path, checkpoint: Path | None) -> None:
+    """Remove what a start from `checkpoint` must not find: what was cut off, and all that is newer."""
+    for path in list_checkpoints(folder):
+        if checkpoint is None or read_checksums(path) is None or checkpoint_step(path) > checkpoint_step(checkpoint):
+            remove_checkpoint(path)
+    shutil.rmtree(folder / ".sending", ignore_errors=True)
+    if checkpoint:
+        shutil.rmtree(folder / ".arriving", ignore_errors=True)
+
+
+def check_best_checkpoint(folder: Path, checkpoint: Path) -> str | None:
+    """Look at the model that was best when a checkpoint was saved; remove it where it is damaged, and say so."""
+    best = read_checksums(checkpoint).best
+    path = folder / f"checkpoint-{best}"
+    if best is None or (reason := find_damage(path)) is None:
+        return None
+    remove_checkpoint(path)
+    return f"the model of step {best}, the best on dev so far, is lost ({reason}): the best from here on is taken"
+
+
+def finish_checkpoint(checkpoint: Path, step: int, best: int | None) -> None:
+    """Seal a checkpoint. Where the best one stood on this machine is no concern of the next."""
+    state = read_json(checkpoint / TRAINER_STATE_FILE)
+    write_json(checkpoint / TRAINER_STATE_FILE, state | {"best_model_checkpoint": None})
+    checksum_folder(checkpoint, step, best)
+
+
+def rotate_checkpoints(folder: Path) -> None:
+    """Keep the newest whole checkpoints, and the models of the best that they know of."""
+    seals = {path: made for path in list_checkpoints(folder) if (made := read_checksums(path))}
+    newest = [path for path, made in seals.items() if made.resumable][:MAX_CHECKPOINTS_KEPT]
+    best = {seals[path].best for path in newest}
+    for path, made in seals.items():
+        if path in newest:
+            continue
+        if made.step in best:
+            strip_optimizer(path, made)
+        else:
+            remove_checkpoint(path)
+
+
+def strip_optimizer(checkpoint: Path, made: ChecksumManifest) -> None:
+    """Keep only the model of a checkpoint."""
+    kept = write_checksums(checkpoint, model_only_manifest(made)) if made.resumable else made
+    for path in checkpoint.rglob("*"):
+        if path.is_file() and path.relative_to(checkpoint).as_posix() not in {*kept.files, CHECKSUMS_FILE}:
+            path.unlink()
+
+
+def model_only_manifest(made: ChecksumManifest) -> ChecksumManifest:
+    """Return the seal of the model alone."""
+    files = {
+        name: told
+        for name, told in made.files.items()
+        if not any(fnmatch(name, pattern) for pattern in RESUME_ONLY_FILES)
+    }
+    return replace(made, resumable=False, files=files)
+
+
+def remove_checkpoint(checkpoint: Path) -> None:
+    """Remove a checkpoint, its seal first: whatever stops this, the rest is not taken for whole."""
+    (checkpoint / CHECKSUMS_FILE).unlink(missing_ok=True)
+    shutil.rmtree(checkpoint, ignore_errors=True)
+
+
+def require_same_options(
+    before: dict, options: TrainOptions, expected: str, do: str, others: tuple[str, ...] = ()
+) -> None:
+    """Let a run go on only with the options that it was started with.
+
+    Args:
+        before: them, as run.json has them.
+        others: names that may differ, too.
+
+    Raises:
+        RequestError: some are others now. Each is named.
+    """
+    now = options_to_json(options)
+    changed = [key for key in before if key not in PER_START_OPTIONS + others and before[key] != now.get(key)]
+    if changed:
+        what = ", ".join(f"{key} was {before[key]!r}, is {now.get(key)!r}" for key in changed)
+        raise RequestError(expected, what, f"use --no-resume or {do}")
+
+
+@contextmanager
+def explaining_full_disk(out: Path) -> Iterator[None]:
+    """Explain a disk that fills up while a run writes, and leave no half checkpoint on it.
+
+    Raises:
+        LenguaError: it is full. What was whole before is so still.
+    """
+    try:
+        yield
+    except (OSError, RuntimeError, SafetensorError) as error:  # torch and safetensors have words of their own for it
+        if not (getattr(error, "errno", None) in DISK_FULL_ERRNOS or is_disk_full(out)):
+            raise
+        folder = out / "checkpoints"
+        for path in list_checkpoints(folder):
+            if read_checksums(path) is None:
+                remove_checkpoint(path)
+        last = next((path for path in list_checkpoints(folder) if read_checksums(path).resumable), None)
+        then = f"it goes on from step {checkpoint_step(last)}" if last else "it starts over"
+        do = f"free some space and run the same command again: {then}"
+        raise LenguaError(f"room for checkpoints and model in {out}", "a full disk", do) from error
+
+
+def is_disk_full(folder: Path) -> bool:
+    """Ask the disk itself whether it takes anything more."""
+    probe = folder / f".probe.{os.getpid()}"
+    try:
+        with open(probe, "wb") as file:
+            file.write(bytes(PROBE_BYTES))
+        return False
+    except OSError as error:
+        return error.errno in DISK_FULL_ERRNOS
+    finally:
+        probe.unlink(missing_ok=True)

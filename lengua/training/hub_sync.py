@@ -1,0 +1,265 @@
+"""The newest checkpoint of a run, kept on the Hub in a private model repository, for a machine that may be taken away.
+
+    sender = Sender("owner/name", out)
+    sender.offer(checkpoint, None)              # sent while training goes on
+    there = find_on_hub("owner/name")           # on the next machine
+    there.fetch(out, options)
+
+In the repository stand `checkpoint/`, `best/` (the model that was best on dev, where that is another one), run.json and
+history.jsonl, all of one commit. Each commit takes the place of the one before, whose large files stay in the history
+of the repository all the same and count as storage: it is one to delete when the run is done.
+"""
+
+import io
+import json
+import os
+import shutil
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import BinaryIO
+
+from lengua.runtime.errors import LenguaError, RequestError
+from lengua.runtime.files import write_bytes, write_json
+from lengua.runtime.hub import call_hub, fetch_repo_info, upload_folder
+from lengua.training.checksums import CHECKSUMS_FILE, ChecksumManifest, find_damage, parse_checksums, write_checksums
+
+CHECKPOINT_FOLDER, BEST_FOLDER, RUN_FILE, HISTORY_FILE = "checkpoint", "best", "run.json", "history.jsonl"
+MAX_SMALL_FILE_BYTES, MAX_HISTORY_BYTES = 2**22, 2**28
+"""Most bytes of a seal or run.json, and of a history."""
+DOWNLOAD_CHUNK_BYTES = 2**20
+DOWNLOAD_STALL_TIMEOUT_S = 30.0
+"""How long a download may stand still before it is begun anew; there are three tries."""
+FINAL_UPLOAD_TIMEOUT_S = 600.0
+"""How long the end of a run waits for the last checkpoint to arrive."""
+
+
+class CheckpointUploader:
+    """Sends one checkpoint at a time, in a thread of its own; one that comes meanwhile is left for the end."""
+
+    def __init__(self, repo_id: str, out: Path):
+        self.repo_id, self.out, self.thread = repo_id, out, None
+        self.skipped: tuple | None = None
+        self.told, self.unheard = "", []
+
+    def offer(self, checkpoint: Path, best: tuple[Path, ChecksumManifest] | None) -> None:
+        """Send a whole checkpoint unless another one is on its way.
+
+        Args:
+            best: the folder of the model that was best on dev and the seal of that model, where it is not this one.
+        """
+        if self.thread and self.thread.is_alive():
+            self.skipped = (checkpoint, best)
+            return
+        self.skipped = None
+        staged = self.out / "checkpoints" / ".sending"
+        try:  # links, for these files may be rotated away meanwhile
+            stage_upload(staged, self.out, checkpoint, best)
+        except OSError as error:
+            self._note_failure(checkpoint.name, error)
+            return
+        self.thread = threading.Thread(target=self._send, args=(staged, checkpoint.name), daemon=True)
+        self.thread.start()
+
+    def news(self) -> list[str]:
+        """Return what went wrong since the last time."""
+        news, self.unheard = self.unheard, []
+        return news
+
+    def close(self, tell: Callable[[str], None], patience_s: float | None = None) -> None:
+        """Wait for what is on its way, then send the last one if it was left out; not for ever."""
+        until = time.monotonic() + (patience_s or FINAL_UPLOAD_TIMEOUT_S)
+        while self.thread and time.monotonic() < until:
+            tell(
+                f"sending the last checkpoint to {self.repo_id}, for {(until - time.monotonic()) / 60:.0f} min at most"
+            )
+            self.thread.join(max(0.0, until - time.monotonic()))
+            if self.thread.is_alive():
+                break
+            self.thread = None
+            if self.skipped and self.skipped[0].is_dir():
+                self.offer(*self.skipped)
+        if self.thread:
+            self.unheard.append(f"the last checkpoint did not reach {self.repo_id} in time; the one before it stays")
+
+    def _send(self, staged: Path, name: str) -> None:
+        from huggingface_hub.utils import disable_progress_bars
+
+        disable_progress_bars()
+        try:
+            upload_folder(
+                staged, self.repo_id, "model", True, name, replaces=(f"{CHECKPOINT_FOLDER}/*", f"{BEST_FOLDER}/*")
+            )
+            self.told = ""
+        except Exception as error:  # whatever it is, training goes on, and it is told
+            self._note_failure(name, error)
+        finally:
+            shutil.rmtree(staged, ignore_errors=True)
+
+    def _note_failure(self, name: str, error: Exception) -> None:
+        if str(error) != self.told:  # the same trouble every few minutes is told once
+            self.unheard.append(f"{name} did not reach {self.repo_id}, training goes on: {error}")
+        self.told = str(error)
+
+
+def stage_upload(staged: Path, out: Path, checkpoint: Path, best: tuple[Path, ChecksumManifest] | None) -> None:
+    """Lay out what is sent, in links to the files."""
+    shutil.rmtree(staged, ignore_errors=True)
+    for path in checkpoint.rglob("*"):
+        if path.is_file():
+            link_or_copy(path, staged / CHECKPOINT_FOLDER / path.relative_to(checkpoint))
+    if best:
+        folder, made = best
+        for name in made.files:
+            link_or_copy(folder / name, staged / BEST_FOLDER / name)
+        write_checksums(staged / BEST_FOLDER, made)
+    for name in (RUN_FILE, HISTORY_FILE):  # these change while they are sent
+        if (out / name).is_file():
+            write_bytes(staged / name, (out / name).read_bytes())
+
+
+def link_or_copy(path: Path, to: Path) -> None:
+    """Link a file, or copy it where the disk knows no links."""
+    to.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        os.link(path, to)
+    except OSError:
+        shutil.copyfile(path, to)
+
+
+@dataclass(frozen=True)
+class HubCheckpoint:
+    """A whole checkpoint on the Hub."""
+
+    repo_id: str
+    revision: str
+    seal: ChecksumManifest
+    best: ChecksumManifest | None
+    run: dict
+    """run.json, as it was when the checkpoint was sent."""
+
+    @property
+    def bytes(self) -> int:
+        """Size of what `fetch` copies."""
+        return self.seal.bytes + (self.best.bytes if self.best else 0)
+
+    def fetch(self, out: Path, options: dict) -> Path:
+        """Copy it into a run's folder, the checkpoint itself last; return that.
+
+        Broken off and run again, files that had arrived are not fetched again.
+
+        Args:
+            options: of the run as it goes on here, for its run.json.
+
+        Raises:
+            LenguaError: no room, or other bytes than the seal states.
+        """
+        folder = out / "checkpoints"
+        arriving = folder / ".arriving" / self.revision
+        arriving.mkdir(parents=True, exist_ok=True)
+        if (free := shutil.disk_usage(arriving).free) < self.bytes:
+            expected = f"{self.bytes / 2**30:.1f} GiB free for the checkpoint of {self.repo_id}"
+            raise LenguaError(expected, f"{free / 2**30:.1f} GiB for {out}", "free some space, or use another --out")
+        for name, made in ((BEST_FOLDER, self.best), (CHECKPOINT_FOLDER, self.seal)):
+            if made:
+                self._fetch_folder(name, made, arriving)
+        write_bytes(
+            out / HISTORY_FILE, download_small_file(self.repo_id, self.revision, HISTORY_FILE, MAX_HISTORY_BYTES)
+        )
+        write_json(out / RUN_FILE, self.run | {"options": options})
+        if self.best:
+            os.replace(arriving / BEST_FOLDER, folder / f"checkpoint-{self.best.step}")
+        os.replace(arriving / CHECKPOINT_FOLDER, folder / f"checkpoint-{self.seal.step}")
+        shutil.rmtree(arriving.parent)
+        return folder / f"checkpoint-{self.seal.step}"
+
+    def _fetch_folder(self, name: str, made: ChecksumManifest, arriving: Path) -> None:
+        for file, (size, _) in made.files.items():
+            path = arriving / name / file
+            path.parent.mkdir(parents=True, exist_ok=True)
+            if not path.is_file():
+                download_repo_file(self.repo_id, self.revision, f"{name}/{file}", path, size)
+        write_checksums(arriving / name, made)
+        if reason := find_damage(arriving / name):
+            shutil.rmtree(arriving)
+            raise LenguaError(f"{name}/ of {self.repo_id} as it was sent", reason, "run it again, or use --no-resume")
+
+
+def find_on_hub(repo_id: str) -> HubCheckpoint | None:
+    """Return the checkpoint that a repository has now; None where there is no repository or nothing whole in it.
+
+    Raises:
+        RequestError: it is public, or has something that is no checkpoint of lengua.
+        LenguaError: the Hub is down, refuses, or does not answer.
+    """
+    from huggingface_hub import HfApi
+
+    if not call_hub(f"the model {repo_id}", partial(HfApi().repo_exists, repo_id, repo_type="model")):
+        return None
+    info = fetch_repo_info(repo_id, "model")
+    if info.private is False:
+        do = "make it private in its settings, or name another"
+        raise RequestError(f"a private model {repo_id}", "a public one of that name", do)
+    names = {file.rfilename for file in info.siblings or []}
+    if not {f"{CHECKPOINT_FOLDER}/{CHECKSUMS_FILE}", RUN_FILE, HISTORY_FILE} <= names:
+        return None
+    get = partial(download_small_file, repo_id, info.sha)
+    try:
+        made = parse_checksums(get(f"{CHECKPOINT_FOLDER}/{CHECKSUMS_FILE}"))
+        best = (
+            parse_checksums(get(f"{BEST_FOLDER}/{CHECKSUMS_FILE}"))
+            if f"{BEST_FOLDER}/{CHECKSUMS_FILE}" in names
+            else None
+        )
+        run = json.loads(get(RUN_FILE))
+        if not made.resumable or not isinstance(run, dict) or not isinstance(run.get("options"), dict):
+            raise ValueError("nothing to go on from")
+    except ValueError as error:
+        do = "name another repository, or start over with --no-resume"
+        raise RequestError(f"a checkpoint of lengua in {repo_id}", str(error), do) from error
+    return HubCheckpoint(repo_id, info.sha, made, best, run)
+
+
+def download_small_file(repo_id: str, revision: str, path: str, most: int = MAX_SMALL_FILE_BYTES) -> bytes:
+    """Return a small file of a repository.
+
+    Raises:
+        LenguaError: it is larger than such a file can be.
+    """
+    held = io.BytesIO()
+    call_hub(
+        f"{path} of {repo_id}", partial(receive_file, repo_id, revision, path, most, held), DOWNLOAD_STALL_TIMEOUT_S
+    )
+    return held.getvalue()
+
+
+def download_repo_file(repo_id: str, revision: str, path: str, to: Path, size: int) -> None:
+    """Write a file of a repository, of this size at most; nothing of it is to be seen before it is there."""
+    fresh = to.with_name(f".{to.name}.part")
+    with open(fresh, "wb") as file:
+        call_hub(
+            f"{path} of {repo_id}", partial(receive_file, repo_id, revision, path, size, file), DOWNLOAD_STALL_TIMEOUT_S
+        )
+    os.replace(fresh, to)
+
+
+def receive_file(repo_id: str, revision: str, path: str, most: int, file: BinaryIO) -> None:
+    """Copy what a repository has at a path, from its beginning, into a file."""
+    from huggingface_hub import get_session, hf_hub_url
+    from huggingface_hub.utils import build_hf_headers, hf_raise_for_status
+
+    file.seek(0)
+    file.truncate()
+    url = hf_hub_url(repo_id, path, revision=revision)
+    with get_session().stream("GET", url, headers=build_hf_headers()) as response:
+        if response.is_error:
+            response.read()  # what the Hub says of it
+        hf_raise_for_status(response)
+        for chunk in response.iter_bytes(DOWNLOAD_CHUNK_BYTES):
+            if file.tell() + len(chunk) > most:
+                found = f"more, in {path}"
+                raise LenguaError(f"{most:,} bytes at most of {repo_id}", found, "use another --push-checkpoints")
+            file.write(chunk)

@@ -1,0 +1,165 @@
+"""Recipes: a YAML file that names every choice of a run, so that it can be read, repeated and compared.
+
+    lengua train stores/es --recipe recipes/spanish.yaml --epochs 3
+
+Keys are the fields of TrainOptions. What is said on the command line, or in Python, goes before the recipe, and the
+recipe before the defaults. A value is read as its field's type: YAML alone takes 1e-5 for text and `no` for false.
+"""
+
+import difflib
+import math
+from collections.abc import Iterable
+from dataclasses import fields, is_dataclass
+from pathlib import Path
+from types import NoneType
+from typing import Any, Literal, get_args, get_origin, get_type_hints
+
+import yaml
+
+from lengua.options import TrainOptions
+from lengua.runtime.errors import RequestError
+
+LENGTH_OPTIONS = {"epochs", "steps", "minutes"} & {field.name for field in fields(TrainOptions)}
+"""What says how long a run is: who says one of them takes back the recipe's."""
+TYPE_NAMES = {str: "text", Path: "a path", bool: "true or false", int: "a whole number", float: "a number"}
+
+
+def from_recipe(path: Path | str, **said) -> TrainOptions:
+    """Return the options of a recipe; what is said here goes before it.
+
+    Raises:
+        RequestError: a wrong recipe, or no source, neither said nor in it.
+    """
+    named = recipe_defaults(path, said) | said
+    if "source" not in named:
+        raise RequestError("a source to learn from", f"none in {path}", f"say it: from_recipe({str(path)!r}, source=…)")
+    return TrainOptions(**named)
+
+
+def recipe_defaults(path: Path | str, said: Iterable[str] = ()) -> dict[str, Any]:
+    """Return {field: value} of what a recipe names and nobody has said, and the recipe itself."""
+    said = set(said)
+    dropped = said | LENGTH_OPTIONS if said & LENGTH_OPTIONS else said
+    named = {name: value for name, value in load_recipe(path).items() if name not in dropped}
+    return {"recipe": Path(path)} | named
+
+
+def load_recipe(path: Path | str) -> dict[str, Any]:
+    """Return {field of TrainOptions: value} of a recipe.
+
+    Raises:
+        RequestError: no such file, no YAML, an unknown key, or a value of another type; with file and line.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise RequestError(
+            "a recipe in YAML", f"no file at {path}", "check the path, or begin with recipes/baseline.yaml"
+        )
+    try:
+        return _options(yaml.compose(path.read_bytes(), Loader=yaml.SafeLoader), TrainOptions)
+    except _RecipeError as wrong:
+        raise RequestError(wrong.expected, f"{wrong.found} in {path}{wrong.line}", wrong.do) from wrong
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        line = f", line {mark.line + 1}" if mark else ""
+        found = f"{getattr(error, 'problem', None) or 'characters that no text has'} in {path}{line}"
+        raise RequestError("YAML", found, "mend that line") from error
+
+
+class _RecipeError(Exception):
+    """A complaint about one place of a recipe, which does not know its file."""
+
+    def __init__(self, node: yaml.Node | None, expected: str, do: str, found: str = ""):
+        self.expected, self.do, self.found = expected, do, found or _describe_node(node)
+        self.line = f", line {node.start_mark.line + 1}" if node else ""
+
+
+def _describe_node(node: yaml.Node | None) -> str:
+    """Say what stands in a place."""
+    if isinstance(node, yaml.CollectionNode):
+        return "a list" if isinstance(node, yaml.SequenceNode) else "options of its own"
+    return node.value if node and node.value else "nothing"
+
+
+def _options(node: yaml.Node | None, kind: type) -> dict[str, Any]:
+    """Return {field: value} of a mapping onto an option dataclass."""
+    if not isinstance(node, yaml.MappingNode):
+        raise _RecipeError(node, "lines such as `epochs: 2`", "name options and their values")
+    kinds = {name: kind for name, kind in get_type_hints(kind).items() if name != "recipe"}
+    values = {}
+    for key, value in node.value:
+        name = str(key.value)
+        if name not in kinds:
+            nearest = difflib.get_close_matches(name, kinds, 1, cutoff=0)
+            raise _RecipeError(key, "an option of `lengua train`", f"write {nearest[0]}, or leave it out")
+        if name in values:
+            raise _RecipeError(key, f"{name} once", "keep one of them", "it again")
+        values[name] = _value(name, value, kinds[name])
+    return values
+
+
+def _value(name: str, node: yaml.Node, kind) -> Any:
+    """Return the value of one option."""
+    if is_dataclass(kind):
+        return _nested(node, kind)
+    try:
+        return _read(node, kind)
+    except ValueError as error:
+        raise _RecipeError(node, f"{name}: {type_name(kind)}", "correct the value") from error
+
+
+def _nested(node: yaml.Node, kind: type):
+    """Return an option that is itself a dataclass, such as `filters`."""
+    values = _options(node, kind)
+    try:
+        return kind(**values)
+    except RequestError as error:
+        raise _RecipeError(node, error.expected, error.do, error.found) from error
+
+
+def _read(node: yaml.Node, kind) -> Any:
+    """Return what a node says, as a value of a type.
+
+    Raises:
+        ValueError: it says something else.
+    """
+    parts, is_null = get_args(kind), node.tag.endswith(":null")
+    if NoneType in parts:
+        return None if is_null else _read(node, next(part for part in parts if part is not NoneType))
+    if get_origin(kind) is tuple:
+        return _tuple(node, parts)
+    if is_null or not isinstance(node, yaml.ScalarNode):
+        raise ValueError(node.tag)
+    if get_origin(kind) is Literal:
+        return parts[parts.index(node.value)]
+    return _scalar(node, kind)
+
+
+def _tuple(node: yaml.Node, parts: tuple) -> tuple:
+    if not isinstance(node, yaml.SequenceNode):
+        raise ValueError(node.tag)
+    kinds = [parts[0]] * len(node.value) if parts[-1] is Ellipsis else parts
+    return tuple(_read(item, kind) for item, kind in zip(node.value, kinds, strict=True))
+
+
+def _scalar(node: yaml.ScalarNode, kind: type) -> Any:
+    if kind is bool:
+        if not node.tag.endswith(":bool"):
+            raise ValueError(node.tag)
+        return node.value.lower() in ("true", "yes", "on")
+    value = kind(node.value)
+    if kind is float and not math.isfinite(value):
+        raise ValueError(node.value)
+    return value
+
+
+def type_name(kind) -> str:
+    """Say in words what values a type has: "a whole number or null"."""
+    parts = get_args(kind)
+    if NoneType in parts:
+        return f"{type_name(next(part for part in parts if part is not NoneType))} or null"
+    if get_origin(kind) is Literal:
+        return f"one of {', '.join(map(str, parts))}"
+    if get_origin(kind) is tuple:
+        return f"[{type_name(parts[0])}, ...]" if parts[-1] is Ellipsis else f"[{', '.join(map(type_name, parts))}]"
+    return TYPE_NAMES[kind]

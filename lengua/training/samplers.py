@@ -1,0 +1,283 @@
+"""Packing: utterances joined to windows of up to 30 s, as Whisper itself was trained, so that long audio keeps working.
+
+Log-mels are absolute values, so those of joined speech are the joined log-mels, cut off at the floor of the loudest.
+
+What a sampler decides: which clips share a batch and a window, and what of them is hidden.
+
+Batch samplers: every clip once an epoch, order, margins and company anew in each, all from (seed, epoch, id).
+"""
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from tokenizers import Tokenizer
+
+from lengua.audio.augmentation import SpecAugmentMasks
+from lengua.audio.log_mel import FRAMES_PER_SECOND, WINDOW_FRAMES, silence_floor
+from lengua.audio.windows import bucket_by_length, window_of
+from lengua.data.replay import Mixture
+from lengua.data.store import Split
+from lengua.data.streaming import StreamBlock
+from lengua.models.tokens import MAX_LABEL_TOKENS, word_tokens
+from lengua.runtime.rng import keyed_uniform
+
+
+@dataclass(frozen=True)
+class Packing:
+    """How windows are packed."""
+
+    tokenizer: Tokenizer
+    """Counts label tokens, so that no window has more than the decoder has positions."""
+    timestamps_share: float
+    """Share of windows whose labels say when each utterance begins and ends."""
+
+
+def pack_windows(frames: Sequence[int], tokens: Sequence[int], longest: int, most_tokens: int) -> list[list[int]]:
+    """Return which clips share a window: as few windows as will do, filled evenly, so that little is padding.
+
+    Args:
+        frames: of every clip.
+        tokens: of every clip in a label.
+        longest: frames of a full window.
+        most_tokens: that a window may have.
+
+    Returns:
+        clips by number, each in one window, in their order. What is too long for any window has one of its own.
+    """
+    needs, room = list(zip(frames, tokens, strict=True)), (longest, most_tokens)
+    count = max(1, math.ceil(sum(frames) / longest))
+    while (windows := _spread(needs, room, count)) is None:
+        count += 1
+    return [sorted(window) for window in windows if window]
+
+
+def _spread(needs: list[tuple[int, int]], room: tuple[int, int], count: int) -> list[list[int]] | None:
+    """Put the longest clip first, each into the emptiest of `count` windows that has room; None: one found none."""
+    windows: list[list[int]] = [[] for _ in range(count)]
+    for clip in sorted(range(len(needs)), key=lambda clip: -needs[clip][0]):
+        fitting = [window for window in windows if not window or _fit([*window, clip], needs, room)]
+        if not fitting:
+            return None
+        min(fitting, key=lambda window: sum(needs[other][0] for other in window)).append(clip)
+    return windows
+
+
+def _fit(window: list[int], needs: list[tuple[int, int]], room: tuple[int, int]) -> bool:
+    return all(sum(needs[clip][unit] for clip in window) <= most for unit, most in enumerate(room))
+
+
+def join_mels(mels: Sequence[np.ndarray], peaks: Sequence[float]) -> tuple[np.ndarray, float]:
+    """Return (log-mel, peak) of clips one behind the other: float32, shape (frames of all, n_mels)."""
+    peak = max(peaks)
+    return np.maximum(np.concatenate(mels), np.float32(silence_floor(peak))), peak
+
+
+def utterance_times(frames: Sequence[int], durations_s: Sequence[float]) -> list[tuple[float, float]]:
+    """Return when each of joined clips begins and ends, in seconds: a clip ends a little before its last frame."""
+    starts = np.cumsum([0, *frames[:-1]]) / FRAMES_PER_SECOND
+    return [(float(start), float(start) + duration) for start, duration in zip(starts, durations_s, strict=True)]
+
+
+PADDED_BATCH_DIVISOR = 4
+"""A batch in the longest window has this part of the clips of another: it takes the memory and the time of many."""
+
+
+@dataclass(frozen=True)
+class SampledClip:
+    """One clip of a batch as a sampler drew it: the row's index and the frames of the window it is put in."""
+
+    index: int
+    window: int
+    masks: SpecAugmentMasks | None = None
+    """What of the clip is hidden."""
+
+
+@dataclass(frozen=True)
+class SampledPack:
+    """Clips that share one window, one behind the other."""
+
+    draws: tuple[SampledClip, ...]
+    window: int
+    timestamps: bool
+    """Whether the labels say when each clip begins and ends."""
+
+
+@dataclass(frozen=True)
+class BatchPlan:
+    """How batches are drawn."""
+
+    batch_size: int
+    """Clips, however many share a window; fewer in a padded batch."""
+    margin_s: tuple[float, float]
+    """Seconds of silence behind the speech: drawn for each clip and epoch between these two."""
+    padded_share: float
+    """Share of batches whose window is the longest."""
+    seed: int
+    longest: int = WINDOW_FRAMES
+    """Frames of the model's full window."""
+    spec_augment: bool = False
+    """Whether a stretch and a band of every clip are hidden, others in every epoch."""
+    packing: Packing | None = None
+    """None: a window for every clip."""
+
+    @property
+    def padded_size(self) -> int:
+        """Clips of a padded batch: a few, unless every batch is padded or clips share windows anyway."""
+        alike = self.packing or self.padded_share == 1
+        return self.batch_size if alike else max(1, self.batch_size // PADDED_BATCH_DIVISOR)
+
+    @property
+    def mean_size(self) -> float:
+        """Clips of a batch, on average."""
+        return self.padded_share * self.padded_size + (1 - self.padded_share) * self.batch_size
+
+    def padded_batches(self, clips: int) -> int:
+        """Return how many batches of so many clips are padded; of very few clips, none may be."""
+        whole = math.ceil if self.padded_share == 1 else round
+        return whole(self.padded_share * clips / self.mean_size)
+
+    def batches(self, clips: int) -> int:
+        """Return how many batches so many clips make."""
+        if self.packing:
+            return -(-clips // self.batch_size)
+        padded = self.padded_batches(clips)
+        return padded + -(-max(0, clips - padded * self.padded_size) // self.batch_size)
+
+
+MASK_KEYS = ("masked time", "masked band")
+BUCKET_JITTER_S = 0.2
+"""Lets neighbours change from epoch to epoch, as their margins do, without mixing short clips with long ones."""
+LABEL_OVERHEAD_TOKENS = 4
+"""Tokens of a label with timestamps that belong to no utterance: three of the prompt, and the end."""
+
+
+class EpochSampler:
+    """What batch samplers share: an epoch of all clips (of a mixture, of those drawn), from (seed, epoch, id).
+
+    Trainer's own grouping reads lengths only from a `datasets.Dataset` and draws from the global generator. Where
+    several processes share the batches, those that are too few for all of them are left out, others in every epoch.
+    """
+
+    batch_size = None  # told one, accelerate would leave out what comes before a batch that is smaller
+    drop_last = False
+
+    def __init__(self, split: Split | StreamBlock | Mixture, drawing: BatchPlan, epoch: int = 0, ranks: int = 1):
+        self.ids, self.frames = split.column("id"), split.frames
+        self.mixture = split if isinstance(split, Mixture) else None
+        self.drawing, self.epoch, self.ranks = drawing, epoch, ranks
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the epoch that the next iteration draws."""
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        batches = self.drawing.batches(self.mixture.clips if self.mixture else len(self.ids))
+        return batches - batches % self.ranks
+
+    def _clips(self) -> np.ndarray:
+        """Return the clips of this epoch."""
+        return self.mixture.drawn(self.epoch) if self.mixture else np.arange(len(self.ids))
+
+    def _draw(self, index: int, window: int) -> SampledClip:
+        return SampledClip(int(index), window, self._masks(self.ids[index]) if self.drawing.spec_augment else None)
+
+    def _masks(self, id: str) -> SpecAugmentMasks:
+        time, band = ((self._chance(id, f"{what} size"), self._chance(id, f"{what} place")) for what in MASK_KEYS)
+        return SpecAugmentMasks(time, band)
+
+    def _window(self, index: int, frames: int) -> int:
+        """Return the window of so many frames and the margin of a clip."""
+        low, high = self.drawing.margin_s
+        margin = low + (high - low) * self._chance(self.ids[index], "margin")
+        return window_of(frames, margin, self.drawing.longest)
+
+    def _shuffled(self, clips: np.ndarray, what: str) -> np.ndarray:
+        return clips[np.argsort([self._chance(self.ids[index], what) for index in clips], kind="stable")]
+
+    def _chance(self, id: str, what: str) -> float:
+        return keyed_uniform(self.drawing.seed, self.epoch, id, what)
+
+
+class LengthBucketSampler(EpochSampler):
+    """Clips of like length together, a few of any length padded; order and margins anew in every epoch."""
+
+    def __iter__(self) -> Iterator[list[SampledClip]]:
+        few, many = self.drawing.padded_size, self.drawing.batch_size
+        clips = self._shuffled(self._clips(), "padded")
+        padded, others = np.split(clips, [self.drawing.padded_batches(len(clips)) * few])
+        windows = np.zeros(len(self.ids), np.int64)
+        windows[padded] = self.drawing.longest
+        windows[others] = [self._window(index, int(self.frames[index])) for index in others]
+        batches = [
+            *split_into_batches(padded, few),
+            *split_into_batches(self._by_length(others, windows[others]), many),
+        ]
+        batches.sort(key=lambda batch: self._chance(self.ids[batch[0]], "order"))
+        for batch in batches[: len(self)]:
+            window = int(windows[batch].max())
+            yield [self._draw(index, window) for index in batch]
+
+    def _by_length(self, clips: np.ndarray, windows: np.ndarray) -> np.ndarray:
+        jitter = np.array([self._chance(self.ids[index], "bucket") for index in clips])
+        return clips[np.argsort(windows + jitter * BUCKET_JITTER_S * FRAMES_PER_SECOND, kind="stable")]
+
+
+class PackedWindowSampler(EpochSampler):
+    """Clips in any order, those of a batch joined to as few windows as hold them; a window has one language."""
+
+    def __init__(self, split: Split | StreamBlock | Mixture, drawing: BatchPlan, epoch: int = 0, ranks: int = 1):
+        super().__init__(split, drawing, epoch, ranks)
+        self.texts, self.languages = split.column("text"), getattr(split, "languages", None)
+
+    def __iter__(self) -> Iterator[list[SampledPack]]:
+        batches = split_into_batches(self._shuffled(self._clips(), "order"), self.drawing.batch_size)
+        for batch in batches[: len(self)]:
+            yield self._packed(batch.tolist())
+
+    def _packed(self, batch: list[int]) -> list[SampledPack]:
+        shared = [indices for alike in self._by_language(batch) for indices in self._shared(alike)]
+        fullest = max(sum(int(self.frames[index]) for index in indices) for indices in shared)
+        padded = self._chance(self.ids[batch[0]], "padded") < self.drawing.padded_share
+        window = self.drawing.longest if padded else self._window(batch[0], fullest)
+        return [self._pack(indices, window) for indices in shared]
+
+    def _by_language(self, batch: list[int]) -> list[list[int]]:
+        if self.languages is None:
+            return [batch]
+        spoken = dict.fromkeys(self.languages[index] for index in batch)
+        return [[index for index in batch if self.languages[index] == one] for one in spoken]
+
+    def _shared(self, clips: list[int]) -> list[list[int]]:
+        """Return which clips share a window."""
+        frames = [int(self.frames[index]) for index in clips]
+        tokens = [len(word_tokens(self.drawing.packing.tokenizer, self.texts[index])) + 2 for index in clips]
+        shared = pack_windows(frames, tokens, self.drawing.longest, MAX_LABEL_TOKENS - LABEL_OVERHEAD_TOKENS)
+        return [[clips[place] for place in places] for places in shared]
+
+    def _pack(self, indices: list[int], window: int) -> SampledPack:
+        timestamps = self._chance(self.ids[indices[0]], "timestamps") < self.drawing.packing.timestamps_share
+        draws = tuple(self._draw(index, int(self.frames[index])) for index in indices)
+        return SampledPack(draws, window, timestamps)
+
+
+def split_into_batches(clips: np.ndarray, size: int) -> list[np.ndarray]:
+    """Return clips in batches of a size; the last may be smaller."""
+    return [clips[at : at + size] for at in range(0, len(clips), size)]
+
+
+def make_sampler(
+    split: Split | StreamBlock | Mixture, drawing: BatchPlan, epoch: int = 0, ranks: int = 1
+) -> EpochSampler:
+    """Return the sampler that draws batches in this way."""
+    kind = PackedWindowSampler if drawing.packing else LengthBucketSampler
+    return kind(split, drawing, epoch, ranks)
+
+
+def dev_batches(split: Split, batch_size: int, margin_s: float | None, longest: int) -> list[list[SampledClip]]:
+    """Return batches for measuring: longest first, one margin for all, or the full window where it is None."""
+    return [
+        [SampledClip(index, window) for index in indices]
+        for indices, window in bucket_by_length(split.frames, batch_size, margin_s, longest)
+    ]

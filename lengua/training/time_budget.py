@@ -1,0 +1,338 @@
+"""`--minutes M`: measure this machine for some steps, then plan a run that ends in time, its evaluations included.
+
+    plan = plan_run(seconds=360, cost=measure(trainer))
+    plan.steps, plan.evaluations, plan.sentence()
+
+A step costs what its frames cost, and batches differ: so a few of an epoch are timed, from the smallest to the largest,
+and the mean over the epoch follows. What is measured leaves no trace: a copy of the model takes the steps.
+A minute of measuring cannot know an evening: `lengua.training.time_budget` corrects the plan while it is carried out.
+
+How the learning rate runs, and how a run with `--minutes` ends in time: its plan is corrected as it goes.
+
+    schedule = Schedule(warmup=10, total=100)
+    schedule(5), schedule(55), schedule(100)     # 0.5, 0.5, 0.0
+    schedule.end_at(80, now=60)                  # from here on straight to zero at step 80
+
+What was measured before the run is one guess; how long its own steps and evaluations take is another that gets better.
+At every look the steps that still fit follow from both, and the rate falls to zero there.
+"""
+
+import copy
+import math
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import torch
+from accelerate.utils import broadcast_object_list
+from transformers import TrainerCallback
+
+from lengua.data.replay import clips_per_epoch
+from lengua.models.tokens import IGNORE_INDEX
+from lengua.runtime.errors import RequestError
+from lengua.runtime.progress import Progress, Watch
+from lengua.training.dataset import ClipDataset
+from lengua.training.parameters import BLEND_ALPHAS
+from lengua.training.samplers import make_sampler
+
+TIMED_BATCHES = 5
+"""Batches that are timed, from the one of the fewest frames to that of the most."""
+EVALUATION_SHARE = 0.15
+"""Most of the time that evaluations may take together, unless not even one would fit."""
+MAX_EVALUATIONS = 8
+RESERVE_SHARE = 0.02
+"""Share of the time kept back for what was not foreseen."""
+
+
+@dataclass(frozen=True)
+class TrainingCost:
+    """What this machine takes, in seconds."""
+
+    step: float
+    """An optimiser step, on average over an epoch."""
+    evaluation: float
+    """Writing down all of dev by generation, and a checkpoint."""
+    ending: float
+    """Blending, if that is asked for, and saving the model."""
+    steps_an_epoch: int | None
+    """None for a stream whose length nobody tells."""
+    batches: tuple[tuple[int, float], ...] = ()
+    """Those that were timed: (frames of all their rows, seconds)."""
+
+    def of_batch(self, frames: int) -> float:
+        """Return the seconds of a batch of so many frames, from those that were timed."""
+        return float(np.interp(frames, *zip(*self.batches, strict=True))) if self.batches else self.step
+
+
+@dataclass(frozen=True)
+class TrainingPlan:
+    """A run that fits."""
+
+    steps: int
+    evaluations: int
+    seconds: float
+    cost: TrainingCost
+
+    def sentence(self) -> str:
+        """Say the plan."""
+        epochs = f" ({self.steps / self.cost.steps_an_epoch:.1f} epochs)" if self.cost.steps_an_epoch else ""
+        steps = f"{self.steps} steps of {self.cost.step:.2f} s{epochs}"
+        evaluations = f"{self.evaluations} times {self.cost.evaluation:.0f} s for dev and a checkpoint"
+        return f"{self.seconds / 60:.1f} min left: {steps}, {evaluations}, {self.cost.ending:.0f} s to save the model"
+
+
+def parse_plan(told: dict) -> TrainingPlan:
+    """Return a plan as run.json keeps it; of its cost, what this version knows."""
+    names = {one.name for one in fields(TrainingCost)}
+    cost = {name: value for name, value in told["cost"].items() if name in names}
+    cost["batches"] = tuple(map(tuple, cost.get("batches", ())))
+    return TrainingPlan(**told | {"cost": TrainingCost(**cost)})
+
+
+def plan_run(seconds: float, cost: TrainingCost) -> TrainingPlan:
+    """Return how many steps and evaluations fit into so many seconds.
+
+    Raises:
+        RequestError: not even one evaluation and a few steps do.
+    """
+    left = seconds * (1 - RESERVE_SHARE) - cost.ending
+    evaluations = int(np.clip(EVALUATION_SHARE * left / cost.evaluation, 1, MAX_EVALUATIONS))
+    steps = int((left - evaluations * cost.evaluation) / cost.step)
+    if steps < 2 * evaluations:
+        needed = (2 * cost.step + cost.evaluation + cost.ending) / (1 - RESERVE_SHARE) / 60
+        found = f"{seconds / 60:.1f} min, of which one evaluation takes {cost.evaluation / 60:.1f}"
+        raise RequestError(f"--minutes {needed + 0.1:.1f} or more", found, "give it more time, or a smaller dev split")
+    return TrainingPlan(steps, evaluations, seconds, cost)
+
+
+def measure_cost(trainer) -> TrainingCost:
+    """Time steps, dev and saving on this machine."""
+    batches = epoch_batches(trainer)
+    twin = copy.deepcopy(trainer.model)
+    with torch.random.fork_rng():
+        timed = step_seconds(trainer, twin, batches)
+        evaluation = evaluation_seconds(trainer, twin)
+    saving = saving_seconds(twin, trainer.options.out)
+    clips = trainer.train_split.items if trainer.streamed else clips_per_epoch(trainer.train_split)
+    in_a_step = trainer.args.gradient_accumulation_steps * trainer.args.world_size
+    blending = len(BLEND_ALPHAS) * evaluation if trainer.options.blend else 0.0
+    # A checkpoint is the model and two moments of the optimiser; at the end the best one is read and written again.
+    step = interpolated_mean([frames for frames, *_ in batches], timed) * trainer.args.gradient_accumulation_steps
+    epoch = clips and -(-trainer.drawing.batches(clips) // in_a_step)
+    return TrainingCost(step, evaluation + 3 * saving, 3 * saving + blending, epoch, tuple(sorted(timed.items())))
+
+
+def epoch_batches(trainer) -> list:
+    """Return the batches of the first epoch as they are drawn; of a stream, those of its first block."""
+    split = next(iter(trainer.train_split.blocks())) if trainer.streamed else trainer.train_split
+    clips = ClipDataset(split)
+    return [(draws[0].window * len(draws), clips, draws) for draws in make_sampler(split, trainer.drawing)]
+
+
+def step_seconds(trainer, twin, batches: list) -> dict[int, float]:
+    """Return the seconds of a step by frames, of a few batches of an epoch; the first is taken twice, to warm up."""
+    optimizer = torch.optim.AdamW([one for one in twin.parameters() if one.requires_grad], lr=0.0, fused=True)
+    twin.train()
+    timed = {}
+    chosen = evenly_spaced_batches(sorted(batches, key=lambda batch: batch[0]), TIMED_BATCHES)
+    for frames, clips, draws in chosen[:1] + chosen:
+        inputs = trainer._prepare_inputs(trainer.data_collator([clips[draw] for draw in draws]))
+        timed[frames] = time_call_s(partial(take_step, trainer, twin, optimizer, inputs))
+    return timed
+
+
+def take_step(trainer, twin, optimizer, inputs: dict) -> None:
+    """Take a step of training whose rate is zero."""
+    with autocast(trainer):
+        loss = trainer.compute_loss_func(twin(**inputs), inputs["labels"])
+    loss.backward()
+    torch.nn.utils.clip_grad_norm_(twin.parameters(), 1.0)
+    optimizer.step()
+    optimizer.zero_grad()
+
+
+def evaluation_seconds(trainer, twin) -> float:
+    """Return the seconds of writing down dev, by a model that says as much as the references do.
+
+    The untouched base may loop in a short window; soon after the first steps it does not any more.
+    """
+    batches = list(trainer.get_eval_dataloader().batch_sampler)
+    twin.eval()
+    timed = {}
+    for number, draws in evenly_spaced_batches(list(enumerate(batches)), TIMED_BATCHES):
+        inputs = trainer._prepare_inputs(trainer.data_collator([trainer.eval_dataset[draw] for draw in draws]))
+        timed[number] = time_call_s(partial(decode_dev_batch, trainer, twin, inputs))
+    return interpolated_mean(range(len(batches)), timed) * len(batches)
+
+
+def decode_dev_batch(trainer, twin, inputs: dict) -> None:
+    """Measure a batch of dev as the Trainer does: generate, and take the loss."""
+    tokens = int(inputs["labels"].ne(IGNORE_INDEX).sum(1).max())
+    with torch.no_grad(), autocast(trainer):
+        twin.generate(inputs["input_features"], max_new_tokens=tokens, min_new_tokens=tokens, num_beams=1)
+        twin(**inputs)
+
+
+def autocast(trainer):
+    """Return the precision of the run as a context; accelerate gives it to the model only when training begins."""
+    kind = torch.float16 if trainer.args.fp16 else torch.bfloat16
+    return torch.autocast(trainer.args.device.type, kind, enabled=trainer.args.fp16 or trainer.args.bf16)
+
+
+def saving_seconds(twin, out: Path) -> float:
+    """Return the seconds of writing the weights to the disk of the run."""
+    out.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".timed-", dir=out) as folder:
+        return time_call_s(partial(torch.save, twin.state_dict(), Path(folder) / "weights"))
+
+
+def evenly_spaced_batches(batches: list, count: int) -> list:
+    """Return some of them: the first, the last, and others evenly between."""
+    return [batches[at] for at in sorted({round(at) for at in np.linspace(0, len(batches) - 1, count)})]
+
+
+def time_call_s(work: Callable[[], object]) -> float:
+    """Return how long a piece of work takes, on whatever device it runs."""
+    started = time.perf_counter()
+    work()
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+    return time.perf_counter() - started
+
+
+def interpolated_mean(places: Sequence[int], timed: dict[int, float]) -> float:
+    """Return the mean over all places of what was timed at some of them."""
+    known = sorted(timed)
+    return float(np.interp(places, known, [timed[place] for place in known]).mean())
+
+
+PLAN_CORRECTIONS = 20
+"""How often, evenly over the run, the plan is looked at."""
+PRIOR_WEIGHT_STEPS = 12
+"""So many mean steps of the run itself weigh as much as what was measured before it."""
+NO_EVALUATION_STEPS = 10**12
+"""Steps between evaluations that the Trainer would call for by itself."""
+MIN_TOLD_CHANGE_SHARE = 0.1
+"""Share by which a plan has to change before it is told again."""
+
+
+class LinearSchedule:
+    """Share of the peak rate at each step: linear warm-up, then linear decay to zero at an end that may move.
+
+    Its attributes are numbers alone: LambdaLR keeps them in every checkpoint.
+    """
+
+    def __init__(self, warmup: int, total: int):
+        self.warmup, self.total = warmup, total
+        self.from_step, self.from_share = warmup, 1.0
+
+    def __call__(self, step: int) -> float:
+        if step < self.warmup:
+            return step / max(1, self.warmup)
+        left = max(0, self.total - step) / max(1, self.total - self.from_step)
+        return self.from_share * min(1.0, left)
+
+    def end_at(self, total: int, now: int) -> None:
+        """Let the rate fall from where it stands `now`, or from the peak that is still to come, to zero at `total`."""
+        if now > self.warmup:
+            self.from_share, self.from_step = self(now), now
+        self.total = total
+
+
+@dataclass
+class TimeSpent:
+    """What steps and evaluations of the run have taken so far, in seconds."""
+
+    stepping: float = 0.0
+    expected: float = 0.0
+    """What these very steps, with their frames, should have taken by what was measured before the run."""
+    evaluations: int = 0
+    evaluating: float = 0.0
+
+    def per_step(self, guess: float) -> float:
+        """Return the seconds of a step to come: the guess, corrected by how wrong it was for those that were taken."""
+        trust = PRIOR_WEIGHT_STEPS * guess
+        return guess * (self.stepping + trust) / (self.expected + trust)
+
+    def per_evaluation(self, guess: float) -> float:
+        """Return the seconds of an evaluation: the last ones speak for those to come."""
+        return self.evaluating / self.evaluations if self.evaluations else guess
+
+
+def steps_that_fit(left: float, evaluations: int, per_step: float, per_evaluation: float) -> int:
+    """Return how many more steps fit into the seconds left, beside so many evaluations."""
+    return max(0, int((left - evaluations * per_evaluation) / per_step))
+
+
+class TimeBudgetCallback(TrainerCallback):
+    """Keeps a run to its plan: says when to evaluate, and moves the end to where the time is up.
+
+    The leading process decides for all, by its clock.
+    """
+
+    def __init__(self, trainer, plan: TrainingPlan, watch: Watch):
+        self.trainer, self.plan, self.watch = trainer, plan, watch
+        self.spent, self.told, self.done = TimeSpent(), plan.steps, 0
+        self.since, self.evaluated = 0.0, False
+
+    def on_train_begin(self, args, state, control, **kwargs):
+        """Take the end and the cadence from the schedule, which a checkpoint has kept."""
+        state.max_steps = self.trainer.schedule.total
+        state.eval_steps = state.save_steps = NO_EVALUATION_STEPS
+        self.done = self.evaluations_before(state.global_step, state.max_steps)
+        self.since = self.trainer.recorder.seconds()
+
+    def evaluations_before(self, step: int, total: int) -> int:
+        """Return how many evaluations are over at a step."""
+        return min(self.plan.evaluations - 1, math.floor(step * self.plan.evaluations / total))
+
+    def on_step_end(self, args, state, control, **kwargs):
+        """Time the step; look at the plan now and then; say when dev is to be measured."""
+        now = self.trainer.recorder.seconds()
+        self.spent.stepping += now - self.since
+        self.spent.expected += sum(map(self.plan.cost.of_batch, self.trainer.frames))
+        self.trainer.frames.clear()
+        self.since = now
+        looks = self.evaluated or state.global_step % max(1, self.plan.steps // PLAN_CORRECTIONS) == 0
+        self.evaluated = False
+        if looks and state.global_step < state.max_steps:
+            self.correct(state, now)
+        if state.global_step >= state.max_steps:
+            control.should_training_stop = control.should_evaluate = control.should_save = True
+        elif state.global_step >= (self.done + 1) * state.max_steps / self.plan.evaluations:
+            control.should_evaluate = control.should_save = True
+
+    def on_evaluate(self, args, state, control, **kwargs):
+        """Time an evaluation."""
+        now = self.trainer.recorder.seconds()
+        self.spent.evaluations += 1
+        self.spent.evaluating += now - self.since
+        self.since, self.evaluated, self.done = now, True, self.done + 1
+
+    def on_save(self, args, state, control, **kwargs):
+        """Count the checkpoint of an evaluation to it, and one between evaluations to the steps."""
+        now = self.trainer.recorder.seconds()
+        if self.evaluated:
+            self.spent.evaluating += now - self.since
+            self.since = now
+
+    def correct(self, state, now: float) -> None:
+        """Move the end of the run to where its time is up."""
+        cost = self.plan.cost
+        left = self.plan.seconds * (1 - RESERVE_SHARE) - cost.ending - now
+        to_come = max(1, self.plan.evaluations - self.done)
+        per_step, per_evaluation = self.spent.per_step(cost.step), self.spent.per_evaluation(cost.evaluation)
+        total = state.global_step + steps_that_fit(left, to_come, per_step, per_evaluation)
+        [total] = broadcast_object_list([min(total, self.trainer.args.max_steps)])
+        if total == state.max_steps:
+            return
+        self.trainer.schedule.end_at(total, state.global_step)
+        state.max_steps = total
+        if abs(total - self.told) > MIN_TOLD_CHANGE_SHARE * self.told:
+            self.told = total
+            note = f"{total} steps in all, for a step takes {per_step:.2f} s and dev {per_evaluation:.0f} s"
+            self.watch(Progress("plan", state.global_step, None, "", note))

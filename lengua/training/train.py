@@ -1,0 +1,176 @@
+"""The training stage: a store and a base model in, a run folder with a plain Whisper checkpoint out.
+
+    lengua train stores/sample-es --out runs/spanish
+
+What is learned, and from what, is the trainer's (lengua.training.trainer); here a run is begun, planned, gone on with,
+and brought to its end.
+"""
+
+import shutil
+import time
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+from accelerate.utils import broadcast_object_list
+
+from lengua.models import checkpoints
+from lengua.models.whisper import AdaptiveWhisper, load_model, require_supported_language
+from lengua.options import TrainOptions
+from lengua.runtime.errors import RequestError
+from lengua.runtime.files import read_json, write_json
+from lengua.runtime.progress import Progress, Watch, unwatched
+from lengua.training import callbacks, divergence, parameters
+from lengua.training.callbacks import InterruptionCallback, describe_run
+from lengua.training.checkpointing import explaining_full_disk, require_same_options
+from lengua.training.data import open_training_data
+from lengua.training.hardware import deterministic_sums
+from lengua.training.parameters import blend
+from lengua.training.preflight import preflight, require_passed
+from lengua.training.time_budget import TimeBudgetCallback, TrainingPlan, measure_cost, parse_plan, plan_run
+from lengua.training.trainer import AdaptiveTrainer, build_trainer
+
+RUN_ENTRIES = (
+    "run.json",
+    "history.jsonl",
+    "checkpoints",
+    "model",
+    "store",
+    "evaluation",
+    "export",
+    *callbacks.TRACKER_FOLDERS,
+)
+"""What may stand in a run's folder."""
+
+
+@dataclass(frozen=True)
+class TrainResult:
+    """A finished run."""
+
+    path: Path
+    model: Path
+    steps: int
+    dev_wer: float
+    """WER of the chosen checkpoint on dev, by generation, as a fraction."""
+    seconds: float
+    stopped: str | None = None
+    """Why it ended before its last step, if it did."""
+
+
+def train(options: TrainOptions, watch: Watch = unwatched) -> TrainResult:
+    """Fine-tune, or go on with an interrupted run, or find it finished.
+
+    Raises:
+        RequestError: options that contradict each other, the store or the run's folder.
+        LenguaError: preflight found what would ruin the run; or the loss was lost before dev was measured at all.
+        KeyboardInterrupt: stopped by SIGINT or SIGTERM, after a checkpoint was saved.
+    """
+    started = time.perf_counter()
+    _require_consistent_options(options)
+    folder, origin = checkpoints.find_model(options.base)
+    require_supported_language(folder, options.language)
+    asked, speech = open_training_data(options, folder, watch)
+    _claim(asked)
+    if (asked.out / "model" / "config.json").is_file():
+        return _result(asked.out)
+    trial = replace(asked, steps=1) if asked.minutes else asked
+    trainer = build_trainer(load_model(folder, asked.language), folder, speech, trial, watch)
+    require_passed(preflight(trainer, asked, folder, asked.push_checkpoints))
+    checkpoint = trainer.keeper.find(asked)
+    options, plan = _planned(asked, trainer, watch, started)
+    if plan:
+        trainer = build_trainer(load_model(folder, options.language), folder, speech, options, watch)
+        trainer.add_callback(TimeBudgetCallback(trainer, plan, watch))
+    for callback in (trainer.keeper, divergence.Guard(trainer, watch), *callbacks.make_trackers(options)):
+        trainer.add_callback(callback)  # behind those that call for evaluations and checkpoints
+    run = describe_run(asked, origin) | ({"plan": asdict(plan)} if plan else {}) | speech.note
+    _run_training(trainer, folder, checkpoint, run, watch)
+    return _result(options.out)
+
+
+def _require_consistent_options(options: TrainOptions) -> None:
+    """Refuse options that contradict each other, before anything is fetched or built."""
+    if not 0 <= options.margin_s[0] <= options.margin_s[1]:
+        raise RequestError("--margin-s LOW HIGH with LOW <= HIGH", str(options.margin_s), "swap or raise them")
+    if options.minutes is not None and options.steps is not None:
+        raise RequestError("--minutes or --steps", "both", "leave one out: the other follows")
+    if options.patience is not None and options.patience < 1:
+        raise RequestError("--patience of 1 or more", str(options.patience), "leave it out to train to the end")
+    callbacks.require_trackers_installed(options.report_to)
+
+
+def _run_training(trainer: AdaptiveTrainer, folder: Path, checkpoint: Path | None, run: dict, watch: Watch) -> None:
+    """Train from a checkpoint, or from the base, to the end; leave run.json and the model."""
+    out, leads = trainer.options.out, trainer.is_world_process_zero()
+    if checkpoint:
+        trainer.go_on_from(checkpoint)
+    if leads:
+        write_json(out / "run.json", run)
+    start = time.perf_counter()
+    with explaining_full_disk(out), trainer.keeper, deterministic_sums(trainer.args.device.type):
+        with InterruptionCallback(trainer):
+            if not divergence.finish_interrupted(trainer, checkpoint):
+                trainer.train(resume_from_checkpoint=checkpoint and str(checkpoint))
+        divergence.require_weights(trainer)
+        blended = blend(trainer, load_model(folder, trainer.options.language), watch) if trainer.options.blend else {}
+        if leads:
+            _finish(trainer, folder, run | blended | {"seconds": {"training": round(time.perf_counter() - start, 1)}})
+    trainer.accelerator.wait_for_everyone()
+    if leads:
+        shutil.rmtree(out / "checkpoints", ignore_errors=True)
+    trainer.accelerator.end_training()
+
+
+def _claim(options: TrainOptions) -> None:
+    """Make the folder the run's own, or go on in it if it is this very run.
+
+    Raises:
+        RequestError: another run, or other things, stand there.
+    """
+    record = options.out / "run.json"
+    if not options.resume:
+        for name in ("checkpoints", "model", *callbacks.TRACKER_FOLDERS):
+            shutil.rmtree(options.out / name, ignore_errors=True)
+    elif record.is_file():
+        expected = f"the options that {options.out} was started with"
+        require_same_options(read_json(record)["options"], options, expected, "another --out")
+    elif options.out.exists() and any(path.name not in RUN_ENTRIES for path in options.out.iterdir()):
+        raise RequestError("a run's folder", f"{options.out} with other things in it", "name another --out")
+
+
+def _planned(
+    asked: TrainOptions, trial: AdaptiveTrainer, watch: Watch, started: float
+) -> tuple[TrainOptions, TrainingPlan | None]:
+    """Return the options with steps and evaluations for the minutes that were given, and the plan.
+
+    A run that was interrupted keeps its plan. Every process takes that of the first.
+    """
+    if asked.minutes is None:
+        return asked, None
+    record = asked.out / "run.json"
+    kept = read_json(record).get("plan") if asked.resume and record.is_file() else None
+    if kept:
+        plan = parse_plan(kept)
+    else:
+        with deterministic_sums(trial.args.device.type):
+            cost = measure_cost(trial)
+        [plan] = broadcast_object_list([plan_run(60 * asked.minutes - (time.perf_counter() - started), cost)])
+        watch(Progress("plan", 0, None, "", plan.sentence()))
+    return replace(asked, steps=plan.steps, evaluations=plan.evaluations), plan
+
+
+def _finish(trainer: AdaptiveTrainer, folder: Path, run: dict) -> None:
+    """Write the model and what became of the run, the model last: it stands for a finished run."""
+    model: AdaptiveWhisper = parameters.merge_lora(trainer.accelerator.unwrap_model(trainer.model))
+    model.config.use_cache = True
+    ended = {"finished": True, "steps": trainer.state.global_step, "stopped": trainer.stopped}
+    if trainer.streamed:
+        ended["left_out_since_the_last_start"] = dict(trainer.streamed.dropped)
+    out = trainer.options.out
+    write_json(out / "run.json", {"dev_wer": trainer.state.best_metric} | run | ended)
+    checkpoints.save_model(model, folder, out / "model", trainer.note)
+
+
+def _result(out: Path) -> TrainResult:
+    run = read_json(out / "run.json")
+    seconds = run["seconds"]["training"]
+    return TrainResult(out, out / "model", run["steps"], run["dev_wer"], seconds, run.get("stopped"))
