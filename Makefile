@@ -7,13 +7,14 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip -qq --disable-pip-version-check
 PINNED := pyproject.toml constraints.txt
 TESTS_AT_A_TIME ?= 2
+PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses $(TESTS_AT_A_TIME) --dist loadfile
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo app notebooks test lint bench doctor clean
+.PHONY: help demo app notebooks test test-all lint bench doctor clean
 
 help: ## show this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' Makefile
 
 demo: $(VENV)/.use ## features, baseline, fine-tuning, evaluation and a before/after table, on real Spanish speech
 	$(BIN)/lengua demo
@@ -24,8 +25,11 @@ app: $(VENV)/.use ## serve the app: speak or upload, and read what was said
 notebooks: $(VENV)/.dev ## run all notebooks from top to bottom, and keep what their tagged cells show
 	$(BIN)/python benchmarks/record_notebooks.py
 
-test: $(VENV)/.dev ## run all tests, as many files at a time as TESTS_AT_A_TIME says (2)
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses $(TESTS_AT_A_TIME) --dist loadfile
+test: $(VENV)/.dev ## run the tests of every invariant, in minutes; as many files at a time as TESTS_AT_A_TIME says (2)
+	$(PYTEST) -m "not slow and not real"
+
+test-all: test ## and then the rest: browser, notebooks, Ray, real weights and real speech, other programs
+	$(PYTEST) -m "slow or real"
 
 lint: $(VENV)/.lint ## check style and formatting with ruff
 	$(BIN)/ruff check .

@@ -111,7 +111,7 @@ def check_python(words: list[str], whole: bool) -> None:
 
 
 def check_make(words: list[str], whole: bool) -> None:
-    targets = re.findall(r"^(\w+):", read(ROOT / "Makefile"), re.MULTILINE)
+    targets = re.findall(r"^([\w-]+):", read(ROOT / "Makefile"), re.MULTILINE)
     assert set(words) <= set(targets), words
 
 
