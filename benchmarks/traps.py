@@ -31,7 +31,6 @@ from lengua.models.whisper import load_model
 from lengua.options import BASE_MODEL, TrainOptions
 from lengua.runtime.errors import LenguaError
 from lengua.runtime.files import read_json, write_json
-from lengua.runtime.progress import unwatched
 from lengua.training import hardware
 from lengua.training.checks import Check
 from lengua.training.data import TrainingData
@@ -71,7 +70,7 @@ class Ground:
         """Return a new trainer, as the training stage builds it."""
         options, store = replace(self.options, **change), store or self.store
         model = load_model(self.folder, options.language)
-        return build_trainer(model, self.folder, TrainingData(store, store.split(train)), options, unwatched)
+        return build_trainer(model, self.folder, TrainingData(store, store.split(train)), options)
 
 
 @dataclass(frozen=True)

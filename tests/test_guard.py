@@ -252,7 +252,7 @@ def test_the_rim_says_why_a_run_was_stopped(options, capsys):
 
 
 def test_without_a_checkpoint_there_is_no_end_to_take_up():
-    assert divergence.finish_interrupted(None, None) is False
+    assert divergence.finish_interrupted(None, None, None) is False
 
 
 def test_cut_off_after_its_last_step_a_run_takes_its_best_and_no_step_more(options, monkeypatch):

@@ -48,7 +48,7 @@ def batch(tiny_store, tiny_model) -> dict[str, torch.Tensor]:
 def trainer_of(options, tiny_store, tiny_model):
     """Return the trainer of these options, as the stage builds it."""
     speech = TrainingData(tiny_store, tiny_store.split("train"))
-    return build_trainer(load_model(tiny_model, "es"), tiny_model, speech, options, lambda progress: None)
+    return build_trainer(load_model(tiny_model, "es"), tiny_model, speech, options)
 
 
 def weights(folder) -> dict[str, torch.Tensor]:

@@ -1,7 +1,5 @@
 """The schedule whose end may move, and a run that ends in time whatever its plan believed."""
 
-from types import SimpleNamespace
-
 import pytest
 import torch
 from transformers import TrainerControl, TrainerState, get_linear_schedule_with_warmup
@@ -56,19 +54,19 @@ class Clocked:
     def __init__(self, plan, step: float, evaluation: float, out):
         options = TrainOptions("store", out, minutes=1.0, steps=plan.steps, evaluations=plan.evaluations, batch_size=1)
         self.args = training_arguments(options, clips=None)
-        self.schedule, self.recorder = LinearSchedule(5, plan.steps), SimpleNamespace(seconds=lambda: self.now)
+        self.schedule = LinearSchedule(5, plan.steps)
         self.now, self.step, self.evaluation, self.evaluated, self.told = 0.0, step, evaluation, [], []
-        self.pace, self.frames = TimeBudgetCallback(self, plan, self.told.append), []
+        self.pace = TimeBudgetCallback(plan, self.schedule, lambda: self.now, self.told.append)
 
     def run(self) -> TrainerState:
         state, control = TrainerState(max_steps=self.args.max_steps), TrainerControl()
         flow = DefaultFlowCallback()
-        self.pace.on_train_begin(self.args, state, control)
+        self.pace.on_train_begin(self.args, state, control, model=torch.nn.Identity())
         while not control.should_training_stop:
             control._new_step()
             state.global_step += 1
             long = state.global_step % 10 == 3
-            self.frames.append(3000 if long else 300)
+            self.pace.frames.append(3000 if long else 300)
             self.now += self.step * (5.5 if long else 0.5)
             flow.on_step_end(self.args, state, control)
             self.pace.on_step_end(self.args, state, control)

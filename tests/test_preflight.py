@@ -61,7 +61,7 @@ def options(tiny_store, tiny_model, tmp_path) -> TrainOptions:
 
 
 def trainer_of(options, speech: TrainingData, folder):
-    return build_trainer(load_model(folder, options.language), folder, speech, options, lambda progress: None)
+    return build_trainer(load_model(folder, options.language), folder, speech, options)
 
 
 @pytest.fixture

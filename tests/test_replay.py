@@ -235,7 +235,7 @@ def test_a_stream_learns_with_replay(options, tiny_release):
 
 def trainer_of(options, speech):
     folder = Path(options.base)
-    return build_trainer(load_model(folder, options.language), folder, speech, options, lambda progress: None)
+    return build_trainer(load_model(folder, options.language), folder, speech, options)
 
 
 def test_a_run_counts_what_is_replayed_and_says_so(options, tiny_model):

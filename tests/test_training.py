@@ -266,7 +266,6 @@ def test_dev_wer_in_training_agrees_with_the_transcriber(base_model, spoken_es, 
         base_model,
         TrainingData(store, store.split("train")),
         options,
-        lambda progress: None,
     )
     in_training = trainer.evaluate()["eval_wer"]
     dev = store.split("dev")

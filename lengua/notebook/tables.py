@@ -183,7 +183,7 @@ def preflight_table(options: TrainOptions, watch: Watch = unwatched) -> str:
     require_supported_language(folder, options.language)
     asked, speech = open_training_data(options, folder, watch)
     trial = replace(asked, steps=1) if asked.minutes else asked  # how many there will be is not known before
-    trainer = build_trainer(load_model(folder, asked.language), folder, speech, trial, watch)
+    trainer = build_trainer(load_model(folder, asked.language), folder, speech, trial)
     table = checks_table(preflight(trainer, asked, folder, asked.push_checkpoints))
     del trainer
     gc.collect()  # a Trainer is full of cycles, and its memory is wanted for the training itself

@@ -1,11 +1,9 @@
-"""The learning rate of those who name none: by the size of the base.
+"""Arguments of the Trainer and of the samplers, from TrainOptions; the default learning rate by the size of the base.
 
-    rate_of(options, d_model=512)     # 2.5e-5 for whisper-base
+    default_learning_rate(options, d_model=512)     # 2.5e-5 for whisper-base
 
 Jong Wook Kim of OpenAI advises a fortieth of the rate that a Whisper was pretrained with (Whisper paper, table 17), as
 the README of vasistalodagala/whisper-finetune quotes him. CoRal and HiTZ train at nearly the same rates.
-
-Our options as the Trainer and the samplers want them.
 """
 
 import math
@@ -52,24 +50,19 @@ MAX_PLAN_STEPS_FACTOR = 3
 
 
 def training_arguments(options: TrainOptions, clips: int | None) -> Seq2SeqTrainingArguments:
-    """Spell our options out for the Trainer."""
+    """Return the arguments of the Trainer."""
     device = pick_device(options.device)
     precision = pick_precision(options.precision, device)
-    steps = total_steps(options, clips, rank_and_world_size()[1])
-    every = max(1, math.ceil(steps / options.evaluations))
     return Seq2SeqTrainingArguments(
         output_dir=str(options.out / "checkpoints"),
         per_device_train_batch_size=options.batch_size,
         per_device_eval_batch_size=options.batch_size,
         gradient_accumulation_steps=options.accumulation,
         learning_rate=options.learning_rate,
-        warmup_steps=max(1, round(options.warmup * steps)),
         weight_decay=options.weight_decay,
-        max_steps=steps * (MAX_PLAN_STEPS_FACTOR if options.minutes else 1),
         eval_strategy="steps",
-        eval_steps=every,
         save_strategy="steps",
-        save_steps=every,
+        **length_arguments(options, total_steps(options, clips, rank_and_world_size()[1])),
         load_best_model_at_end=True,
         metric_for_best_model="wer",
         greater_is_better=False,
@@ -87,10 +80,21 @@ def training_arguments(options: TrainOptions, clips: int | None) -> Seq2SeqTrain
         logging_steps=5,
         logging_nan_inf_filter=False,  # a loss that is not finite is to be seen, and ends the run
         disable_tqdm=True,
-        report_to=[],  # lengua.training.callbacks tells where to
+        report_to=[],  # lengua.training.callbacks has the trackers
         log_level_replica="error",
         seed=options.seed,
     )
+
+
+def length_arguments(options: TrainOptions, steps: int) -> dict[str, int]:
+    """Return those arguments of the Trainer that follow from the number of steps."""
+    every = max(1, math.ceil(steps / options.evaluations))
+    return {
+        "max_steps": steps * (MAX_PLAN_STEPS_FACTOR if options.minutes else 1),
+        "warmup_steps": max(1, round(options.warmup * steps)),
+        "eval_steps": every,
+        "save_steps": every,
+    }
 
 
 def total_steps(options: TrainOptions, clips: int | None, ranks: int = 1) -> int:

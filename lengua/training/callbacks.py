@@ -1,13 +1,12 @@
-"""What a run writes down while it goes: run.json, history.jsonl; and how it stops when it is told to.
+"""Callbacks that record a training run: run.json, history.jsonl, trackers; and the one that ends it on a signal.
 
 `--report-to`: the curves of a run live in a browser, from files in the run's own folder.
 
     tensorboard --logdir runs                                  # --report-to tensorboard: runs/X/tensorboard
     TRACKIO_DIR=runs/X/trackio trackio show --project X        # --report-to trackio: runs/X/trackio
 
-Both stay on this machine. history.jsonl is written all the same.
-
-What an evaluation in training tells: dev WER by generation, its interval, S/D/I, loops, the worst hypotheses.
+Both stay on this machine. history.jsonl is written all the same. Of an evaluation it has the dev WER by generation, its
+interval, substitutions, deletions and insertions, the share of clips in loops, and the worst hypotheses.
 """
 
 import contextlib
@@ -18,7 +17,7 @@ import platform
 import signal
 import sys
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 
@@ -36,7 +35,7 @@ from lengua.runtime.files import read_json, write_json, write_jsonl
 from lengua.runtime.progress import Progress, Watch
 from lengua.runtime.system import describe_hardware, git_commit
 from lengua.scoring import bootstrap_interval, is_looped, score
-from lengua.training.dataset import StreamPosition
+from lengua.training.dataset import StreamedBatches, StreamPosition
 from lengua.training.runs import read_history
 
 SPEED_SMOOTHING_WEIGHT = 0.1
@@ -63,10 +62,24 @@ def options_to_json(options: TrainOptions) -> dict:
 
 
 class MetricsCallback(TrainerCallback):
-    """Appends what the Trainer logs to history.jsonl and tells the watcher how far training is."""
+    """Append what the Trainer logs to history.jsonl and report the progress of training.
 
-    def __init__(self, out: Path, watch: Watch, trainer):
-        self.path, self.watch, self.note, self.trainer = out / "history.jsonl", watch, "", trainer
+    Args:
+        clips_per_batch: on average, of one process.
+        evaluation: the last one on dev, as the trainer fills it in.
+        stream: that the run learns from, if it is one; its epochs are counted instead of the Trainer's.
+    """
+
+    def __init__(
+        self,
+        out: Path,
+        watch: Watch,
+        clips_per_batch: float,
+        evaluation: "DevEvaluation",
+        stream: StreamedBatches | None = None,
+    ):
+        self.path, self.watch, self.note = out / "history.jsonl", watch, ""
+        self.clips_per_batch, self.evaluation, self.stream = clips_per_batch, evaluation, stream
         self.started = self.since = time.perf_counter()
         self.per_clip: float | None = None  # seconds
 
@@ -86,16 +99,15 @@ class MetricsCallback(TrainerCallback):
         """Write loss and rate, or the measures on dev."""
         if not state.is_world_process_zero:
             return
-        streamed = self.trainer.streamed
-        epoch = streamed.place.epoch if streamed else round(state.epoch or 0, 4)
+        epoch = self.stream.place.epoch if self.stream else round(state.epoch or 0, 4)
         record = {"step": state.global_step, **rename_logs(logs or {}), "epoch": epoch}
         record["seconds"] = round(self.seconds(), 1)
         if "loss" in record:
             self.note = f"loss {record['loss']:.2f}, rate {record['learning_rate']:.1e}"
         if "dev_wer" in record:
-            record["worst"] = [asdict(one) for one in self.trainer.worst]
+            record["worst"] = [asdict(example) for example in self.evaluation.worst]
             self.watch(self._progress(state, f"dev WER {record['dev_wer']:.1%}"))
-            self.watch(Progress("dev", state.global_step, None, "", format_dev_result(record, self.trainer.worst)))
+            self.watch(Progress("dev", state.global_step, None, "", format_dev_result(record, self.evaluation.worst)))
         with open(self.path, "a", encoding="utf-8") as file:
             file.write(json.dumps(record, ensure_ascii=False) + "\n")
 
@@ -105,7 +117,7 @@ class MetricsCallback(TrainerCallback):
 
     def on_step_end(self, args, state, control, **kwargs):
         """Report one step, and the clips a second of the last ones."""
-        clips = self.trainer.drawing.mean_size * args.gradient_accumulation_steps * args.world_size
+        clips = self.clips_per_batch * args.gradient_accumulation_steps * args.world_size
         now = (time.perf_counter() - self.since) / clips
         self.per_clip = now if self.per_clip is None else self.per_clip + SPEED_SMOOTHING_WEIGHT * (now - self.per_clip)
         self.watch(self._progress(state, ", ".join(filter(None, (self.note, f"{1 / self.per_clip:.1f} clips/s")))))
@@ -150,9 +162,8 @@ class InterruptionCallback(TrainerCallback):
 
     SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
-    def __init__(self, trainer):
-        self.asked, self.step, self.trainer = False, 0, trainer
-        trainer.add_callback(self)
+    def __init__(self, max_steps: int):
+        self.requested, self.step, self.max_steps = False, 0, max_steps
 
     def __enter__(self) -> "InterruptionCallback":
         try:
@@ -162,7 +173,7 @@ class InterruptionCallback(TrainerCallback):
         return self
 
     def _note(self, number, frame) -> None:
-        self.asked = True
+        self.requested = True
         self._restore()
 
     def _restore(self) -> None:
@@ -171,17 +182,17 @@ class InterruptionCallback(TrainerCallback):
 
     def on_step_end(self, args, state, control, **kwargs):
         """Save and stop when any of the processes was asked to."""
-        self.step = state.global_step
+        self.step, self.max_steps = state.global_step, state.max_steps
         if args.world_size > 1:
-            self.asked = bool(reduce(torch.tensor([int(self.asked)], device=args.device), "sum").item())
-        if self.asked:
+            self.requested = bool(reduce(torch.tensor([int(self.requested)], device=args.device), "sum").item())
+        if self.requested:
             control.should_save = control.should_training_stop = True
             control.should_evaluate = False
 
     def __exit__(self, kind, error, trace) -> None:
         self._restore()
-        if kind is None and self.asked and self.step < self.trainer.state.max_steps:
-            raise KeyboardInterrupt(f"stopped at step {self.step} of {self.trainer.state.max_steps}, checkpoint saved")
+        if kind is None and self.requested and self.step < self.max_steps:
+            raise KeyboardInterrupt(f"stopped at step {self.step} of {self.max_steps}, checkpoint saved")
 
 
 TRACKER_FOLDERS = ("tensorboard", "trackio")
@@ -265,10 +276,18 @@ class DevCounts:
 
 @dataclass(frozen=True)
 class DevExample:
-    """One clip of dev: what was said and what the model wrote."""
+    """The reference of a dev clip and the hypothesis of the model."""
 
     reference: str
     hypothesis: str
+
+
+@dataclass
+class DevEvaluation:
+    """The last evaluation on dev beyond its metrics: the trainer fills it in, callbacks read it."""
+
+    worst: list[DevExample] = field(default_factory=list)
+    counts: DevCounts | None = None
 
 
 def measure_dev(

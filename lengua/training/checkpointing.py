@@ -1,8 +1,8 @@
-"""Nothing lost: checkpoints by the clock, sealed when whole, rotated only then, and gone on from at the next start.
+"""Checkpoints of a run: saved by the clock, verified by checksums, rotated, uploaded, and found again to resume from.
 
-    keeper = Keeper(trainer, watch)
-    checkpoint = keeper.find(options)               # here or on the Hub, damaged ones passed over
-    with room_for(options.out), keeper: ...         # train
+    saver = CheckpointCallback(options, watch)
+    checkpoint = saver.find(options)                        # here or on the Hub, damaged ones passed over
+    with explaining_full_disk(options.out), saver: ...      # train
 
 On disk are at any moment the two newest whole checkpoints, and of the best on dev, as each of the two knows it, at
 least the model. A kill during a save leaves a folder without a seal, which the next start removes.
@@ -20,6 +20,7 @@ from fnmatch import fnmatch
 from pathlib import Path
 
 import torch
+from accelerate import PartialState
 from accelerate.utils import broadcast, broadcast_object_list
 from safetensors import SafetensorError
 from transformers import TrainerCallback
@@ -53,11 +54,11 @@ PROBE_BYTES = 2**20
 class CheckpointCallback(TrainerCallback):
     """Saves by the clock, seals, rotates and sends checkpoints. A context manager: at its end the last one is sent."""
 
-    def __init__(self, trainer, watch: Watch):
-        options = trainer.options
-        self.trainer, self.watch, self.every = trainer, watch, 60 * options.checkpoint_minutes
+    def __init__(self, options: TrainOptions, watch: Watch):
+        self.watch, self.every, self.step = watch, 60 * options.checkpoint_minutes, 0
         self.folder, self.saved = options.out / "checkpoints", time.monotonic()
-        pushes = options.push_checkpoints and trainer.is_world_process_zero()
+        self.processes = PartialState()
+        pushes = options.push_checkpoints and self.processes.is_main_process
         self.sender = CheckpointUploader(options.push_checkpoints, options.out) if pushes else None
 
     def __enter__(self) -> "CheckpointCallback":
@@ -65,8 +66,8 @@ class CheckpointCallback(TrainerCallback):
 
     def __exit__(self, *error) -> None:
         if self.sender:
-            self.sender.close(lambda note: self._say(self.trainer.state.global_step, note))
-            self._tell()
+            self.sender.close(lambda note: self._report(self.step, note))
+            self._report_uploads()
 
     def find(self, options: TrainOptions) -> Path | None:
         """Return the checkpoint to go on from, the same for all processes, and remove what is in its way.
@@ -74,8 +75,8 @@ class CheckpointCallback(TrainerCallback):
         Raises:
             LenguaError: the one on the Hub is another run's, or the Hub does not answer.
         """
-        found = [self._find(options) if self.trainer.is_world_process_zero() else None]
-        return broadcast_object_list(found)[0]
+        [checkpoint] = broadcast_object_list([self._find(options) if self.processes.is_main_process else None])
+        return checkpoint
 
     def _find(self, options: TrainOptions) -> Path | None:
         checkpoint = newest_whole_checkpoint(self.folder, self.watch)
@@ -83,7 +84,7 @@ class CheckpointCallback(TrainerCallback):
         if checkpoint is None and options.push_checkpoints and options.resume:
             checkpoint = self._from_hub(options)
         if checkpoint:
-            self._say(checkpoint_step(checkpoint), check_best_checkpoint(self.folder, checkpoint))
+            self._report(checkpoint_step(checkpoint), check_best_checkpoint(self.folder, checkpoint))
         return checkpoint
 
     def _from_hub(self, options: TrainOptions) -> Path | None:
@@ -92,14 +93,14 @@ class CheckpointCallback(TrainerCallback):
             return None
         expected = f"the options that the checkpoint of {options.push_checkpoints} on the Hub was made with"
         require_same_options(there.run["options"], options, expected, "another --push-checkpoints", ("out",))
-        self._say(there.seal.step, f"fetching {there.bytes / 1e6:,.0f} MB of {options.push_checkpoints}")
+        self._report(there.seal.step, f"fetching {there.bytes / 1e6:,.0f} MB of {options.push_checkpoints}")
         checkpoint = there.fetch(options.out, options_to_json(options))
-        self._say(there.seal.step, f"going on from step {there.seal.step}, as {options.push_checkpoints} has it")
+        self._report(there.seal.step, f"going on from step {there.seal.step}, as {options.push_checkpoints} has it")
         return checkpoint
 
     def on_train_begin(self, args, state, control, **kwargs):
         """Find the best checkpoint where this machine has it; where it is lost, any other will be better."""
-        self.saved = time.monotonic()
+        self.saved, self.step = time.monotonic(), state.global_step
         best = self.folder / f"checkpoint-{state.best_global_step}"
         state.best_model_checkpoint = str(best) if best.is_dir() else None
         if not best.is_dir():
@@ -107,13 +108,17 @@ class CheckpointCallback(TrainerCallback):
 
     def on_step_end(self, args, state, control, **kwargs):
         """Ask for a checkpoint when it is time."""
-        if self._agreed(time.monotonic() - self.saved >= self.every):
+        due = time.monotonic() - self.saved >= self.every
+        if args.world_size > 1:  # by the clock of the first process
+            due = bool(broadcast(torch.tensor([int(due)], device=args.device)).item())
+        if due:
             control.should_save = True
-        self._tell()
+        self.step = state.global_step
+        self._report_uploads()
 
     def on_save(self, args, state, control, **kwargs):
         """Seal what all processes have written, then let go of what it makes superfluous, and send it."""
-        self.trainer.accelerator.wait_for_everyone()
+        self.processes.wait_for_everyone()
         if state.is_world_process_zero:
             checkpoint = self.folder / f"checkpoint-{state.global_step}"
             finish_checkpoint(checkpoint, state.global_step, state.best_global_step)
@@ -129,17 +134,11 @@ class CheckpointCallback(TrainerCallback):
         best = self.folder / f"checkpoint-{state.best_global_step}"
         return best, model_only_manifest(read_checksums(best))
 
-    def _agreed(self, due: bool) -> bool:
-        """Return what the first of all processes finds."""
-        if self.trainer.args.world_size == 1:
-            return due
-        return bool(broadcast(torch.tensor([int(due)], device=self.trainer.args.device)).item())
-
-    def _tell(self) -> None:
+    def _report_uploads(self) -> None:
         for note in self.sender.news() if self.sender else ():
-            self._say(self.trainer.state.global_step, note)
+            self._report(self.step, note)
 
-    def _say(self, step: int, note: str | None) -> None:
+    def _report(self, step: int, note: str | None) -> None:
         if note:
             self.watch(Progress("checkpoint", step, None, "", note))
 

@@ -1,6 +1,6 @@
-"""Stops a run that is beyond help, or that has learned what it will: by its loss, by loops on dev, by `--patience`.
+"""Stop a run that has diverged, or that improves no more: by its loss, by loops on dev, by `--patience`.
 
-    runaway(history)         # None, or why the run should end and what to do, from its records alone
+    divergence_reason(history)      # None, or why the run should end and what to do, from its records alone
 
 Whatever stops a run is a normal end: the best checkpoint on dev is its model, and run.json says why.
 """
@@ -16,7 +16,7 @@ from transformers.trainer_callback import ExportableState, TrainerState
 from lengua.runtime.errors import LenguaError
 from lengua.runtime.progress import Progress, Watch
 from lengua.scoring import paired_bootstrap
-from lengua.training.callbacks import DevCounts, rename_logs
+from lengua.training.callbacks import DevCounts, DevEvaluation, rename_logs
 
 MIN_LOOP_GROWTH_SHARE = 0.2
 """Share of the dev clips by which loops have to grow: a fifth is no longer a few unlucky clips."""
@@ -115,14 +115,24 @@ def is_finite(model) -> bool:
 
 
 class Guard(TrainerCallback, ExportableState):
-    """Looks at each loss and each look at dev, and stops the run when there is a reason to. Checkpoints keep it."""
+    """Check each loss and each evaluation, and stop the run when there is a reason to.
 
-    def __init__(self, trainer, watch: Watch):
-        self.trainer, self.watch, self.patience = trainer, watch, EarlyStopping()
+    trainer_state.json of every checkpoint keeps its state under the name of this class: runs resume by it.
+
+    Args:
+        evaluation: the last one on dev, as the trainer fills it in.
+        max_fruitless: evaluations without a gain after which the run ends; None for no such end.
+    """
+
+    def __init__(self, evaluation: DevEvaluation, max_fruitless: int | None, watch: Watch):
+        self.evaluation, self.max_fruitless, self.watch = evaluation, max_fruitless, watch
+        self.patience = EarlyStopping()
+        self.stopped: str | None = None
+        """Why it ended the run before its last step, if it did."""
 
     def state(self) -> dict:
         """Return what trainer_state.json keeps."""
-        return {"args": {}, "attributes": {"patience": asdict(self.patience), "stopped": self.trainer.stopped}}
+        return {"args": {}, "attributes": {"patience": asdict(self.patience), "stopped": self.stopped}}
 
     def on_train_begin(self, args, state, control, **kwargs):
         """Go on with the patience of the checkpoint."""
@@ -130,16 +140,16 @@ class Guard(TrainerCallback, ExportableState):
             self.patience = EarlyStopping(**kept["patience"])
         state.stateful_callbacks["Guard"] = self.state()
 
-    def on_step_end(self, args, state, control, **kwargs):
+    def on_step_end(self, args, state, control, model=None, **kwargs):
         """Look at the weights before they are measured or kept: losses are logged now and then, and tell of before."""
-        if (control.should_evaluate or control.should_save) and not is_finite(self.trainer.model):
+        if (control.should_evaluate or control.should_save) and not is_finite(model):
             found = f"the weights are no numbers any more at step {state.global_step}"
             self._give_up(f"{found}; {LOSS_REMEDY}", state, control)
 
     def on_log(self, args, state, control, logs=None, **kwargs):
         """Stop at a loss that is not finite."""
         reason = divergence_reason([{"step": state.global_step, **logs}]) if "loss" in (logs or {}) else None
-        if reason and not self.trainer.stopped:
+        if reason and not self.stopped:
             self._give_up(reason, state, control)
 
     def on_evaluate(self, args, state, control, **kwargs):
@@ -151,8 +161,8 @@ class Guard(TrainerCallback, ExportableState):
             self._tell(reason, state)
 
     def _impatience(self, state) -> str | None:
-        most = self.trainer.options.patience
-        if most is None or self.patience.look(self.trainer.clips, state.global_step) < most:
+        most = self.max_fruitless
+        if most is None or self.patience.look(self.evaluation.counts, state.global_step) < most:
             return None
         looks = "the last evaluation" if most == 1 else f"the last {most} evaluations"
         return f"{looks} brought nothing beyond the noise of dev since step {self.patience.step}; the best is kept"
@@ -162,7 +172,7 @@ class Guard(TrainerCallback, ExportableState):
         self._stop(reason, state, control)
 
     def _stop(self, reason: str, state, control) -> None:
-        self.trainer.stopped = reason
+        self.stopped = reason
         control.should_training_stop = True
         self._tell(f"stopped: {reason}", state)
 
@@ -171,8 +181,8 @@ class Guard(TrainerCallback, ExportableState):
             self.watch(Progress("guard", state.global_step, None, "", text))
 
 
-def finish_interrupted(trainer, checkpoint: Path | None) -> bool:
-    """Tell whether a run had come to its end at a checkpoint, and if so take its best weights instead of training on.
+def finish_interrupted(trainer, guard: Guard, checkpoint: Path | None) -> bool:
+    """Tell whether a run had come to its end at a checkpoint, and if so load its best weights instead of training on.
 
     It was cut off then while it wrote its model: after the guard had stopped it, or after its last step.
     """
@@ -183,20 +193,20 @@ def finish_interrupted(trainer, checkpoint: Path | None) -> bool:
     best = checkpoint.parent / f"checkpoint-{state.best_global_step}" if state.best_global_step else checkpoint
     if not best.is_dir():  # on another machine
         return False
-    trainer.state, trainer.stopped = state, stopped
+    trainer.state, guard.stopped = state, stopped
     trainer.state.best_model_checkpoint = str(best)
     trainer._load_best_model()
     return True
 
 
-def require_weights(trainer) -> None:
+def require_weights(state: TrainerState, stopped: str | None) -> None:
     """Refuse to call a model what was stopped before anything was worth keeping.
 
     Raises:
         LenguaError: the loss was lost before the first checkpoint that was measured.
     """
-    if trainer.stopped and trainer.state.best_model_checkpoint is None:
-        found, _, do = trainer.stopped.partition("; ")
+    if stopped and state.best_model_checkpoint is None:
+        found, _, do = stopped.partition("; ")
         raise LenguaError("a finite loss up to the first evaluation", found, f"{do}, and add --no-resume")
 
 

@@ -1,20 +1,16 @@
-"""`--minutes M`: measure this machine for some steps, then plan a run that ends in time, its evaluations included.
+"""`--minutes M`: time this machine for some steps, plan a run that ends in time, and correct the plan as it goes.
 
-    plan = plan_run(seconds=360, cost=measure(trainer))
+    plan = plan_run(seconds=360, cost=measure_cost(trainer))
     plan.steps, plan.evaluations, plan.sentence()
 
-A step costs what its frames cost, and batches differ: so a few of an epoch are timed, from the smallest to the largest,
-and the mean over the epoch follows. What is measured leaves no trace: a copy of the model takes the steps.
-A minute of measuring cannot know an evening: `lengua.training.time_budget` corrects the plan while it is carried out.
-
-How the learning rate runs, and how a run with `--minutes` ends in time: its plan is corrected as it goes.
-
-    schedule = Schedule(warmup=10, total=100)
+    schedule = LinearSchedule(warmup=10, total=100)
     schedule(5), schedule(55), schedule(100)     # 0.5, 0.5, 0.0
     schedule.end_at(80, now=60)                  # from here on straight to zero at step 80
 
-What was measured before the run is one guess; how long its own steps and evaluations take is another that gets better.
-At every look the steps that still fit follow from both, and the rate falls to zero there.
+A step costs what its frames cost, and batches differ: a few of an epoch are timed, from the smallest to the largest,
+and the mean over the epoch follows. The timed steps are taken by a copy of the model, with forked randomness, so that
+nothing of the run depends on them. They are a first guess; the run's own steps and evaluations are a better one. At
+every correction the steps that still fit follow from both, and the rate falls to zero there.
 """
 
 import copy
@@ -269,22 +265,39 @@ def steps_that_fit(left: float, evaluations: int, per_step: float, per_evaluatio
 
 
 class TimeBudgetCallback(TrainerCallback):
-    """Keeps a run to its plan: says when to evaluate, and moves the end to where the time is up.
+    """Keep a run to its plan: call for evaluations, and move the end to where the time is up.
 
-    The leading process decides for all, by its clock.
+    The first process decides for all, by its clock.
+
+    Args:
+        schedule: of the learning rate, whose end moves with that of the run.
+        seconds: the time of training so far, that before an interruption included.
     """
 
-    def __init__(self, trainer, plan: TrainingPlan, watch: Watch):
-        self.trainer, self.plan, self.watch = trainer, plan, watch
-        self.spent, self.told, self.done = TimeSpent(), plan.steps, 0
+    def __init__(self, plan: TrainingPlan, schedule: LinearSchedule, seconds: Callable[[], float], watch: Watch):
+        self.plan, self.schedule, self.seconds, self.watch = plan, schedule, seconds, watch
+        self.spent, self.reported, self.done = TimeSpent(), plan.steps, 0
         self.since, self.evaluated = 0.0, False
+        self.frames: list[int] = []
+        """Of the batches of a step, all rows of each together."""
 
-    def on_train_begin(self, args, state, control, **kwargs):
+    def on_train_begin(self, args, state, control, model, **kwargs):
         """Take the end and the cadence from the schedule, which a checkpoint has kept."""
-        state.max_steps = self.trainer.schedule.total
+        self.hook = model.register_forward_pre_hook(self._count_frames, with_kwargs=True)
+        state.max_steps = self.schedule.total
         state.eval_steps = state.save_steps = NO_EVALUATION_STEPS
         self.done = self.evaluations_before(state.global_step, state.max_steps)
-        self.since = self.trainer.recorder.seconds()
+        self.since = self.seconds()
+
+    def on_train_end(self, args, state, control, **kwargs):
+        """Leave the model as it was."""
+        self.hook.remove()
+
+    def _count_frames(self, model, args, inputs: dict) -> None:
+        """Note the frames of a batch before the model sees it: what a step costs depends on them."""
+        if model.training:
+            rows, _, window = inputs["input_features"].shape
+            self.frames.append(rows * window)
 
     def evaluations_before(self, step: int, total: int) -> int:
         """Return how many evaluations are over at a step."""
@@ -292,15 +305,15 @@ class TimeBudgetCallback(TrainerCallback):
 
     def on_step_end(self, args, state, control, **kwargs):
         """Time the step; look at the plan now and then; say when dev is to be measured."""
-        now = self.trainer.recorder.seconds()
+        now = self.seconds()
         self.spent.stepping += now - self.since
-        self.spent.expected += sum(map(self.plan.cost.of_batch, self.trainer.frames))
-        self.trainer.frames.clear()
+        self.spent.expected += sum(map(self.plan.cost.of_batch, self.frames))
+        self.frames.clear()
         self.since = now
         looks = self.evaluated or state.global_step % max(1, self.plan.steps // PLAN_CORRECTIONS) == 0
         self.evaluated = False
         if looks and state.global_step < state.max_steps:
-            self.correct(state, now)
+            self.correct(state, now, args.max_steps)
         if state.global_step >= state.max_steps:
             control.should_training_stop = control.should_evaluate = control.should_save = True
         elif state.global_step >= (self.done + 1) * state.max_steps / self.plan.evaluations:
@@ -308,31 +321,31 @@ class TimeBudgetCallback(TrainerCallback):
 
     def on_evaluate(self, args, state, control, **kwargs):
         """Time an evaluation."""
-        now = self.trainer.recorder.seconds()
+        now = self.seconds()
         self.spent.evaluations += 1
         self.spent.evaluating += now - self.since
         self.since, self.evaluated, self.done = now, True, self.done + 1
 
     def on_save(self, args, state, control, **kwargs):
         """Count the checkpoint of an evaluation to it, and one between evaluations to the steps."""
-        now = self.trainer.recorder.seconds()
+        now = self.seconds()
         if self.evaluated:
             self.spent.evaluating += now - self.since
             self.since = now
 
-    def correct(self, state, now: float) -> None:
-        """Move the end of the run to where its time is up."""
+    def correct(self, state, now: float, most: int) -> None:
+        """Move the end of the run to where its time is up, to step `most` at the latest."""
         cost = self.plan.cost
         left = self.plan.seconds * (1 - RESERVE_SHARE) - cost.ending - now
         to_come = max(1, self.plan.evaluations - self.done)
         per_step, per_evaluation = self.spent.per_step(cost.step), self.spent.per_evaluation(cost.evaluation)
         total = state.global_step + steps_that_fit(left, to_come, per_step, per_evaluation)
-        [total] = broadcast_object_list([min(total, self.trainer.args.max_steps)])
+        [total] = broadcast_object_list([min(total, most)])
         if total == state.max_steps:
             return
-        self.trainer.schedule.end_at(total, state.global_step)
+        self.schedule.end_at(total, state.global_step)
         state.max_steps = total
-        if abs(total - self.told) > MIN_TOLD_CHANGE_SHARE * self.told:
-            self.told = total
+        if abs(total - self.reported) > MIN_TOLD_CHANGE_SHARE * self.reported:
+            self.reported = total
             note = f"{total} steps in all, for a step takes {per_step:.2f} s and dev {per_evaluation:.0f} s"
             self.watch(Progress("plan", state.global_step, None, "", note))

@@ -2,8 +2,8 @@
 
     lengua train stores/sample-es --out runs/spanish
 
-What is learned, and from what, is the trainer's (lengua.training.trainer); here a run is begun, planned, gone on with,
-and brought to its end.
+Here a run is checked, planned, begun or resumed, and finished; batches, loss and evaluation are the trainer's
+(lengua.training.trainer), and callbacks record it, save it and stop it.
 """
 
 import shutil
@@ -19,10 +19,11 @@ from lengua.options import TrainOptions
 from lengua.runtime.errors import RequestError
 from lengua.runtime.files import read_json, write_json
 from lengua.runtime.progress import Progress, Watch, unwatched
-from lengua.training import callbacks, divergence, parameters
-from lengua.training.callbacks import InterruptionCallback, describe_run
-from lengua.training.checkpointing import explaining_full_disk, require_same_options
+from lengua.training import callbacks, parameters
+from lengua.training.callbacks import InterruptionCallback, MetricsCallback, describe_run
+from lengua.training.checkpointing import CheckpointCallback, explaining_full_disk, require_same_options
 from lengua.training.data import open_training_data
+from lengua.training.divergence import Guard, finish_interrupted, require_weights
 from lengua.training.hardware import deterministic_sums
 from lengua.training.parameters import blend
 from lengua.training.preflight import preflight, require_passed
@@ -68,22 +69,27 @@ def train(options: TrainOptions, watch: Watch = unwatched) -> TrainResult:
     _require_consistent_options(options)
     folder, origin = checkpoints.find_model(options.base)
     require_supported_language(folder, options.language)
-    asked, speech = open_training_data(options, folder, watch)
-    _claim(asked)
-    if (asked.out / "model" / "config.json").is_file():
-        return _result(asked.out)
-    trial = replace(asked, steps=1) if asked.minutes else asked
-    trainer = build_trainer(load_model(folder, asked.language), folder, speech, trial, watch)
-    require_passed(preflight(trainer, asked, folder, asked.push_checkpoints))
-    checkpoint = trainer.keeper.find(asked)
-    options, plan = _planned(asked, trainer, watch, started)
-    if plan:
-        trainer = build_trainer(load_model(folder, options.language), folder, speech, options, watch)
-        trainer.add_callback(TimeBudgetCallback(trainer, plan, watch))
-    for callback in (trainer.keeper, divergence.Guard(trainer, watch), *callbacks.make_trackers(options)):
+    options, data = open_training_data(options, folder, watch)
+    _claim(options)
+    if (options.out / "model" / "config.json").is_file():
+        return _result(options.out)
+    length = replace(options, steps=1) if options.minutes else options  # the plan sets it
+    trainer = build_trainer(load_model(folder, options.language), folder, data, length)
+    require_passed(preflight(trainer, options, folder, options.push_checkpoints))
+    saver = CheckpointCallback(options, watch)
+    checkpoint = saver.find(options)
+    run = describe_run(options, origin)
+    metrics = MetricsCallback(options.out, watch, trainer.drawing.mean_size, trainer.evaluation, trainer.streamed)
+    trainer.add_callback(metrics)
+    if options.minutes is not None:
+        plan = _plan(options, trainer, watch, started)
+        trainer.set_length(plan.steps, plan.evaluations)
+        trainer.add_callback(TimeBudgetCallback(plan, trainer.schedule, metrics.seconds, watch))
+        run |= {"plan": asdict(plan)}
+    guard = Guard(trainer.evaluation, options.patience, watch)
+    for callback in (saver, guard, *callbacks.make_trackers(options)):
         trainer.add_callback(callback)  # behind those that call for evaluations and checkpoints
-    run = describe_run(asked, origin) | ({"plan": asdict(plan)} if plan else {}) | speech.note
-    _run_training(trainer, folder, checkpoint, run, watch)
+    _run_training(trainer, saver, guard, folder, checkpoint, run | data.note, watch)
     return _result(options.out)
 
 
@@ -98,7 +104,15 @@ def _require_consistent_options(options: TrainOptions) -> None:
     callbacks.require_trackers_installed(options.report_to)
 
 
-def _run_training(trainer: AdaptiveTrainer, folder: Path, checkpoint: Path | None, run: dict, watch: Watch) -> None:
+def _run_training(
+    trainer: AdaptiveTrainer,
+    saver: CheckpointCallback,
+    guard: Guard,
+    folder: Path,
+    checkpoint: Path | None,
+    run: dict,
+    watch: Watch,
+) -> None:
     """Train from a checkpoint, or from the base, to the end; leave run.json and the model."""
     out, leads = trainer.options.out, trainer.is_world_process_zero()
     if checkpoint:
@@ -106,14 +120,16 @@ def _run_training(trainer: AdaptiveTrainer, folder: Path, checkpoint: Path | Non
     if leads:
         write_json(out / "run.json", run)
     start = time.perf_counter()
-    with explaining_full_disk(out), trainer.keeper, deterministic_sums(trainer.args.device.type):
-        with InterruptionCallback(trainer):
-            if not divergence.finish_interrupted(trainer, checkpoint):
+    with explaining_full_disk(out), saver, deterministic_sums(trainer.args.device.type):
+        with InterruptionCallback(trainer.args.max_steps) as interruption:
+            trainer.add_callback(interruption)
+            if not finish_interrupted(trainer, guard, checkpoint):
                 trainer.train(resume_from_checkpoint=checkpoint and str(checkpoint))
-        divergence.require_weights(trainer)
+        require_weights(trainer.state, guard.stopped)
         blended = blend(trainer, load_model(folder, trainer.options.language), watch) if trainer.options.blend else {}
         if leads:
-            _finish(trainer, folder, run | blended | {"seconds": {"training": round(time.perf_counter() - start, 1)}})
+            seconds = {"training": round(time.perf_counter() - start, 1)}
+            _finish(trainer, folder, run | blended | {"seconds": seconds}, guard.stopped)
     trainer.accelerator.wait_for_everyone()
     if leads:
         shutil.rmtree(out / "checkpoints", ignore_errors=True)
@@ -137,32 +153,23 @@ def _claim(options: TrainOptions) -> None:
         raise RequestError("a run's folder", f"{options.out} with other things in it", "name another --out")
 
 
-def _planned(
-    asked: TrainOptions, trial: AdaptiveTrainer, watch: Watch, started: float
-) -> tuple[TrainOptions, TrainingPlan | None]:
-    """Return the options with steps and evaluations for the minutes that were given, and the plan.
-
-    A run that was interrupted keeps its plan. Every process takes that of the first.
-    """
-    if asked.minutes is None:
-        return asked, None
-    record = asked.out / "run.json"
-    kept = read_json(record).get("plan") if asked.resume and record.is_file() else None
-    if kept:
-        plan = parse_plan(kept)
-    else:
-        with deterministic_sums(trial.args.device.type):
-            cost = measure_cost(trial)
-        [plan] = broadcast_object_list([plan_run(60 * asked.minutes - (time.perf_counter() - started), cost)])
-        watch(Progress("plan", 0, None, "", plan.sentence()))
-    return replace(asked, steps=plan.steps, evaluations=plan.evaluations), plan
+def _plan(options: TrainOptions, trainer: AdaptiveTrainer, watch: Watch, started: float) -> TrainingPlan:
+    """Return the plan for the minutes that were given, the same for all processes; an interrupted run keeps its own."""
+    record = options.out / "run.json"
+    if options.resume and record.is_file() and (kept := read_json(record).get("plan")):
+        return parse_plan(kept)
+    with deterministic_sums(trainer.args.device.type):
+        cost = measure_cost(trainer)
+    [plan] = broadcast_object_list([plan_run(60 * options.minutes - (time.perf_counter() - started), cost)])
+    watch(Progress("plan", 0, None, "", plan.sentence()))
+    return plan
 
 
-def _finish(trainer: AdaptiveTrainer, folder: Path, run: dict) -> None:
-    """Write the model and what became of the run, the model last: it stands for a finished run."""
+def _finish(trainer: AdaptiveTrainer, folder: Path, run: dict, stopped: str | None) -> None:
+    """Write run.json and then the model: a run with a model is finished."""
     model: AdaptiveWhisper = parameters.merge_lora(trainer.accelerator.unwrap_model(trainer.model))
     model.config.use_cache = True
-    ended = {"finished": True, "steps": trainer.state.global_step, "stopped": trainer.stopped}
+    ended = {"finished": True, "steps": trainer.state.global_step, "stopped": stopped}
     if trainer.streamed:
         ended["left_out_since_the_last_start"] = dict(trainer.streamed.dropped)
     out = trainer.options.out

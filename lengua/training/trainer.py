@@ -1,8 +1,9 @@
 """The trainer of a run: transformers' Seq2SeqTrainer over our batches, loss, schedule and measure on dev.
 
-trainer = build_trainer(load_model(folder, "es"), folder, speech, options, watch)
+trainer = build_trainer(load_model(folder, "es"), folder, data, options)
 """
 
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -15,39 +16,34 @@ from lengua.models import checkpoints
 from lengua.models.tokens import IGNORE_INDEX, decode_text, max_decode_tokens
 from lengua.models.whisper import window_frames
 from lengua.options import TrainOptions
-from lengua.runtime.progress import Watch
 from lengua.training import parameters
-from lengua.training.arguments import make_batch_plan, total_steps, training_arguments
+from lengua.training.arguments import length_arguments, make_batch_plan, total_steps, training_arguments
 from lengua.training.callbacks import (
-    DevCounts,
-    MetricsCallback,
+    DevEvaluation,
     measure_dev,
     read_stream_position,
     write_stream_position,
 )
-from lengua.training.checkpointing import CheckpointCallback
 from lengua.training.data import TrainingData
 from lengua.training.dataset import ClipDataset, Collator, StreamedBatches
 from lengua.training.samplers import dev_batches, make_sampler
 from lengua.training.time_budget import LinearSchedule
 
 
-def build_trainer(model, folder: Path, speech: TrainingData, options: TrainOptions, watch: Watch) -> "AdaptiveTrainer":
+def build_trainer(model, folder: Path, data: TrainingData, options: TrainOptions) -> "AdaptiveTrainer":
     """Return the trainer of a run, ready to train."""
     set_seed(options.seed)
     model.config.use_cache = False
     model = parameters.prepare_model(model, options)
     trainer = AdaptiveTrainer(
         model=model,
-        args=training_arguments(options, speech.clips),
+        args=training_arguments(options, data.clips),
         options=options,
-        note=build_model_note(options, speech.store),
+        note=build_model_note(options, data.store),
         tokenizer=checkpoints.load_tokenizer(folder),
-        speech=speech,
+        data=data,
     )
     trainer.remove_callback(PrinterCallback)
-    trainer.recorder, trainer.keeper = MetricsCallback(options.out, watch, trainer), CheckpointCallback(trainer, watch)
-    trainer.add_callback(trainer.recorder)
     return trainer
 
 
@@ -62,34 +58,34 @@ def build_model_note(options: TrainOptions, store: Store) -> checkpoints.ModelNo
 class AdaptiveTrainer(Seq2SeqTrainer):
     """Seq2SeqTrainer over our batches. WER comes from free-running generation and from nothing else."""
 
-    def __init__(self, *, model, args, options: TrainOptions, note, tokenizer, speech: TrainingData):
+    def __init__(self, *, model, args, options: TrainOptions, note, tokenizer, data: TrainingData):
         self.options, self.note, self.vocabulary = options, note, tokenizer
-        self.train_split, self.dev_split = speech.train, speech.dev
+        self.train_split, self.dev_split = data.train, data.dev
         self.drawing = make_batch_plan(options, window_frames(model), tokenizer)
-        self.schedule = LinearSchedule(args.warmup_steps, total_steps(options, speech.clips, args.world_size))
-        self.frames: list[int] = []
-        """Of the batches of a step, all rows of each together, until somebody has counted them."""
-        self.streamed, self.worst = None, []
-        self.clips: DevCounts | None = None
-        self.stopped: str | None = None
-        if isinstance(speech.train, Stream):
+        self.schedule = LinearSchedule(args.warmup_steps, total_steps(options, data.clips, args.world_size))
+        self.streamed, self.evaluation = None, DevEvaluation()
+        if isinstance(data.train, Stream):
             batches = args.max_steps * args.gradient_accumulation_steps
-            self.streamed = StreamedBatches(speech.train, self.drawing, batches)
+            self.streamed = StreamedBatches(data.train, self.drawing, batches)
         super().__init__(
             model=model,
             args=args,
             data_collator=Collator(tokenizer, options.language),
-            train_dataset=self.streamed or ClipDataset(speech.train),
+            train_dataset=self.streamed or ClipDataset(data.train),
             eval_dataset=ClipDataset(self.dev_split),
             compute_loss_func=token_loss,
             compute_metrics=self._measure,
         )
 
-    def training_step(self, model, inputs, *more):
-        """Note the frames of every batch: what a step costs depends on them."""
-        rows, _, window = inputs["input_features"].shape
-        self.frames.append(rows * window)
-        return super().training_step(model, inputs, *more)
+    def set_length(self, steps: int, evaluations: int) -> None:
+        """Set how long the run is, before it begins; train as if the trainer had been built for it."""
+        self.options = replace(self.options, steps=steps, evaluations=evaluations)
+        for name, value in length_arguments(self.options, steps).items():
+            setattr(self.args, name, value)
+        self.schedule = LinearSchedule(self.args.warmup_steps, steps)
+        if self.streamed:
+            self.streamed.batches = self.args.max_steps * self.args.gradient_accumulation_steps
+        set_seed(self.args.seed)  # what was measured and checked before is not to change what is drawn
 
     def create_scheduler(self, num_training_steps, optimizer=None):
         """Our schedule, whose end may move; a checkpoint keeps it."""
@@ -153,8 +149,9 @@ class AdaptiveTrainer(Seq2SeqTrainer):
             [decode_text(self.vocabulary, ids) for ids in rows[places].tolist()] for rows in given
         )
         speakers = self.dev_split.column("speaker")
-        told, self.worst, self.clips = measure_dev(references, hypotheses, [speakers[index] for index in first])
-        return told
+        speakers = [speakers[index] for index in first]
+        metrics, self.evaluation.worst, self.evaluation.counts = measure_dev(references, hypotheses, speakers)
+        return metrics
 
     def _first_places(self) -> dict[int, int]:
         """Return where each clip of dev was measured first: of each batch, all processes hand in a copy."""
