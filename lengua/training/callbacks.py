@@ -134,8 +134,8 @@ def rename_logs(logs: dict) -> dict:
 
 def write_stream_position(checkpoint: Path, stream: Stream, place: StreamPosition) -> None:
     """Write down where the stream of this process stands."""
-    told = {"revision": stream.revision, "ranks": stream.ranks, "window": stream.window, "place": asdict(place)}
-    write_json(checkpoint / f"stream-{stream.rank}.json", told)
+    record = {"revision": stream.revision, "ranks": stream.ranks, "window": stream.window, "place": asdict(place)}
+    write_json(checkpoint / f"stream-{stream.rank}.json", record)
 
 
 def read_stream_position(checkpoint: Path, stream: Stream) -> StreamPosition:
@@ -144,13 +144,13 @@ def read_stream_position(checkpoint: Path, stream: Stream) -> StreamPosition:
     Raises:
         RequestError: the source has changed since, or other processes took part.
     """
-    told = read_json(checkpoint / f"stream-{stream.rank}.json") if stream.rank < _count_ranks(checkpoint) else {}
+    record = read_json(checkpoint / f"stream-{stream.rank}.json") if stream.rank < _count_ranks(checkpoint) else {}
     now = {"revision": stream.revision, "ranks": stream.ranks, "window": stream.window}
     for name, value in now.items():
-        if told.get(name) != value:
-            expected = f"the stream of {checkpoint}, {name} {told.get(name)}"
+        if record.get(name) != value:
+            expected = f"the stream of {checkpoint}, {name} {record.get(name)}"
             raise RequestError(expected, f"{name} {value}", "train with as before, or start over with --no-resume")
-    return StreamPosition(**told["place"])
+    return StreamPosition(**record["place"])
 
 
 def _count_ranks(checkpoint: Path) -> int:
@@ -296,7 +296,7 @@ def measure_dev(
     """Return what the Trainer logs (rates as fractions, `looped` a share of the clips), the worst, and every clip."""
     measured = score(references, hypotheses)
     low, high = bootstrap_interval(measured.counts["errors"], measured.counts["words"], speakers)
-    told = {
+    metrics = {
         "wer": measured.wer,
         "wer_low": low,
         "wer_high": high,
@@ -305,13 +305,13 @@ def measure_dev(
     }
     worst = sorted(range(len(references)), key=lambda at: (-int(measured.counts["errors"][at]), at))[:MAX_WORST_SHOWN]
     clips = DevCounts(measured.counts["errors"].tolist(), measured.counts["words"].tolist(), speakers)
-    return told, [DevExample(references[at], hypotheses[at]) for at in worst if clips.errors[at]], clips
+    return metrics, [DevExample(references[at], hypotheses[at]) for at in worst if clips.errors[at]], clips
 
 
-def format_dev_result(told: dict, worst: list[DevExample]) -> str:
-    """Say in a line how an evaluation went; `told` has the names of a record of history.jsonl."""
-    kinds = " / ".join(str(int(told[f"dev_{kind}"])) for kind in ("substitutions", "deletions", "insertions"))
-    interval = f"{100 * told['dev_wer_low']:.1f} to {100 * told['dev_wer_high']:.1f}"
-    text = f"step {told['step']}: dev WER {told['dev_wer']:.1%} ({interval}), S / D / I {kinds}"
-    looped = f", {told['dev_looped']:.0%} of the clips in loops" if told["dev_looped"] else ""
+def format_dev_result(record: dict, worst: list[DevExample]) -> str:
+    """Say in a line how an evaluation went; `record` has the names of a record of history.jsonl."""
+    kinds = " / ".join(str(int(record[f"dev_{kind}"])) for kind in ("substitutions", "deletions", "insertions"))
+    interval = f"{100 * record['dev_wer_low']:.1f} to {100 * record['dev_wer_high']:.1f}"
+    text = f"step {record['step']}: dev WER {record['dev_wer']:.1%} ({interval}), S / D / I {kinds}"
+    looped = f", {record['dev_looped']:.0%} of the clips in loops" if record["dev_looped"] else ""
     return text + looped + "".join(f"\n  said  {one.reference}\n  heard {one.hypothesis[:200]}" for one in worst)

@@ -5,7 +5,7 @@
     with explaining_full_disk(options.out), saver: ...      # train
 
 On disk are at any moment the two newest whole checkpoints, and of the best on dev, as each of the two knows it, at
-least the model. A kill during a save leaves a folder without a seal, which the next start removes.
+least the model. A kill during a save leaves a folder without checksums, which the next start removes.
 """
 
 import errno
@@ -52,21 +52,24 @@ PROBE_BYTES = 2**20
 
 
 class CheckpointCallback(TrainerCallback):
-    """Saves by the clock, seals, rotates and sends checkpoints. A context manager: at its end the last one is sent."""
+    """Save checkpoints by the clock, write their checksums, rotate and upload them.
+
+    A context manager: at its end the last one is uploaded.
+    """
 
     def __init__(self, options: TrainOptions, watch: Watch):
         self.watch, self.every, self.step = watch, 60 * options.checkpoint_minutes, 0
         self.folder, self.saved = options.out / "checkpoints", time.monotonic()
         self.processes = PartialState()
         pushes = options.push_checkpoints and self.processes.is_main_process
-        self.sender = CheckpointUploader(options.push_checkpoints, options.out) if pushes else None
+        self.uploader = CheckpointUploader(options.push_checkpoints, options.out) if pushes else None
 
     def __enter__(self) -> "CheckpointCallback":
         return self
 
     def __exit__(self, *error) -> None:
-        if self.sender:
-            self.sender.close(lambda note: self._report(self.step, note))
+        if self.uploader:
+            self.uploader.close(lambda note: self._report(self.step, note))
             self._report_uploads()
 
     def find(self, options: TrainOptions) -> Path | None:
@@ -117,14 +120,14 @@ class CheckpointCallback(TrainerCallback):
         self._report_uploads()
 
     def on_save(self, args, state, control, **kwargs):
-        """Seal what all processes have written, then let go of what it makes superfluous, and send it."""
+        """Write the checksums of what all processes have saved, rotate the checkpoints before it, and upload it."""
         self.processes.wait_for_everyone()
         if state.is_world_process_zero:
             checkpoint = self.folder / f"checkpoint-{state.global_step}"
             finish_checkpoint(checkpoint, state.global_step, state.best_global_step)
             rotate_checkpoints(self.folder)
-            if self.sender:
-                self.sender.offer(checkpoint, self._best_model(state))
+            if self.uploader:
+                self.uploader.offer(checkpoint, self._best_model(state))
         self.saved = time.monotonic()
 
     def _best_model(self, state) -> tuple[Path, ChecksumManifest] | None:
@@ -135,7 +138,7 @@ class CheckpointCallback(TrainerCallback):
         return best, model_only_manifest(read_checksums(best))
 
     def _report_uploads(self) -> None:
-        for note in self.sender.news() if self.sender else ():
+        for note in self.uploader.news() if self.uploader else ():
             self._report(self.step, note)
 
     def _report(self, step: int, note: str | None) -> None:
@@ -156,18 +159,20 @@ def list_checkpoints(folder: Path) -> list[Path]:
 
 def newest_whole_checkpoint(folder: Path, watch: Watch) -> Path | None:
     """Return the newest checkpoint that is whole; say which ones are not, and where it goes on from."""
-    found, wrong = None, []
+    newest, damaged = None, []
     for path in list_checkpoints(folder):
-        made = read_checksums(path)
-        if made and not made.resumable:
+        manifest = read_checksums(path)
+        if manifest and not manifest.resumable:
             continue
         if (reason := find_damage(path)) is None:
-            found = path
+            newest = path
             break
-        wrong.append(f"{path.name} is not whole ({reason})")
-    if wrong:
-        then = f"going on from step {checkpoint_step(found)}" if found else "nothing whole before it"
-        watch(Progress("checkpoint", checkpoint_step(found) if found else 0, None, "", f"{', '.join(wrong)}: {then}"))
+        damaged.append(f"{path.name} is not whole ({reason})")
+    if damaged:
+        then = f"going on from step {checkpoint_step(newest)}" if newest else "nothing whole before it"
+        watch(
+            Progress("checkpoint", checkpoint_step(newest) if newest else 0, None, "", f"{', '.join(damaged)}: {then}")
+        )
     return found
 
 
@@ -192,7 +197,7 @@ def check_best_checkpoint(folder: Path, checkpoint: Path) -> str | None:
 
 
 def finish_checkpoint(checkpoint: Path, step: int, best: int | None) -> None:
-    """Seal a checkpoint. Where the best one stood on this machine is no concern of the next."""
+    """Write the checksums of a checkpoint. Where the best one is on this machine is of no use to the next."""
     state = read_json(checkpoint / TRAINER_STATE_FILE)
     write_json(checkpoint / TRAINER_STATE_FILE, state | {"best_model_checkpoint": None})
     checksum_folder(checkpoint, step, best)
@@ -200,38 +205,38 @@ def finish_checkpoint(checkpoint: Path, step: int, best: int | None) -> None:
 
 def rotate_checkpoints(folder: Path) -> None:
     """Keep the newest whole checkpoints, and the models of the best that they know of."""
-    seals = {path: made for path in list_checkpoints(folder) if (made := read_checksums(path))}
-    newest = [path for path, made in seals.items() if made.resumable][:MAX_CHECKPOINTS_KEPT]
-    best = {seals[path].best for path in newest}
-    for path, made in seals.items():
+    manifests = {path: manifest for path in list_checkpoints(folder) if (manifest := read_checksums(path))}
+    newest = [path for path, manifest in manifests.items() if manifest.resumable][:MAX_CHECKPOINTS_KEPT]
+    best = {manifests[path].best for path in newest}
+    for path, manifest in manifests.items():
         if path in newest:
             continue
-        if made.step in best:
-            strip_optimizer(path, made)
+        if manifest.step in best:
+            strip_optimizer(path, manifest)
         else:
             remove_checkpoint(path)
 
 
-def strip_optimizer(checkpoint: Path, made: ChecksumManifest) -> None:
+def strip_optimizer(checkpoint: Path, manifest: ChecksumManifest) -> None:
     """Keep only the model of a checkpoint."""
-    kept = write_checksums(checkpoint, model_only_manifest(made)) if made.resumable else made
+    kept = write_checksums(checkpoint, model_only_manifest(manifest)) if manifest.resumable else manifest
     for path in checkpoint.rglob("*"):
         if path.is_file() and path.relative_to(checkpoint).as_posix() not in {*kept.files, CHECKSUMS_FILE}:
             path.unlink()
 
 
-def model_only_manifest(made: ChecksumManifest) -> ChecksumManifest:
-    """Return the seal of the model alone."""
+def model_only_manifest(manifest: ChecksumManifest) -> ChecksumManifest:
+    """Return the manifest of the model alone."""
     files = {
-        name: told
-        for name, told in made.files.items()
+        name: entry
+        for name, entry in manifest.files.items()
         if not any(fnmatch(name, pattern) for pattern in RESUME_ONLY_FILES)
     }
-    return replace(made, resumable=False, files=files)
+    return replace(manifest, resumable=False, files=files)
 
 
 def remove_checkpoint(checkpoint: Path) -> None:
-    """Remove a checkpoint, its seal first: whatever stops this, the rest is not taken for whole."""
+    """Remove a checkpoint, its checksums first: whatever stops this, the rest is not taken for whole."""
     (checkpoint / CHECKSUMS_FILE).unlink(missing_ok=True)
     shutil.rmtree(checkpoint, ignore_errors=True)
 

@@ -1,8 +1,8 @@
-"""What is known to ruin a training run, one check each: pure functions over plain values (DESIGN, section 8).
+"""Preflight checks, one function each over plain values: what is known to ruin a training run.
 
     check_end(examples, end=50257)    # Check("end token", passed=False, expected=..., found=..., do=...)
 
-`lengua.training.preflight` hands in what training will really use.
+`lengua.training.preflight` calls them with what training will really use.
 """
 
 import math

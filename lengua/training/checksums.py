@@ -1,8 +1,8 @@
-"""When is a checkpoint whole? When `whole.json` in it, written last, agrees with every file that it names.
+"""Checksums of a checkpoint: `whole.json` in it, written last, has the size and sha256 of every file.
 
-seal(folder, step=40, best=30)      # once everything else is on disk
-read_seal(folder)                   # None where that never happened
-damage(folder)                      # None where every file is as it was then
+checksum_folder(folder, step=40, best=30)   # once everything else is on disk
+read_checksums(folder)                      # None where the save was cut off
+find_damage(folder)                         # None where every file is as it was written
 """
 
 import json
@@ -19,7 +19,7 @@ SHA256_HEX = re.compile(r"[0-9a-f]{64}")
 
 @dataclass(frozen=True)
 class ChecksumManifest:
-    """What `whole.json` says."""
+    """The content of `whole.json`."""
 
     step: int
     best: int | None
@@ -42,14 +42,14 @@ def checksum_folder(folder: Path, step: int, best: int | None) -> ChecksumManife
     return write_checksums(folder, ChecksumManifest(step, best, resumable=True, files=files))
 
 
-def write_checksums(folder: Path, made: ChecksumManifest) -> ChecksumManifest:
-    """Write a seal, whole or not at all."""
-    write_json(folder / CHECKSUMS_FILE, asdict(made))
-    return made
+def write_checksums(folder: Path, manifest: ChecksumManifest) -> ChecksumManifest:
+    """Write `whole.json`, atomically."""
+    write_json(folder / CHECKSUMS_FILE, asdict(manifest))
+    return manifest
 
 
 def read_checksums(folder: Path) -> ChecksumManifest | None:
-    """Return the seal of a folder; None where there is none, or nothing that could be one."""
+    """Return the manifest of a folder; None where there is none, or nothing that could be one."""
     try:
         return parse_checksums((folder / CHECKSUMS_FILE).read_bytes())
     except (OSError, ValueError):
@@ -60,14 +60,14 @@ def parse_checksums(data: bytes) -> ChecksumManifest:
     """Return what a `whole.json` from anywhere says.
 
     Raises:
-        ValueError: it is none, or names a file outside its folder.
+        ValueError: it is not a manifest, or names a file outside its folder.
     """
-    told = json.loads(data)
+    record = json.loads(data)
     try:
-        files = {name: (int(size), str(digest)) for name, (size, digest) in told["files"].items()}
-        made = ChecksumManifest(int(told["step"]), told["best"], bool(told["resumable"]), files)
+        files = {name: (int(size), str(digest)) for name, (size, digest) in record["files"].items()}
+        manifest = ChecksumManifest(int(record["step"]), record["best"], bool(record["resumable"]), files)
     except (TypeError, KeyError, AttributeError) as error:
-        raise ValueError(f"no seal of a checkpoint: {error!r}") from error
+        raise ValueError(f"not a checksum manifest: {error!r}") from error
     for name, (size, digest) in files.items():
         if (
             not RELATIVE_FILE_NAME.fullmatch(name)
@@ -75,18 +75,18 @@ def parse_checksums(data: bytes) -> ChecksumManifest:
             or size < 0
             or not SHA256_HEX.fullmatch(digest)
         ):
-            raise ValueError(f"no file of a checkpoint: {name!r}")
-    if not isinstance(made.best, int | None) or made.step < 0:
-        raise ValueError(f"no step of a run: {made.step}, {made.best}")
-    return made
+            raise ValueError(f"not a file name of a checkpoint: {name!r}")
+    if not isinstance(manifest.best, int | None) or manifest.step < 0:
+        raise ValueError(f"not a step: {manifest.step}, {manifest.best}")
+    return manifest
 
 
 def find_damage(folder: Path) -> str | None:
     """Return what is wrong with a folder, None where it is whole."""
-    made = read_checksums(folder)
-    if made is None:
+    manifest = read_checksums(folder)
+    if manifest is None:
         return "it was cut off"
-    for name, (size, digest) in made.files.items():
+    for name, (size, digest) in manifest.files.items():
         path = folder / name
         if not path.is_file():
             return f"{name} is missing"

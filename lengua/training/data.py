@@ -1,13 +1,11 @@
-"""A dev split for a store that has none: some clips of train, by speaker where there are enough of them.
+"""Training data of a run: a store, or a stream with a store of dev beside it; and a dev split where there is none.
 
-    train, dev = set_aside(store.split("train"))
+    options, data = open_training_data(options, model_folder, watch)
+    data.train, data.dev
 
-A function of speakers and texts alone, so that every process and every start of a run sets the same clips aside.
-Without dev nothing would say which checkpoint is best, nor whether a run helps at all.
-
-What a run learns from, and what it is measured on: a store, or a stream with a store of dev beside it.
-
-Options that follow from the base and the store, language and learning rate, are resolved here.
+Options that follow from the base and the store, language and learning rate, are resolved here. A store without dev
+holds some clips of train out, whole speakers where there are enough of them: without dev nothing would tell which
+checkpoint is best. The choice is a function of speakers and texts alone, the same in every process and at every start.
 """
 
 import time

@@ -1,6 +1,6 @@
-"""Draws -> clips in their windows -> tensors.
+"""Datasets and the collator: sampled clips are put into their windows and collated to tensors.
 
-Batches of a stream, which can go on from where they were left.
+`StreamedBatches` does the same for a stream, and resumes from the position that a checkpoint keeps.
 """
 
 from collections import Counter

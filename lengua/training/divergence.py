@@ -34,8 +34,8 @@ LOOP_REMEDY = (
 LOSS_REMEDY = "lower the --learning-rate to a third, or use --precision fp32 or bf16 if it is fp16"
 
 
-def divergence_reason(looks: list[dict]) -> str | None:
-    """Tell why a run should end, by its records in history.jsonl up to now; None if it should go on.
+def divergence_reason(evaluations: list[dict]) -> str | None:
+    """Return why a run should end, by its records in history.jsonl up to now; None if it should go on.
 
     A loss that is not finite ends it at once. Loops do not at the first look: an untouched base loops in windows that
     it has never met, and the next look shows whether it is getting used to them. From then on, loops take over from a
@@ -43,9 +43,9 @@ def divergence_reason(looks: list[dict]) -> str | None:
     errors are insertions, and either a fifth more of the clips loop than at the best of the looks before, or there are
     more errors than words. Loops from the start are told by three looks that get no better.
     """
-    if looks and not math.isfinite(looks[-1].get("loss", 0.0)):
-        return f"the loss is {looks[-1]['loss']} at step {looks[-1]['step']}; {LOSS_REMEDY}"
-    *before, now = [look for look in looks if "dev_wer" in look] or [None]
+    if evaluations and not math.isfinite(evaluations[-1].get("loss", 0.0)):
+        return f"the loss is {evaluations[-1]['loss']} at step {evaluations[-1]['step']}; {LOSS_REMEDY}"
+    *before, now = [look for look in evaluations if "dev_wer" in look] or [None]
     if not before:
         return None
     return _loops_took_over(before, now) or _loops_persist([*before, now][-PERSISTENT_EVALUATIONS:])
@@ -84,7 +84,7 @@ def _loops_persist(last: list[dict]) -> str | None:
 
 @dataclass
 class EarlyStopping:
-    """Counts looks at dev that brought nothing, since the last one that was better beyond noise."""
+    """Count the evaluations without a gain since the last one that was better beyond noise."""
 
     errors: list[int] = field(default_factory=list)
     """Of each clip, at the last look that was a real improvement."""
@@ -92,7 +92,7 @@ class EarlyStopping:
     fruitless: int = 0
 
     def look(self, clips: DevCounts, step: int) -> int:
-        """Take in a look at dev; return how many in a row have brought nothing.
+        """Add an evaluation; return how many in a row were without a gain.
 
         Each is held against the last real improvement, so that gains too small to be seen one by one add up.
         """
@@ -141,16 +141,16 @@ class Guard(TrainerCallback, ExportableState):
         state.stateful_callbacks["Guard"] = self.state()
 
     def on_step_end(self, args, state, control, model=None, **kwargs):
-        """Look at the weights before they are measured or kept: losses are logged now and then, and tell of before."""
+        """Check the weights before they are evaluated or saved: losses are logged now and then, of steps before."""
         if (control.should_evaluate or control.should_save) and not is_finite(model):
             found = f"the weights are no numbers any more at step {state.global_step}"
-            self._give_up(f"{found}; {LOSS_REMEDY}", state, control)
+            self._stop_unsaved(f"{found}; {LOSS_REMEDY}", state, control)
 
     def on_log(self, args, state, control, logs=None, **kwargs):
         """Stop at a loss that is not finite."""
         reason = divergence_reason([{"step": state.global_step, **logs}]) if "loss" in (logs or {}) else None
         if reason and not self.stopped:
-            self._give_up(reason, state, control)
+            self._stop_unsaved(reason, state, control)
 
     def on_evaluate(self, args, state, control, **kwargs):
         """Stop when loops take over, or when patience is at its end."""
@@ -158,25 +158,25 @@ class Guard(TrainerCallback, ExportableState):
         if reason and state.global_step < state.max_steps:
             self._stop(reason, state, control)
         elif reason:
-            self._tell(reason, state)
+            self._report(reason, state)
 
     def _impatience(self, state) -> str | None:
         most = self.max_fruitless
         if most is None or self.patience.look(self.evaluation.counts, state.global_step) < most:
             return None
-        looks = "the last evaluation" if most == 1 else f"the last {most} evaluations"
-        return f"{looks} brought nothing beyond the noise of dev since step {self.patience.step}; the best is kept"
+        last = "the last evaluation" if most == 1 else f"the last {most} evaluations"
+        return f"{last} brought nothing beyond the noise of dev since step {self.patience.step}; the best is kept"
 
-    def _give_up(self, reason: str, state, control) -> None:
+    def _stop_unsaved(self, reason: str, state, control) -> None:
         control.should_evaluate = control.should_save = False  # it is worth neither
         self._stop(reason, state, control)
 
     def _stop(self, reason: str, state, control) -> None:
         self.stopped = reason
         control.should_training_stop = True
-        self._tell(f"stopped: {reason}", state)
+        self._report(f"stopped: {reason}", state)
 
-    def _tell(self, text: str, state) -> None:
+    def _report(self, text: str, state) -> None:
         if state.is_world_process_zero:
             self.watch(Progress("guard", state.global_step, None, "", text))
 

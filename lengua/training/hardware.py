@@ -1,8 +1,6 @@
-"""What the machine can do: device, precision, and the same sums every time.
+"""Device, precision and deterministic sums; and estimates of the disk and memory that a run needs.
 
-What a run will need of disk and memory, roughly, and what there is.
-
-Bounds from below: what is refused here would fail for certain, and later; what is let through may still be tight.
+The estimates are lower bounds: what they refuse would fail for certain, and later; what they let through may be tight.
 """
 
 import shutil

@@ -1,13 +1,13 @@
-"""The newest checkpoint of a run, kept on the Hub in a private model repository, for a machine that may be taken away.
+"""Keep the newest checkpoint of a run on the Hub, in a private model repository, for machines that may be taken away.
 
-    sender = Sender("owner/name", out)
-    sender.offer(checkpoint, None)              # sent while training goes on
-    there = find_on_hub("owner/name")           # on the next machine
-    there.fetch(out, options)
+    uploader = CheckpointUploader("owner/name", out)
+    uploader.offer(checkpoint, None)            # uploaded while training goes on
+    remote = find_on_hub("owner/name")          # on the next machine
+    remote.fetch(out, options)
 
-In the repository stand `checkpoint/`, `best/` (the model that was best on dev, where that is another one), run.json and
-history.jsonl, all of one commit. Each commit takes the place of the one before, whose large files stay in the history
-of the repository all the same and count as storage: it is one to delete when the run is done.
+The repository has `checkpoint/`, `best/` (the model that was best on dev, where that is another one), run.json and
+history.jsonl, all of one commit. Each commit replaces the one before, whose large files stay in the history of the
+repository and count as storage: delete the repository when the run is done.
 """
 
 import io
@@ -29,7 +29,7 @@ from lengua.training.checksums import CHECKSUMS_FILE, ChecksumManifest, find_dam
 
 CHECKPOINT_FOLDER, BEST_FOLDER, RUN_FILE, HISTORY_FILE = "checkpoint", "best", "run.json", "history.jsonl"
 MAX_SMALL_FILE_BYTES, MAX_HISTORY_BYTES = 2**22, 2**28
-"""Most bytes of a seal or run.json, and of a history."""
+"""Most bytes of a manifest or run.json, and of a history."""
 DOWNLOAD_CHUNK_BYTES = 2**20
 DOWNLOAD_STALL_TIMEOUT_S = 30.0
 """How long a download may stand still before it is begun anew; there are three tries."""
@@ -38,18 +38,18 @@ FINAL_UPLOAD_TIMEOUT_S = 600.0
 
 
 class CheckpointUploader:
-    """Sends one checkpoint at a time, in a thread of its own; one that comes meanwhile is left for the end."""
+    """Upload one checkpoint at a time, in a thread of its own; one that comes meanwhile is left for the end."""
 
     def __init__(self, repo_id: str, out: Path):
         self.repo_id, self.out, self.thread = repo_id, out, None
         self.skipped: tuple | None = None
-        self.told, self.unheard = "", []
+        self.last_error, self.unread = "", []
 
     def offer(self, checkpoint: Path, best: tuple[Path, ChecksumManifest] | None) -> None:
         """Send a whole checkpoint unless another one is on its way.
 
         Args:
-            best: the folder of the model that was best on dev and the seal of that model, where it is not this one.
+            best: the folder of the model that was best on dev and the manifest of that model, where it is not this one.
         """
         if self.thread and self.thread.is_alive():
             self.skipped = (checkpoint, best)
@@ -66,14 +66,14 @@ class CheckpointUploader:
 
     def news(self) -> list[str]:
         """Return what went wrong since the last time."""
-        news, self.unheard = self.unheard, []
+        news, self.unread = self.unread, []
         return news
 
-    def close(self, tell: Callable[[str], None], patience_s: float | None = None) -> None:
+    def close(self, report: Callable[[str], None], patience_s: float | None = None) -> None:
         """Wait for what is on its way, then send the last one if it was left out; not for ever."""
         until = time.monotonic() + (patience_s or FINAL_UPLOAD_TIMEOUT_S)
         while self.thread and time.monotonic() < until:
-            tell(
+            report(
                 f"sending the last checkpoint to {self.repo_id}, for {(until - time.monotonic()) / 60:.0f} min at most"
             )
             self.thread.join(max(0.0, until - time.monotonic()))
@@ -83,7 +83,7 @@ class CheckpointUploader:
             if self.skipped and self.skipped[0].is_dir():
                 self.offer(*self.skipped)
         if self.thread:
-            self.unheard.append(f"the last checkpoint did not reach {self.repo_id} in time; the one before it stays")
+            self.unread.append(f"the last checkpoint did not reach {self.repo_id} in time; the one before it stays")
 
     def _send(self, staged: Path, name: str) -> None:
         from huggingface_hub.utils import disable_progress_bars
@@ -93,16 +93,16 @@ class CheckpointUploader:
             upload_folder(
                 staged, self.repo_id, "model", True, name, replaces=(f"{CHECKPOINT_FOLDER}/*", f"{BEST_FOLDER}/*")
             )
-            self.told = ""
-        except Exception as error:  # whatever it is, training goes on, and it is told
+            self.last_error = ""
+        except Exception as error:  # whatever it is, training goes on, and it is reported
             self._note_failure(name, error)
         finally:
             shutil.rmtree(staged, ignore_errors=True)
 
     def _note_failure(self, name: str, error: Exception) -> None:
-        if str(error) != self.told:  # the same trouble every few minutes is told once
-            self.unheard.append(f"{name} did not reach {self.repo_id}, training goes on: {error}")
-        self.told = str(error)
+        if str(error) != self.last_error:  # the same trouble every few minutes is reported once
+            self.unread.append(f"{name} did not reach {self.repo_id}, training goes on: {error}")
+        self.last_error = str(error)
 
 
 def stage_upload(staged: Path, out: Path, checkpoint: Path, best: tuple[Path, ChecksumManifest] | None) -> None:
@@ -112,10 +112,10 @@ def stage_upload(staged: Path, out: Path, checkpoint: Path, best: tuple[Path, Ch
         if path.is_file():
             link_or_copy(path, staged / CHECKPOINT_FOLDER / path.relative_to(checkpoint))
     if best:
-        folder, made = best
-        for name in made.files:
+        folder, manifest = best
+        for name in manifest.files:
             link_or_copy(folder / name, staged / BEST_FOLDER / name)
-        write_checksums(staged / BEST_FOLDER, made)
+        write_checksums(staged / BEST_FOLDER, manifest)
     for name in (RUN_FILE, HISTORY_FILE):  # these change while they are sent
         if (out / name).is_file():
             write_bytes(staged / name, (out / name).read_bytes())
@@ -155,7 +155,7 @@ class HubCheckpoint:
             options: of the run as it goes on here, for its run.json.
 
         Raises:
-            LenguaError: no room, or other bytes than the seal states.
+            LenguaError: no room, or other bytes than the manifest states.
         """
         folder = out / "checkpoints"
         arriving = folder / ".arriving" / self.revision
@@ -163,9 +163,9 @@ class HubCheckpoint:
         if (free := shutil.disk_usage(arriving).free) < self.bytes:
             expected = f"{self.bytes / 2**30:.1f} GiB free for the checkpoint of {self.repo_id}"
             raise LenguaError(expected, f"{free / 2**30:.1f} GiB for {out}", "free some space, or use another --out")
-        for name, made in ((BEST_FOLDER, self.best), (CHECKPOINT_FOLDER, self.seal)):
-            if made:
-                self._fetch_folder(name, made, arriving)
+        for name, manifest in ((BEST_FOLDER, self.best), (CHECKPOINT_FOLDER, self.seal)):
+            if manifest:
+                self._fetch_folder(name, manifest, arriving)
         write_bytes(
             out / HISTORY_FILE, download_small_file(self.repo_id, self.revision, HISTORY_FILE, MAX_HISTORY_BYTES)
         )
@@ -176,13 +176,13 @@ class HubCheckpoint:
         shutil.rmtree(arriving.parent)
         return folder / f"checkpoint-{self.seal.step}"
 
-    def _fetch_folder(self, name: str, made: ChecksumManifest, arriving: Path) -> None:
-        for file, (size, _) in made.files.items():
+    def _fetch_folder(self, name: str, manifest: ChecksumManifest, arriving: Path) -> None:
+        for file, (size, _) in manifest.files.items():
             path = arriving / name / file
             path.parent.mkdir(parents=True, exist_ok=True)
             if not path.is_file():
                 download_repo_file(self.repo_id, self.revision, f"{name}/{file}", path, size)
-        write_checksums(arriving / name, made)
+        write_checksums(arriving / name, manifest)
         if reason := find_damage(arriving / name):
             shutil.rmtree(arriving)
             raise LenguaError(f"{name}/ of {self.repo_id} as it was sent", reason, "run it again, or use --no-resume")
@@ -208,19 +208,19 @@ def find_on_hub(repo_id: str) -> HubCheckpoint | None:
         return None
     get = partial(download_small_file, repo_id, info.sha)
     try:
-        made = parse_checksums(get(f"{CHECKPOINT_FOLDER}/{CHECKSUMS_FILE}"))
+        manifest = parse_checksums(get(f"{CHECKPOINT_FOLDER}/{CHECKSUMS_FILE}"))
         best = (
             parse_checksums(get(f"{BEST_FOLDER}/{CHECKSUMS_FILE}"))
             if f"{BEST_FOLDER}/{CHECKSUMS_FILE}" in names
             else None
         )
         run = json.loads(get(RUN_FILE))
-        if not made.resumable or not isinstance(run, dict) or not isinstance(run.get("options"), dict):
+        if not manifest.resumable or not isinstance(run, dict) or not isinstance(run.get("options"), dict):
             raise ValueError("nothing to go on from")
     except ValueError as error:
         do = "name another repository, or start over with --no-resume"
         raise RequestError(f"a checkpoint of lengua in {repo_id}", str(error), do) from error
-    return HubCheckpoint(repo_id, info.sha, made, best, run)
+    return HubCheckpoint(repo_id, info.sha, manifest, best, run)
 
 
 def download_small_file(repo_id: str, revision: str, path: str, most: int = MAX_SMALL_FILE_BYTES) -> bytes:

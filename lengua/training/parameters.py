@@ -1,18 +1,15 @@
-"""What learns: every weight, the decoder's alone, or a few weights beside each matrix (LoRA), merged in the end.
+"""Trainable parameters: all of them, the decoder's, or LoRA; merged, and with `--blend` mixed with the base, at the end.
 
-    model = prepare(model, options)     # before training
-    model = merged(model)               # after it: a plain Whisper again
+    model = prepare_model(model, options)     # before training
+    model = merge_lora(model)                 # after it: a plain Whisper again
+    blend(trainer, base, watch)               # {"dev_wer": 0.18, "blend": {"alphas": [...], "chosen": 0.8, ...}}
 
-Whatever learns, AdaptiveWhisper is what is trained, measured and saved: peft changes its layers in place.
+AdaptiveWhisper is what is trained, measured and saved in every case: peft changes its layers in place.
 
-`--blend`: mix base and fine-tuned weights, each in the share that writes dev down with the fewest errors.
-
-    blend(trainer, base)    # {"dev_wer": 0.18, "blend": {"alphas": [...], "dev_wer": [...], "chosen": 0.8}}
-
-Straight between the two lie models that often know the new speech as well and have forgotten less of all else
-(WiSE-FT: Wortsman et al., Robust fine-tuning of zero-shot models, 2022). The lowest WER wins, whatever its distance to
-the others: shares side by side differ by less than the noise of dev, and any of them will do. Of equal ones the nearest
-to the fine-tuned model wins. As the best of several looks at dev, it flatters a little: believe what test says.
+Models on the straight line between base and fine-tuned weights often know the new speech as well and have forgotten
+less of all else (WiSE-FT: Wortsman et al., Robust fine-tuning of zero-shot models, 2022). The mix with the lowest dev
+WER wins; of equal ones the nearest to the fine-tuned model. As the best of several evaluations its dev WER is a little
+too good: believe that on test.
 """
 
 import warnings
@@ -92,7 +89,7 @@ WeightsByName = dict[str, torch.Tensor]
 
 
 def blend(trainer, base, watch: Watch) -> dict:
-    """Leave the trainer with the best mix of a base model and its own; return what run.json tells of it.
+    """Leave the trainer with the best mix of a base model and its own; return its entries in run.json.
 
     Every process takes part, for all of them measure dev.
     """
@@ -108,8 +105,8 @@ def blend(trainer, base, watch: Watch) -> dict:
     interpolate_weights(model, *ends, chosen)
     watch(Progress("blend", len(BLEND_ALPHAS), len(BLEND_ALPHAS), "mixes", f"{chosen:.0%} fine-tuned"))
     watch(Progress("blend", len(BLEND_ALPHAS), None, "", describe_blend(measured, chosen)))
-    told = {"alphas": list(BLEND_ALPHAS), "dev_wer": measured, "chosen": chosen}
-    return {"dev_wer": min(measured), "blend": told}
+    record = {"alphas": list(BLEND_ALPHAS), "dev_wer": measured, "chosen": chosen}
+    return {"dev_wer": min(measured), "blend": record}
 
 
 def choose_alpha(measured: list[float]) -> float:
@@ -137,7 +134,7 @@ def weights_by_name(model) -> WeightsByName:
 
 
 def measure_dev_wer(trainer) -> float:
-    """Measure dev as in training, but as no step of it: neither history.jsonl nor curves hear of it."""
+    """Measure dev as in training, but as no step of it: neither history.jsonl nor trackers record it."""
     with callbacks_muted(trainer):
         return trainer.evaluate()["eval_wer"]
 

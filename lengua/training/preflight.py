@@ -1,18 +1,13 @@
-"""What training will really use, brought out of the trainer for preflight to look at.
+"""Preflight: check in seconds, before any training, everything that is known to ruin it.
 
-The base hears the same clips twice: as this run measures dev, and as transformers alone does it.
+    require_passed(preflight(trainer, options, folder))     # raises the first failure, with cause and remedy
 
-    second_opinion(trainer, folder, clips=[3, 14, 15])     # a Check
+What is checked is what training will really use: the trainer's own dataset and collator on a few of its rows, its
+tokenizer, its model and generation config, its disk and memory. `lengua.training.checks` has the criteria.
 
-What both write must be nearly the same. Where it is not, every WER of the run would be of something else: another
-language or task in generate, other features, weights that were not loaded as they are.
-
-Seconds before any training: everything that is known to ruin it is looked at.
-
-    require(preflight(trainer, options, folder))   # raises the first failure, with cause and cure
-
-Looked at is what training will really use: the trainer's own data set and collator on a few of its rows, its tokenizer,
-its model and generation config, its disk and memory. How labels and features are judged stands in `checks`.
+`compare_decodings` transcribes the same clips as this run measures dev, and with transformers alone. The hypotheses
+must be nearly the same. Where they are not, every WER of the run would be of something else: another language or task
+in generate, other features, weights that were not loaded as they are.
 """
 
 import math

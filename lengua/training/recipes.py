@@ -2,8 +2,8 @@
 
     lengua train stores/es --recipe recipes/spanish.yaml --epochs 3
 
-Keys are the fields of TrainOptions. What is said on the command line, or in Python, goes before the recipe, and the
-recipe before the defaults. A value is read as its field's type: YAML alone takes 1e-5 for text and `no` for false.
+Keys are the fields of TrainOptions. The command line, or arguments in Python, override the recipe; the recipe overrides
+the defaults. A value is parsed as its field's type: YAML alone takes 1e-5 for text and `no` for false.
 """
 
 import difflib

@@ -1,4 +1,4 @@
-"""A run's folder as it stands: finished, stopped, or still learning."""
+"""A run's folder read back: its record, history and state, whether finished, interrupted or still training."""
 
 import json
 from dataclasses import asdict, dataclass

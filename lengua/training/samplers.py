@@ -1,10 +1,10 @@
-"""Packing: utterances joined to windows of up to 30 s, as Whisper itself was trained, so that long audio keeps working.
+"""Batch samplers: which clips share a batch and a window, with what margins, padding and masks.
 
-Log-mels are absolute values, so those of joined speech are the joined log-mels, cut off at the floor of the loudest.
+Every clip comes once an epoch; order, margins and batches are drawn anew in each, all from (seed, epoch, id).
 
-What a sampler decides: which clips share a batch and a window, and what of them is hidden.
-
-Batch samplers: every clip once an epoch, order, margins and company anew in each, all from (seed, epoch, id).
+With `--window packed`, utterances are joined to windows of up to 30 s, as Whisper was trained, so that long audio keeps
+working. Log-mels are absolute values: those of joined speech are the joined log-mels, clamped to the floor of the
+loudest.
 """
 
 import math

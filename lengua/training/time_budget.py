@@ -51,11 +51,11 @@ class TrainingCost:
     step: float
     """An optimiser step, on average over an epoch."""
     evaluation: float
-    """Writing down all of dev by generation, and a checkpoint."""
+    """Transcribing all of dev by generation, and a checkpoint."""
     ending: float
     """Blending, if that is asked for, and saving the model."""
     steps_an_epoch: int | None
-    """None for a stream whose length nobody tells."""
+    """None for a stream of unknown length."""
     batches: tuple[tuple[int, float], ...] = ()
     """Those that were timed: (frames of all their rows, seconds)."""
 
@@ -74,19 +74,19 @@ class TrainingPlan:
     cost: TrainingCost
 
     def sentence(self) -> str:
-        """Say the plan."""
+        """Describe the plan in a line."""
         epochs = f" ({self.steps / self.cost.steps_an_epoch:.1f} epochs)" if self.cost.steps_an_epoch else ""
         steps = f"{self.steps} steps of {self.cost.step:.2f} s{epochs}"
         evaluations = f"{self.evaluations} times {self.cost.evaluation:.0f} s for dev and a checkpoint"
         return f"{self.seconds / 60:.1f} min left: {steps}, {evaluations}, {self.cost.ending:.0f} s to save the model"
 
 
-def parse_plan(told: dict) -> TrainingPlan:
+def parse_plan(record: dict) -> TrainingPlan:
     """Return a plan as run.json keeps it; of its cost, what this version knows."""
     names = {one.name for one in fields(TrainingCost)}
-    cost = {name: value for name, value in told["cost"].items() if name in names}
+    cost = {name: value for name, value in record["cost"].items() if name in names}
     cost["batches"] = tuple(map(tuple, cost.get("batches", ())))
-    return TrainingPlan(**told | {"cost": TrainingCost(**cost)})
+    return TrainingPlan(**record | {"cost": TrainingCost(**cost)})
 
 
 def plan_run(seconds: float, cost: TrainingCost) -> TrainingPlan:
@@ -108,11 +108,11 @@ def plan_run(seconds: float, cost: TrainingCost) -> TrainingPlan:
 def measure_cost(trainer) -> TrainingCost:
     """Time steps, dev and saving on this machine."""
     batches = epoch_batches(trainer)
-    twin = copy.deepcopy(trainer.model)
+    replica = copy.deepcopy(trainer.model)
     with torch.random.fork_rng():
-        timed = step_seconds(trainer, twin, batches)
-        evaluation = evaluation_seconds(trainer, twin)
-    saving = saving_seconds(twin, trainer.options.out)
+        timed = step_seconds(trainer, replica, batches)
+        evaluation = evaluation_seconds(trainer, replica)
+    saving = saving_seconds(replica, trainer.options.out)
     clips = trainer.train_split.items if trainer.streamed else clips_per_epoch(trainer.train_split)
     in_a_step = trainer.args.gradient_accumulation_steps * trainer.args.world_size
     blending = len(BLEND_ALPHAS) * evaluation if trainer.options.blend else 0.0
@@ -129,48 +129,48 @@ def epoch_batches(trainer) -> list:
     return [(draws[0].window * len(draws), clips, draws) for draws in make_sampler(split, trainer.drawing)]
 
 
-def step_seconds(trainer, twin, batches: list) -> dict[int, float]:
+def step_seconds(trainer, replica, batches: list) -> dict[int, float]:
     """Return the seconds of a step by frames, of a few batches of an epoch; the first is taken twice, to warm up."""
-    optimizer = torch.optim.AdamW([one for one in twin.parameters() if one.requires_grad], lr=0.0, fused=True)
-    twin.train()
+    optimizer = torch.optim.AdamW([one for one in replica.parameters() if one.requires_grad], lr=0.0, fused=True)
+    replica.train()
     timed = {}
     chosen = evenly_spaced_batches(sorted(batches, key=lambda batch: batch[0]), TIMED_BATCHES)
     for frames, clips, draws in chosen[:1] + chosen:
         inputs = trainer._prepare_inputs(trainer.data_collator([clips[draw] for draw in draws]))
-        timed[frames] = time_call_s(partial(take_step, trainer, twin, optimizer, inputs))
+        timed[frames] = time_call_s(partial(take_step, trainer, replica, optimizer, inputs))
     return timed
 
 
-def take_step(trainer, twin, optimizer, inputs: dict) -> None:
+def take_step(trainer, replica, optimizer, inputs: dict) -> None:
     """Take a step of training whose rate is zero."""
     with autocast(trainer):
-        loss = trainer.compute_loss_func(twin(**inputs), inputs["labels"])
+        loss = trainer.compute_loss_func(replica(**inputs), inputs["labels"])
     loss.backward()
-    torch.nn.utils.clip_grad_norm_(twin.parameters(), 1.0)
+    torch.nn.utils.clip_grad_norm_(replica.parameters(), 1.0)
     optimizer.step()
     optimizer.zero_grad()
 
 
-def evaluation_seconds(trainer, twin) -> float:
-    """Return the seconds of writing down dev, by a model that says as much as the references do.
+def evaluation_seconds(trainer, replica) -> float:
+    """Return the seconds of transcribing dev, with hypotheses as long as the references.
 
     The untouched base may loop in a short window; soon after the first steps it does not any more.
     """
     batches = list(trainer.get_eval_dataloader().batch_sampler)
-    twin.eval()
+    replica.eval()
     timed = {}
     for number, draws in evenly_spaced_batches(list(enumerate(batches)), TIMED_BATCHES):
         inputs = trainer._prepare_inputs(trainer.data_collator([trainer.eval_dataset[draw] for draw in draws]))
-        timed[number] = time_call_s(partial(decode_dev_batch, trainer, twin, inputs))
+        timed[number] = time_call_s(partial(decode_dev_batch, trainer, replica, inputs))
     return interpolated_mean(range(len(batches)), timed) * len(batches)
 
 
-def decode_dev_batch(trainer, twin, inputs: dict) -> None:
+def decode_dev_batch(trainer, replica, inputs: dict) -> None:
     """Measure a batch of dev as the Trainer does: generate, and take the loss."""
     tokens = int(inputs["labels"].ne(IGNORE_INDEX).sum(1).max())
     with torch.no_grad(), autocast(trainer):
-        twin.generate(inputs["input_features"], max_new_tokens=tokens, min_new_tokens=tokens, num_beams=1)
-        twin(**inputs)
+        replica.generate(inputs["input_features"], max_new_tokens=tokens, min_new_tokens=tokens, num_beams=1)
+        replica(**inputs)
 
 
 def autocast(trainer):
@@ -179,11 +179,11 @@ def autocast(trainer):
     return torch.autocast(trainer.args.device.type, kind, enabled=trainer.args.fp16 or trainer.args.bf16)
 
 
-def saving_seconds(twin, out: Path) -> float:
+def saving_seconds(replica, out: Path) -> float:
     """Return the seconds of writing the weights to the disk of the run."""
     out.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".timed-", dir=out) as folder:
-        return time_call_s(partial(torch.save, twin.state_dict(), Path(folder) / "weights"))
+        return time_call_s(partial(torch.save, replica.state_dict(), Path(folder) / "weights"))
 
 
 def evenly_spaced_batches(batches: list, count: int) -> list:
@@ -207,13 +207,13 @@ def interpolated_mean(places: Sequence[int], timed: dict[int, float]) -> float:
 
 
 PLAN_CORRECTIONS = 20
-"""How often, evenly over the run, the plan is looked at."""
+"""How often, evenly over the run, the plan is corrected."""
 PRIOR_WEIGHT_STEPS = 12
 """So many mean steps of the run itself weigh as much as what was measured before it."""
 NO_EVALUATION_STEPS = 10**12
 """Steps between evaluations that the Trainer would call for by itself."""
-MIN_TOLD_CHANGE_SHARE = 0.1
-"""Share by which a plan has to change before it is told again."""
+MIN_REPORTED_CHANGE_SHARE = 0.1
+"""Share by which a plan has to change before it is reported again."""
 
 
 class LinearSchedule:
@@ -304,15 +304,15 @@ class TimeBudgetCallback(TrainerCallback):
         return min(self.plan.evaluations - 1, math.floor(step * self.plan.evaluations / total))
 
     def on_step_end(self, args, state, control, **kwargs):
-        """Time the step; look at the plan now and then; say when dev is to be measured."""
+        """Time the step; correct the plan now and then; call for evaluations."""
         now = self.seconds()
         self.spent.stepping += now - self.since
         self.spent.expected += sum(map(self.plan.cost.of_batch, self.frames))
         self.frames.clear()
         self.since = now
-        looks = self.evaluated or state.global_step % max(1, self.plan.steps // PLAN_CORRECTIONS) == 0
+        due = self.evaluated or state.global_step % max(1, self.plan.steps // PLAN_CORRECTIONS) == 0
         self.evaluated = False
-        if looks and state.global_step < state.max_steps:
+        if due and state.global_step < state.max_steps:
             self.correct(state, now, args.max_steps)
         if state.global_step >= state.max_steps:
             control.should_training_stop = control.should_evaluate = control.should_save = True
@@ -345,7 +345,7 @@ class TimeBudgetCallback(TrainerCallback):
             return
         self.schedule.end_at(total, state.global_step)
         state.max_steps = total
-        if abs(total - self.reported) > MIN_TOLD_CHANGE_SHARE * self.reported:
+        if abs(total - self.reported) > MIN_REPORTED_CHANGE_SHARE * self.reported:
             self.reported = total
             note = f"{total} steps in all, for a step takes {per_step:.2f} s and dev {per_evaluation:.0f} s"
             self.watch(Progress("plan", state.global_step, None, "", note))
