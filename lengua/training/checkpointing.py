@@ -170,10 +170,9 @@ def newest_whole_checkpoint(folder: Path, watch: Watch) -> Path | None:
         damaged.append(f"{path.name} is not whole ({reason})")
     if damaged:
         then = f"going on from step {checkpoint_step(newest)}" if newest else "nothing whole before it"
-        watch(
-            Progress("checkpoint", checkpoint_step(newest) if newest else 0, None, "", f"{', '.join(damaged)}: {then}")
-        )
-    return found
+        step = checkpoint_step(newest) if newest else 0
+        watch(Progress("checkpoint", step, None, "", f"{', '.join(damaged)}: {then}"))
+    return newest
 
 
 def remove_stale_checkpoints(folder: Path, checkpoint: Path | None) -> None:

@@ -1,4 +1,4 @@
-"""Trainable parameters: all of them, the decoder's, or LoRA; merged, and with `--blend` mixed with the base, at the end.
+"""Trainable parameters: all of them, the decoder, or LoRA; merged, and with `--blend` mixed with the base, in the end.
 
     model = prepare_model(model, options)     # before training
     model = merge_lora(model)                 # after it: a plain Whisper again
