@@ -25,9 +25,9 @@ LOW, HIGH = 0.3, 1.5
 DRAWS = """
 import json, sys
 from pathlib import Path
-from lengua.training.samplers import BatchPlan as Drawing, LengthBucketSampler as LengthBuckets
+from lengua.training.samplers import BatchPlan, LengthBucketSampler
 from lengua.data.store import Split
-sampler = LengthBuckets(Split([Path(sys.argv[1])], 80), Drawing(8, (0.3, 1.5), 0.08, seed=17))
+sampler = LengthBucketSampler(Split([Path(sys.argv[1])], 80), BatchPlan(8, (0.3, 1.5), 0.08, seed=17))
 for epoch in (0, 1, 5):
     sampler.set_epoch(epoch)
     print(json.dumps([[(draw.index, draw.window) for draw in batch] for batch in sampler]))

@@ -57,16 +57,16 @@ def losses(run: Path) -> dict[int, float]:
 
 
 def interrupting(step: int):
-    """Return a watch that asks to stop at a step, and the remarks on checkpoints that it heard."""
-    heard = []
+    """Return a watch that asks to stop at a step, and the remarks on checkpoints that it notes."""
+    notes = []
 
     def watch(progress):
         if progress.stage == "training" and progress.done == step and "dev" not in progress.note:
             os.kill(os.getpid(), signal.SIGINT)
         if progress.stage == "checkpoint":
-            heard.append(progress.note)
+            notes.append(progress.note)
 
-    return watch, heard
+    return watch, notes
 
 
 @pytest.fixture(scope="module")
@@ -136,15 +136,15 @@ def test_at_any_step_the_two_newest_and_the_best_model_are_there(long, tmp_path)
         if progress.stage != "training" or progress.done < 3 or not progress.unit:
             return
         folder = options.out / "checkpoints"
-        seals = {path: read_checksums(path) for path in list_checkpoints(folder)}
-        assert all(find_damage(path) is None for path in seals)
-        newest, before = [made for made in seals.values() if made.resumable]
+        manifests = {path: read_checksums(path) for path in list_checkpoints(folder)}
+        assert all(find_damage(path) is None for path in manifests)
+        newest, before = [made for made in manifests.values() if made.resumable]
         assert newest.step - before.step == 1 and newest.step >= progress.done - 1
-        assert {one.best for one in (newest, before)} - {None} <= {one.step for one in seals.values()}
-        for path, made in seals.items():
+        assert {one.best for one in (newest, before)} - {None} <= {one.step for one in manifests.values()}
+        for path, made in manifests.items():
             if not made.resumable:
                 assert "model.safetensors" in made.files and not list(path.glob("optimizer*"))
-        looked.append(len(seals))
+        looked.append(len(manifests))
 
     train(options, watch)
     assert len(looked) >= 12 and 3 in looked and max(looked) <= 4
@@ -177,26 +177,26 @@ def cut_short(path: Path) -> None:
 )
 def test_a_damaged_checkpoint_is_passed_over_and_the_one_before_is_gone_on_from(cut, long, name, harm, told):
     harm(cut.out / "checkpoints/checkpoint-6" / name)
-    watch, heard = interrupting(-1)
+    watch, notes = interrupting(-1)
     train(cut, watch)
-    assert heard[0].startswith(f"checkpoint-6 is not whole ({told}") and heard[0].endswith(": going on from step 5")
+    assert notes[0].startswith(f"checkpoint-6 is not whole ({told}") and notes[0].endswith(": going on from step 5")
     assert_same_end(cut.out, long.out)
 
 
 def test_whole_ones_are_gone_on_from_in_another_place_without_a_word(cut, long):
-    watch, heard = interrupting(-1)
+    watch, notes = interrupting(-1)
     train(cut, watch)
-    assert heard == [] and 6 not in losses(cut.out)
+    assert notes == [] and 6 not in losses(cut.out)
     assert_same_end(cut.out, long.out, steps=(15,))
 
 
 def test_when_none_is_whole_it_starts_over(cut, long):
     for path in (cut.out / "checkpoints").glob("checkpoint-*/optimizer.pt"):
         flip(path)
-    watch, heard = interrupting(-1)
+    watch, notes = interrupting(-1)
     train(cut, watch)
-    assert len(heard) == 1 and "checkpoint-6" in heard[0] and "checkpoint-5" in heard[0]
-    assert heard[0].endswith(": nothing whole before it")
+    assert len(notes) == 1 and "checkpoint-6" in notes[0] and "checkpoint-5" in notes[0]
+    assert notes[0].endswith(": nothing whole before it")
     assert_same_end(cut.out, long.out, steps=(5, 10, 15))
 
 
@@ -206,9 +206,9 @@ def test_a_best_model_that_is_lost_is_told_and_another_found(cut):
     if best == 5:  # then it is a whole checkpoint, too
         strip_optimizer(folder / "checkpoint-5", read_checksums(folder / "checkpoint-5"))
     flip(folder / f"checkpoint-{best}/model.safetensors")
-    watch, heard = interrupting(-1)
+    watch, notes = interrupting(-1)
     result = train(cut, watch)
-    assert heard[0].startswith(f"the model of step {best}, the best on dev so far, is lost (model.safetensors holds")
+    assert notes[0].startswith(f"the model of step {best}, the best on dev so far, is lost (model.safetensors holds")
     later = [r["dev_wer"] for r in read_jsonl(cut.out / "history.jsonl") if "dev_wer" in r and r["step"] > 6]
     assert result.dev_wer == min(later)
 
@@ -222,7 +222,7 @@ def test_options_of_one_start_may_change_and_others_not(cut):
 # Seals and rotation, on folders that hold what a checkpoint holds
 
 
-def made(folder: Path, step: int, best: int | None) -> Path:
+def make_checkpoint(folder: Path, step: int, best: int | None) -> Path:
     """Make a whole checkpoint."""
     path = folder / f"checkpoint-{step}"
     for name in ("model.safetensors", "config.json", "optimizer.pt", "rng_state.pth", "trainer_state.json"):
@@ -239,10 +239,10 @@ def state_of(folder: Path) -> dict[int, bool]:
 
 def test_rotation_keeps_the_best_that_each_of_the_two_newest_knows(tmp_path):
     for step, best in ((10, None), (20, 20), (100, 20)):
-        made(tmp_path, step, best)
+        make_checkpoint(tmp_path, step, best)
         rotate_checkpoints(tmp_path)
     assert state_of(tmp_path) == {20: True, 100: True}
-    made(tmp_path, 120, 20)
+    make_checkpoint(tmp_path, 120, 20)
     rotate_checkpoints(tmp_path)
     assert state_of(tmp_path) == {20: False, 100: True, 120: True}
     assert sorted(path.name for path in (tmp_path / "checkpoint-20").iterdir()) == [
@@ -250,10 +250,10 @@ def test_rotation_keeps_the_best_that_each_of_the_two_newest_knows(tmp_path):
         "model.safetensors",
         CHECKSUMS_FILE,
     ]
-    made(tmp_path, 130, 130)
+    make_checkpoint(tmp_path, 130, 130)
     rotate_checkpoints(tmp_path)
     assert state_of(tmp_path) == {20: False, 120: True, 130: True}  # 130 may turn out damaged: 120 knows 20
-    made(tmp_path, 140, 130)
+    make_checkpoint(tmp_path, 140, 130)
     rotate_checkpoints(tmp_path)
     assert state_of(tmp_path) == {130: True, 140: True}
 
@@ -268,7 +268,7 @@ def test_a_kill_while_rotating_leaves_something_to_go_on_from(tmp_path, monkeypa
     for allowed in range(12):
         folder = tmp_path / str(allowed)
         for step, best in ((10, 10), (20, 10), (30, 10), (40, 10), (50, 50)):
-            made(folder, step, best)
+            make_checkpoint(folder, step, best)
         left = iter(range(allowed))
 
         def counted(name, left=left):
@@ -300,15 +300,15 @@ def test_a_kill_while_rotating_leaves_something_to_go_on_from(tmp_path, monkeypa
 
 
 def test_a_thinned_one_is_nothing_to_go_on_from(tmp_path):
-    strip_optimizer(made(tmp_path, 10, 10), read_checksums(tmp_path / "checkpoint-10"))
-    heard = []
-    assert newest_whole_checkpoint(tmp_path, heard.append) is None and heard == []
-    assert newest_whole_checkpoint(tmp_path / "nowhere", heard.append) is None
+    strip_optimizer(make_checkpoint(tmp_path, 10, 10), read_checksums(tmp_path / "checkpoint-10"))
+    notes = []
+    assert newest_whole_checkpoint(tmp_path, notes.append) is None and notes == []
+    assert newest_whole_checkpoint(tmp_path / "nowhere", notes.append) is None
 
 
 def test_a_start_removes_what_is_newer_or_torn_and_leaves_the_rest(tmp_path):
     for step in (10, 20, 30):
-        made(tmp_path, step, None)
+        make_checkpoint(tmp_path, step, None)
     (tmp_path / "checkpoint-30/optimizer.pt").unlink()
     (tmp_path / "checkpoint-10" / CHECKSUMS_FILE).unlink()
     (tmp_path / ".sending").mkdir()
