@@ -63,7 +63,7 @@ def test_a_run_leaves_a_plain_whisper_and_its_record(options):
         assert record["dev_wer_low"] <= record["dev_wer"] <= record["dev_wer_high"] and errors > 0
         assert len(record["worst"]) == 2 and set(record["worst"][0]) == {"reference", "hypothesis"}
     remarks = [progress.note for progress in seen if progress.stage == "dev"]
-    assert len(remarks) == 2 and "S / D / I" in remarks[0] and remarks[0].count("heard") == 2
+    assert len(remarks) == 2 and "S / D / I" in remarks[0] and remarks[0].count("hypothesis") == 2
     assert [progress.done for progress in seen if progress.stage == "training"][-1] == 6
     model = WhisperForConditionalGeneration.from_pretrained(result.model)
     assert model.config.use_cache and model.config.architectures == ["WhisperForConditionalGeneration"]

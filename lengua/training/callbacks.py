@@ -314,4 +314,5 @@ def format_dev_result(record: dict, worst: list[DevExample]) -> str:
     interval = f"{100 * record['dev_wer_low']:.1f} to {100 * record['dev_wer_high']:.1f}"
     text = f"step {record['step']}: dev WER {record['dev_wer']:.1%} ({interval}), S / D / I {kinds}"
     looped = f", {record['dev_looped']:.0%} of the clips in loops" if record["dev_looped"] else ""
-    return text + looped + "".join(f"\n  said  {one.reference}\n  heard {one.hypothesis[:200]}" for one in worst)
+    examples = (f"\n  reference   {one.reference}\n  hypothesis  {one.hypothesis[:200]}" for one in worst)
+    return text + looped + "".join(examples)
