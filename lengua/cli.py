@@ -19,14 +19,14 @@ from typing import Annotated, Union
 import tyro
 
 from lengua import options as opt
-from lengua.runtime.errors import LenguaError
+from lengua.runtime.errors import LenguaError, missing_package
 from lengua.runtime.system import is_main_process
 
 DESCRIPTION = (
     "Teach Whisper your mother tongue on the machine you have, then talk to it. "
     "Begin with: lengua demo. Every command also takes --json (the result as one JSON object, last) and --debug."
 )
-INTERRUPTED_MESSAGE = ("stopped", "the same command goes on from here")
+INTERRUPTED_MESSAGE = ("interrupted", "run the same command again to resume")
 """What is said of Ctrl-C where the stage says nothing else: what happened, and what is left of it."""
 
 
@@ -77,8 +77,9 @@ def main(arguments: list[str] | None = None) -> int:
         _print_error(f"expected to read and write files; found {error}; make room or check the path", flags["--debug"])
         return 1
     except Exception as error:
-        found = f"{type(error).__name__}: {error}"
-        _print_error(f"expected no such failure; found {found}; add --debug and report it", flags["--debug"])
+        missing = missing_package(error) if isinstance(error, ModuleNotFoundError) else None
+        internal = f"internal error: {type(error).__name__}: {error}; run it again with --debug for the traceback"
+        _print_error(missing or internal, flags["--debug"])
         return 1
 
 

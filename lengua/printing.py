@@ -1,15 +1,14 @@
-"""What each command prints of its result, on standard output."""
+"""What each command prints of its result, on standard output.
+
+What a command alone needs is imported there: transcribing works without the packages of training and reports.
+"""
 
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from lengua.data.store import open_store
 from lengua.doctor import format_doctor_report
-from lengua.evaluation.report import tables
-from lengua.evaluation.report.store_figures import draw_store_figures as draw_store
 from lengua.inference import FileText, TranscriptChunk
-from lengua.training import compare as comparison
 
 TERMINAL_COLUMNS = ("set", "model", "window", "WER (95 % interval)", "change", "S / D / I", "ms a clip")
 """Columns of the table that fit a terminal; results.json has them all."""
@@ -25,7 +24,7 @@ def nothing(result) -> None:
 
 
 def features(result) -> None:
-    """Print what went into the store and what did not, and draw it."""
+    """Print the counts of a store and of what was dropped, and draw its figures."""
     print(f"{result.path}: {'built' if result.built else 'already complete'}, {result.bytes / 1e6:.1f} MB")
     for split, count in result.splits.items():
         clips, hours, voices = count["utterances"], count["hours"], count["speakers"]
@@ -43,10 +42,13 @@ def features(result) -> None:
 
 
 def _draw_figures(store: Path) -> str:
-    """Draw a store and say where; a disk that is full or not to be written does not undo a store that is whole."""
+    """Draw a store's figures and return where they are; a full or read-only disk does not undo a complete store."""
+    from lengua.data.store import open_store
+    from lengua.evaluation.report.store_figures import draw_store_figures
+
     folder = store.with_name(f"{store.name}-figures")  # in the store, `datasets` would take them for data
     try:
-        drawn = draw_store(open_store(store), folder)
+        drawn = draw_store_figures(open_store(store), folder)
     except OSError as error:
         return f"none, for they could not be written ({error})"
     return f"{folder}/ ({', '.join(path.stem for path in drawn)})"
@@ -61,7 +63,7 @@ def train(result) -> None:
 
 
 def evaluate(result) -> None:
-    """Print the table of results, what is wrong, and where there is more."""
+    """Print the table of results, the summary of errors, and the files that have more."""
     print_results(result.rows)
     print("\n".join(["", *result.summary, ""]))
     print(f"{result.path}/report.html, {result.path}/results.json, {result.path}/hypotheses.jsonl")
@@ -69,10 +71,12 @@ def evaluate(result) -> None:
 
 def compare(result) -> None:
     """Print the table of runs, what one must know to read it, and where their curves are."""
+    from lengua.training.compare import runs_table
+
     bases = {row.base for row in result.rows}
     if len(bases) == 1:
         print(f"all from {bases.pop()}")
-    header, *lines = comparison.runs_table(result.rows)
+    header, *lines = runs_table(result.rows)
     _print_table(header, lines, left=("run", "what differs", "state"), folded="what differs")
     for note in result.notes:
         print(f"note: {note}")
@@ -80,7 +84,7 @@ def compare(result) -> None:
 
 
 def transcribe(results: Iterator[TranscriptChunk | FileText]) -> int:
-    """Print what is heard as it comes, or where it was written; what failed or was left out on standard error."""
+    """Print text as it is decoded, or the file it was written to; failures and what was dropped go to standard error."""
     code = 0
     for result in results:
         if isinstance(result, TranscriptChunk):
@@ -141,6 +145,8 @@ def demo(result) -> None:
 
 def print_results(rows: list[dict]) -> None:
     """Print the before/after table; what became worse comes first."""
+    from lengua.evaluation.report import tables
+
     for sentence in tables.worsened(rows):
         print(sentence)
     header, *lines = tables.results_table(rows)

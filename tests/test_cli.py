@@ -11,8 +11,10 @@ from pathlib import Path
 
 import pytest
 
+from lengua import cli
 from lengua import options as opt
 from lengua.cli import COMMANDS, main, parse_arguments
+from lengua.runtime.errors import missing_package
 
 
 def lengua(*arguments: str, **environment: str) -> subprocess.CompletedProcess:
@@ -148,3 +150,16 @@ def test_one_bad_file_does_not_stop_the_others(base_model, spoken_es, tmp_path, 
     assert main(["transcribe", *files, "--model", str(base_model), "--out", str(tmp_path / "texts")]) == 2
     assert capsys.readouterr().out.startswith(f"{clip}: {tmp_path}/texts/{clip.stem}.txt, 1 segments")
     assert (tmp_path / "texts" / f"{clip.stem}.txt").read_text(encoding="utf-8") == text
+
+
+@pytest.mark.parametrize(("package", "extra"), [("pyarrow", "report"), ("torch", "train"), ("gradio", "app")])
+def test_a_missing_package_names_the_extra_that_brings_it(package, extra):
+    error = missing_package(ModuleNotFoundError("no", name=f"{package}.parts"))
+    assert package in error.found + error.expected and f"lengua[{extra}]" in error.do
+
+
+def test_a_missing_package_of_nobody_is_an_internal_error(monkeypatch, capsys):
+    assert missing_package(ModuleNotFoundError("no", name="nowhere")) is None
+    monkeypatch.setattr(cli, "execute", lambda *_, **__: __import__("nowhere"))
+    assert cli.main(["doctor"]) == 1
+    assert "internal error" in capsys.readouterr().err
