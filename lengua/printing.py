@@ -84,7 +84,7 @@ def compare(result) -> None:
 
 
 def transcribe(results: Iterator[TranscriptChunk | FileText]) -> int:
-    """Print text as it is decoded, or the file it was written to; failures and what was dropped go to standard error."""
+    """Print text as it is decoded, or where it was written; failures and what was dropped go to standard error."""
     code = 0
     for result in results:
         if isinstance(result, TranscriptChunk):
