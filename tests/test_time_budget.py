@@ -181,7 +181,7 @@ def test_a_run_is_planned_told_and_kept_when_it_is_resumed(options, tiny_folder,
     with pytest.raises(KeyboardInterrupt):
         train(asked, interrupt)
     plan = read_json(asked.out / "run.json")["plan"]
-    [remark] = [progress for progress in told if progress.stage == "plan"]
+    [remark] = [progress for progress in told if "min left" in progress.note]
     assert f"{plan['steps']} steps" in remark.note and not remark.unit
     assert told.index(remark) < next(at for at, one in enumerate(told) if one.stage == "training")
     at = len(told)
