@@ -14,26 +14,26 @@ Positional = tyro.conf.Positional
 
 @dataclass(frozen=True)
 class Filters:
-    """Which utterances of a source are wanted; nothing said, all are."""
+    """Which utterances of a source to use. Default: all."""
 
     min_up_votes: int | None = None
-    """Fewer listeners than this found the clip good: left out. Unknown votes are left out, too."""
+    """Drop clips with fewer up-votes than this, and clips without votes."""
     max_down_votes: int | None = None
-    """More listeners than this found the clip bad: left out."""
+    """Drop clips with more down-votes than this."""
     gender: tuple[str, ...] = ()
-    """Only these: female, male, ... ("female" stands for female_feminine, too)."""
+    """Use only these: female, male, ... ("female" includes female_feminine)."""
     age: tuple[str, ...] = ()
-    """Only these: teens, twenties, ..."""
+    """Use only these: teens, twenties, ..."""
     accent: tuple[str, ...] = ()
-    """Only accents with one of these words in their name, whatever the case: caribe, andino, ..."""
+    """Use only accents whose name contains one of these words, ignoring case: caribe, andino, ..."""
     max_hours: float | None = None
-    """At most so many hours of each split, drawn by the seed."""
+    """Maximum hours per split, sampled with the seed."""
     max_utterances: int | None = None
-    """At most so many utterances of each split, drawn by the seed."""
+    """Maximum utterances per split, sampled with the seed."""
     balance_speakers: bool = False
-    """Draw one clip of each speaker, then a second of each, and so on, instead of in proportion to what they gave."""
+    """Sample one clip per speaker, then a second one, and so on, instead of in proportion to their clips."""
     seed: int = 17
-    """Drives the draw, together with the id of each clip."""
+    """Seed of the sampling, used together with the id of each clip."""
 
     def __post_init__(self):
         for name in ("max_hours", "max_utterances"):
@@ -60,53 +60,53 @@ class FeatureOptions:
     Your own recordings, whose metadata.csv has the columns file_name and text:
       lengua features folder:recordings --language es --out stores/mine
 
-    Stopped, killed or out of disk, the same command goes on where it was. Figures are drawn beside the store.
+    If the build is stopped, killed or out of disk, the same command resumes it. Figures are drawn beside the store.
     """
 
     source: Positional[str] = "sample:es"
     """sample:es, folder:PATH, common_voice:PATH (folder or .tar.gz), collective:ID or hub:owner/name[:config]."""
     out: Path = Path("stores/sample-es")
-    """The folder to write. An interrupted build in it is taken up where it stopped."""
+    """Output folder. An interrupted build in it is resumed."""
     splits: tuple[str, ...] = ("train", "dev", "test")
     """Which splits to read."""
     limit: int | None = None
-    """At most this many utterances of each split; for a quick try."""
+    """Maximum utterances per split, for a quick try."""
     language: str | None = None
     """Whisper language code or name, for sources that do not carry one: es, sv, swedish."""
     workers: int | None = None
-    """Worker processes. Default: one for each core."""
+    """Worker processes. Default: one per core."""
     engine: Literal["local", "ray"] = "local"
-    """local: processes of this machine. ray: those of Ray, here or on the cluster of RAY_ADDRESS (docs/cluster.md)."""
+    """local: processes on this machine. ray: Ray tasks, here or on the cluster at RAY_ADDRESS (docs/cluster.md)."""
     n_mels: int = 80
     """Mel bins: 80, or 128 for whisper-large-v3 and turbo."""
     base: str = BASE_MODEL
-    """Whose tokenizer counts label tokens (more than 448 with the prompt are dropped)."""
+    """Checkpoint whose tokenizer counts label tokens (more than 448 with the prompt are dropped)."""
     min_seconds: float = 0.2
     """Shorter clips are dropped."""
     max_seconds: float = 30.0
-    """Longer clips are dropped, not cut: their text would no longer fit."""
+    """Longer clips are dropped, not cut, because their reference would no longer match."""
     max_chars_per_second: float = 22.0
-    """Faster text than this cannot have been said: text and audio disagree, and the clip is dropped."""
+    """Clips with more text per second are dropped: the reference does not match the audio."""
     min_chars_per_second: float = 0.6
-    """Slower text than this leaves speech without words; clips under 3 s are exempt."""
+    """Clips with less text per second are dropped: part of the speech has no text. Clips under 3 s are exempt."""
     keep_audio: tuple[str, ...] = ("dev", "test")
-    """Splits whose compressed originals are kept in the store, so that errors can be heard."""
+    """Splits whose compressed audio is kept in the store, so that reports can play it."""
     push: str | None = None
-    """owner/name: upload the finished store to the Hub as a data set, in one commit."""
+    """owner/name: upload the finished store to the Hub as a dataset, in one commit."""
     filters: Annotated[Filters, tyro.conf.arg(name="")] = Filters()
-    """Which utterances are wanted."""
+    """Which utterances to use."""
 
 
 @dataclass(frozen=True)
 class Augmentation:
-    """What is done to the sound of a clip before its features are made, other in every epoch; 0 is nothing."""
+    """Augmentation of a clip's waveform before feature extraction, drawn anew in every epoch; 0 disables it."""
 
     noise: float = 0.0
-    """Share of the clips that get noise, at 10 to 30 dB below the speech."""
+    """Share of clips with added noise, at 10 to 30 dB SNR."""
     speed: float = 0.0
-    """Share of the clips that are said 0.9 to 1.1 times as fast."""
+    """Share of clips with the speed changed by a factor of 0.9 to 1.1."""
     volume: float = 0.0
-    """Share of the clips that are made louder or softer, by up to 10 dB."""
+    """Share of clips with the volume changed by up to 10 dB."""
 
     def __post_init__(self):
         for field in fields(self):
@@ -121,91 +121,91 @@ class TrainOptions:
     """Fine-tune Whisper with adaptive context: compute goes to speech instead of to 30 s of padding."""
 
     source: Positional[str]
-    """A feature store, or a source (its store is then built in the run's folder first, or see --stream)."""
+    """A feature store, or a source. The store of a source is built in the run's folder first; see also --stream."""
     out: Path = Path("runs/latest")
     """The run's folder: run.json, history.jsonl, checkpoints/, model/."""
     recipe: Path | None = None
-    """A YAML file of these options, see recipes/: options given here win. In Python: training.recipes.from_recipe."""
+    """A YAML file of these options (see recipes/). The command line overrides it. In Python: recipes.from_recipe."""
     base: str = BASE_MODEL
-    """The checkpoint to start from: a Whisper id of the Hub, or a folder."""
+    """The checkpoint to fine-tune: a Whisper id of the Hub, or a folder."""
     language: str | None = None
     """Language token of the labels. Default: the store's own."""
     stream: bool = False
-    """Read a source anew in every epoch and store only dev: for speech that is larger than the disk."""
+    """Read the source again in every epoch and store only dev, for data that is larger than the disk."""
     shuffle_window: int = 2048
-    """Clips of a stream that are in memory together and shuffled; 2,048 of 5 s take some 250 MB."""
+    """Size of the shuffle buffer of a stream, in clips; 2,048 clips of 5 s take about 250 MB."""
     workers: int | None = None
-    """Processes that make features. Default: one for each core."""
+    """Processes for feature extraction. Default: one per core."""
     filters: Annotated[Filters, tyro.conf.arg(name="filters")] = Filters()
-    """Which utterances of a source are wanted."""
+    """Which utterances of a source to use."""
     epochs: float = 2.0
-    """How often each training clip is seen."""
+    """Passes over the training clips."""
     steps: int | None = None
     """Stop after this many optimiser steps instead of after --epochs."""
     minutes: float | None = None
-    """Be done in this time, on this machine: it is measured first, then steps and evaluations are planned."""
+    """Time budget: the speed of this machine is measured first, then steps and evaluations are planned to fit."""
     batch_size: int = 8
-    """Clips a step and device."""
+    """Batch size per device, in clips."""
     accumulation: int = 1
-    """Batches gathered before each optimiser step."""
+    """Gradient accumulation: batches per optimiser step."""
     learning_rate: float | None = None
-    """Peak of the schedule. Default: a fortieth of what the base was made with; lora ten times that, at most 1e-4."""
+    """Peak learning rate. Default: 1/40 of the rate the base was trained with; for lora ten times that, up to 1e-4."""
     warmup: float = 0.1
-    """Share of the steps in which the rate climbs; it falls to zero afterwards."""
+    """Share of steps with linear warm-up; the rate then decays linearly to zero."""
     weight_decay: float = 0.0
     """AdamW weight decay."""
     learn: Literal["all", "decoder", "lora"] = "all"
-    """all: every weight. decoder: the encoder stays as it is. lora: few weights beside each matrix, then merged."""
+    """all: every weight. decoder: the encoder is frozen. lora: low-rank adapters, merged after training."""
     lora_rank: int = 32
-    """Size of what lora learns beside each matrix."""
+    """Rank of the LoRA adapters."""
     gradient_checkpointing: bool = False
-    """Compute activations twice instead of keeping them: slower, for models that do not fit otherwise."""
+    """Recompute activations instead of storing them: slower, for models that do not fit in memory otherwise."""
     spec_augment: bool = False
-    """Hide a stretch of time and a band of each clip in training, as for whisper-large-v2; never on dev."""
+    """SpecAugment: mask one time span and one frequency band per training clip, as for whisper-large-v2."""
     augment: Annotated[Augmentation, tyro.conf.arg(name="augment")] = Augmentation()
-    """What is done to the sound of clips in training, where it is at hand: with --stream."""
+    """Waveform augmentation in training. It needs the audio, so it works with --stream only."""
     replay: str | None = None
-    """A second feature store, of other speech or another language, to be learned along, so that it is not forgotten."""
+    """A second feature store mixed in (experience replay) against catastrophic forgetting."""
     replay_share: float = 0.1
-    """Share of the training clips that are drawn from --replay."""
+    """Share of the training clips that come from --replay."""
     allow_leaks: bool = False
-    """Learn from a store whose train split holds clips of its dev or test, too; no WER on these is to be believed."""
+    """Train although the train split contains clips of dev or test; WER on these is then meaningless."""
     blend: bool = False
-    """In the end, mix base and fine-tuned weights in the proportion that is best on dev; takes six evaluations."""
+    """Interpolate base and fine-tuned weights after training, with the ratio that is best on dev (six evaluations)."""
     window: Literal["adaptive", "packed", "padded"] = "adaptive"
-    """adaptive: the speech and a margin. packed: utterances joined, up to 30 s. padded: always 30 s, as usual."""
+    """adaptive: the speech and a margin. packed: several utterances up to 30 s. padded: always 30 s, as in Whisper."""
     timestamps_share: float = 0.2
-    """Share of packed windows whose labels tell when each utterance is said, so that long audio keeps working."""
+    """Share of packed windows whose labels have timestamps, which long-form decoding needs."""
     margin_s: tuple[float, float] = (0.3, 1.5)
-    """Seconds of silence after the speech, drawn anew for every clip and epoch between these two."""
+    """Silence after the speech, in seconds: drawn between these two for each clip and epoch."""
     padded_share: float = 0.1
-    """Share of batches, of fewer clips, padded to 30 s: so the checkpoint stays good in programs that pad."""
+    """Share of batches padded to 30 s (with fewer clips), so that the checkpoint also works in programs that pad."""
     precision: Literal["auto", "bf16", "fp16", "fp32"] = "auto"
-    """auto: bfloat16 where the hardware has it, float16 on older GPUs such as T4, float32 else."""
+    """auto: bfloat16 if the hardware supports it, float16 on older GPUs such as T4, float32 otherwise."""
     evaluations: int = 2
-    """How often, evenly over the run, dev WER is measured by generation and a checkpoint saved."""
+    """Number of evaluations, evenly spaced: dev WER is measured by generation and a checkpoint is saved."""
     patience: int | None = None
-    """Stop when so many evaluations in a row brought nothing beyond the noise of dev."""
+    """Early stopping: stop after this many evaluations in a row without an improvement beyond the noise of dev."""
     checkpoint_minutes: float = 5.0
-    """Save a checkpoint at least this often, whatever --evaluations."""
+    """Save a checkpoint at least this often, independent of --evaluations."""
     push_checkpoints: str | None = None
-    """owner/name: keep the newest checkpoint on the Hub, privately, and go on from there on another machine."""
+    """owner/name: keep the newest checkpoint in a private repository on the Hub, to resume on another machine."""
     report_to: tuple[Literal["tensorboard", "trackio"], ...] = ()
-    """Show curves live, beside history.jsonl: tensorboard, trackio."""
+    """Log metrics also to tensorboard or trackio; history.jsonl is always written."""
     resume: bool = True
-    """Go on from the newest whole checkpoint in --out; --no-resume starts over."""
+    """Resume from the newest complete checkpoint in --out; --no-resume starts over."""
     seed: int = 17
-    """Drives order, margins and padding, together with the epoch and the id of each clip."""
+    """Seed of order, margins and padding, used together with the epoch and the id of each clip."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Where to train."""
 
 
 @dataclass(frozen=True)
 class EvaluateOptions:
-    """Measure a model by free-running generation: WER with an interval, what is wrong and why, base beside it.
+    """Measure a model by free-running generation: WER with an interval and an error analysis, beside its base.
 
-    Writes results.json, hypotheses.jsonl and report.html, a page that needs no network. A model that learned from a
-    store at hand is also asked whether it knows the test set.
+    Writes results.json, hypotheses.jsonl and report.html, a page that needs no network. If the store that the model was
+    trained on is at hand, the test set is also checked for leaks.
     """
 
     model: Positional[str]
@@ -213,126 +213,126 @@ class EvaluateOptions:
     source: Positional[str]
     """A feature store, or a source."""
     against: str | None = None
-    """A second model to measure on the same clips. Default: the base that the first was made from; none: nobody."""
+    """A second model to measure on the same clips. Default: the base of the first; none disables the comparison."""
     out: Path = Path("evaluation")
     """Folder for results.json, hypotheses.jsonl and report.html."""
     split: str = "test"
-    """The split to measure on. Choose models on dev; read test once."""
+    """The split to measure on. Choose models on dev, and use test once."""
     by: Literal["all", "speaker"] = "all"
-    """all: one row for the whole split. speaker: one row for each speaker."""
+    """all: one row for the split. speaker: one row per speaker."""
     probes: tuple[str, ...] = ()
-    """Sources of other languages, to see what was forgotten: sample:fr sample:it. Silence and noise come with them."""
+    """Sources in other languages that measure forgetting: sample:fr sample:it. Silence and noise are added."""
     language: str | None = None
-    """Language to force while decoding. Default: the utterances' own."""
+    """Language to force in decoding. Default: the language of each utterance."""
     engine: Literal["auto", "onnxruntime", "ctranslate2", "torch"] = "auto"
-    """What decodes. auto: onnxruntime on a processor, ctranslate2 on a GPU."""
+    """Inference engine. auto: onnxruntime on a CPU, ctranslate2 on a GPU."""
     batch_size: int = 8
-    """Clips of like length decoded together."""
+    """Clips per batch, bucketed by length."""
     resamples: int = 2000
-    """Bootstrap resamples behind each interval."""
+    """Bootstrap resamples per interval."""
     seed: int = 17
     """Seed of the bootstrap."""
 
 
 @dataclass(frozen=True)
 class CompareOptions:
-    """Lay runs side by side, finished or not: best dev WER, what it cost, what each did otherwise, their curves."""
+    """Compare runs, finished or not: best dev WER, cost, differing options, and their curves."""
 
     runs: Positional[tuple[Path, ...]]
     """Folders of runs: runs/baseline runs/lora, or runs/*."""
     out: Path | None = None
-    """The PNG to draw; the page beside it is of the same name. Default: compare.png beside the first run."""
+    """The PNG to draw; a page with the same name is written beside it. Default: compare.png beside the first run."""
 
 
 @dataclass(frozen=True)
 class TranscribeOptions:
-    """Turn speech into text, one file after another; a bad file does not stop the others.
+    """Transcribe audio or video files of any length; a bad file does not stop the others.
 
-    Audio of any length and of videos. A long file is cut at its pauses and written down as it is heard.
+    A long file is split at its pauses, and its text is written as it is decoded.
     """
 
     files: Positional[tuple[Path, ...]]
-    """Audio or video files of any usual format."""
+    """Audio or video files."""
     model: str | None = None
     """A run, a model folder or a Hub id. Default: $LENGUA_MODEL, else the newest run, else whisper-base."""
     language: str = "es"
-    """Language spoken: es, sv, swedish, ... auto: heard from the speech, which costs a little time."""
+    """Spoken language: es, sv, swedish, ... auto: detected from the speech, which takes a little time."""
     task: Literal["transcribe", "translate"] = "transcribe"
-    """translate: into English, with a model that has not forgotten how."""
+    """translate: into English, if the model can still do that after fine-tuning."""
     format: Literal["text", "srt", "vtt", "json"] = "text"
-    """What is written: text, subtitles (srt, vtt), or json with times and words."""
+    """Output format: text, subtitles (srt, vtt), or json with times and words."""
     out: Path | None = None
-    """Folder for one file each, named after it; without it, all goes to standard output."""
+    """Output folder, with one file per input. Default: standard output."""
     words: bool = False
-    """Tell when each word was said, too (json; in vtt as times within a cue)."""
+    """Word timestamps (in json; in vtt as times within a cue)."""
     beam: int = 1
-    """Width of the search. 1 is greedy; 5 is slower and now and then a little better."""
+    """Beam size. 1 is greedy; 5 is slower and sometimes a little better."""
     prompt: str = ""
-    """Words that are likely to come, such as names: they are shown to the model before each stretch."""
+    """Expected words, such as names, given to the model before each segment."""
     engine: Literal["auto", "onnxruntime", "ctranslate2", "torch"] = "auto"
-    """What decodes. auto: onnxruntime on a processor; on a GPU ctranslate2, or torch where that alone can use it."""
+    """Inference engine. auto: onnxruntime on a CPU; on a GPU ctranslate2, or torch if only that supports it."""
     batch_size: int = 8
-    """Stretches of speech that are decoded together."""
+    """Segments decoded together."""
 
 
 @dataclass(frozen=True)
 class PublishOptions:
-    """Export a run as a folder that transformers, faster-whisper, whisper.cpp and people can read; put it on the Hub.
+    """Export a run for transformers, faster-whisper and whisper.cpp, with a model card, and upload it to the Hub.
 
-    Before anything leaves the machine the same clips are transcribed in every program that the formats are for. Where
-    one of them says other words than the others, publishing stops and shows the clips.
+    Before anything is uploaded, the same clips are transcribed in every program that the formats are for. If the
+    hypotheses differ, publishing stops and shows the clips.
     """
 
     run: Positional[str]
     """The run, or a model folder."""
     out: Path = Path("export")
-    """The folder to write."""
+    """Output folder."""
     formats: tuple[Literal["hf", "ct2", "ct2-int8", "ggml"], ...] = ("hf", "ct2")
     """hf: transformers. ct2: faster-whisper and the Space (float16). ct2-int8: a quarter of hf. ggml: whisper.cpp."""
     clips: str | None = None
-    """Clips for the comparison of programs: a store or a source. Default: the store that the run learned from."""
+    """Clips for the comparison of programs: a store or a source. Default: the store of the run."""
     parity_clips: int = 20
-    """How many of them; 0 leaves the comparison out, and the card says so."""
+    """Number of these clips; 0 skips the comparison, and the card says so."""
     to: str | None = None
-    """owner/name on the Hub: upload the folder there, as one commit with a tag."""
+    """owner/name on the Hub: upload the folder, in one commit with a tag."""
     private: bool = True
-    """--no-private makes a repository that everybody can read."""
+    """--no-private creates a public repository."""
     tag: str | None = None
-    """Name of the tag. Default: v1, v2, ... the next that is free."""
+    """Name of the tag. Default: the next free one of v1, v2, ..."""
     space: str | None = None
     """owner/name of a Space: stage the app beside the model (OUT-space), and upload it."""
 
 
 @dataclass(frozen=True)
 class AppOptions:
-    """Serve the app: record or upload and read what was said, or talk and be answered."""
+    """Serve the app: transcribe speech or files, or hold a spoken conversation."""
 
     model: str | None = None
     """A run, a model folder or a Hub id. Default: $LENGUA_MODEL, else the newest run, else whisper-base."""
     base: str | None = None
-    """The model that the mirror holds against it. Default: the one that it was fine-tuned from; else no mirror."""
+    """The model to compare with. Default: the base of the model; without one there is no comparison."""
     language: str = "es"
-    """Language spoken: es, sv, swedish, ..."""
+    """Spoken language: es, sv, swedish, ..."""
     host: str = "127.0.0.1"
-    """Address to listen on; 0.0.0.0 for all."""
+    """Address to listen on; 0.0.0.0 for all interfaces."""
     port: int = 7860
     """Port to listen on."""
     max_minutes: float = 15
-    """Of the longest recording that is let in."""
+    """Maximum length of a recording, in minutes."""
 
 
 @dataclass(frozen=True)
 class DemoOptions:
-    """Everything, small, on real speech: features, baseline, fine-tuning, evaluation, export, transcription, table."""
+    """Run the whole pipeline on a small set of real speech, and print the table of results."""
 
     out: Path = Path("runs/demo")
-    """The run's folder. Interrupted, the demo goes on from what stands there."""
+    """The run's folder. An interrupted demo in it is resumed."""
     epochs: float = 3.0
-    """How often each training clip is seen."""
+    """Passes over the training clips."""
     limit: int | None = None
-    """At most this many utterances of each split; for a quick try."""
+    """Maximum utterances per split, for a quick try."""
 
 
 @dataclass(frozen=True)
 class DoctorOptions:
-    """Tell what this machine has, what is missing, and what to do about it."""
+    """Report what this machine has, what is missing, and what to do about it."""
