@@ -1,8 +1,6 @@
-"""Everything, small, on real speech: from nothing to a better Whisper, with the figures to prove it.
+"""The stage `lengua demo`: the whole pipeline on a small real data set, from features to a published folder.
 
-    lengua demo
-
-Each step finds what an earlier call finished, so that an interrupted demo goes on where it was.
+Each step reuses what an earlier call finished, so that an interrupted demo resumes.
 """
 
 import threading

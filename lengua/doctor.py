@@ -1,6 +1,6 @@
-"""What this machine has, what is missing, and what to do about it: `lengua doctor`.
+"""The stage `lengua doctor`: what this machine has, what is missing, and what to do about it.
 
-Nothing is changed, nothing is downloaded and no server is asked. A secret is reported as set or not set, never shown.
+It changes nothing, downloads nothing and asks no server. A secret is reported as set or not set, never shown.
 """
 
 import os

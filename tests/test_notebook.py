@@ -293,7 +293,7 @@ def test_an_app_that_does_not_come_up_has_its_last_words_told(tmp_path):
 
 TETHERED = """
 import os, threading, time
-from lengua.notebook.tethered import end_with_input
+from lengua.notebook.app import end_with_input
 threading.Thread(target=end_with_input, daemon=True).start()
 print(os.getpid(), flush=True)
 time.sleep(60)

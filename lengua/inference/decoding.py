@@ -1,4 +1,8 @@
-"""Log-mels of clips -> what the model says: language, adaptive window, loop guard, second try at 30 s."""
+"""Decoder: log-mel features of clips to text and token statistics, on any engine.
+
+Detects the language where it is not given, decodes each clip in an adaptive window (its length and the margin that the
+model was trained with), and decodes once more at 30 s what looped.
+"""
 
 import threading
 from collections.abc import Sequence

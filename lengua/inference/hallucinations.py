@@ -1,19 +1,17 @@
-"""What Whisper says where nobody does: credits of subtitlers, goodbyes of videos. It learned to speak from subtitles.
+"""Suppression of hallucinations: text that Whisper writes where nobody speaks, such as credits of subtitlers.
 
-`data/ghosts.tsv` holds such texts by language, as `lengua.scoring.normalizer.normalise` leaves them, in two kinds:
+Before the model stand three gates, each cheaper than the next: a span too short for a word, one without energy, one
+without a voice. After the model stand three rules: its own doubt (<|nospeech|> and mean log-probability), a list of
+known hallucinations, loops where there is hardly a voice. Each suppression has a short code and is counted, not hidden.
+
+The list, `assets/ghosts.tsv`, holds phrases by language, as `lengua.scoring.normalizer.normalise` leaves them:
 - never: nobody says this aloud ("Subtítulos realizados por la comunidad de Amara.org");
-- weak: people do say it ("Gracias."), so it is a ghost only where little else speaks for speech.
+- weak: people do say it ("Gracias."), so it is suppressed only where little else speaks for speech.
 
-A text is compared as a whole, never in parts: in "Gracias, hasta mañana" every word was said. The list holds what users
-of Whisper report again and again: the collection in openai/whisper's discussion 928, and what programs around Whisper
-leave out in each language, where two of them or more agree or one quotes the recording; and what whisper-base wrote
-into the noise of benchmarks/silence.py.
-
-No speech, no words: what never reaches the model, and what the model wrote that nobody said.
-
-Before the model stand three gates, each cheaper than the next: a stretch too short for a word, one without energy, one
-without a voice. After it stand three rules for what slipped through: the model's own doubt, a list of ghosts, loops
-where there is hardly a voice. Each refusal is a short code, and refusals are counted, not hidden.
+A text is compared as a whole, never in parts: in "Gracias, hasta mañana" every word was spoken. The phrases are those
+that users of Whisper report (the collection in openai/whisper's discussion 928; lists of programs around Whisper,
+where two or more agree or one quotes the recording), and what whisper-base wrote into the noise of
+benchmarks/silence.py.
 """
 
 import functools

@@ -1,9 +1,7 @@
-"""Segments -> cues: what stands on the screen at a time, at most two lines and about seven seconds.
+"""Transcript formats: segments to plain text, SRT, WebVTT and JSON, with subtitle cues of at most two lines and 7 s.
 
-Segments -> text, SRT, WebVTT, JSON. Pure functions: an iterator of segments in, an iterator of pieces out.
-
-A piece is written as soon as its segment is there, so hours of speech are never held; whatever is written so far can be
-read, but for JSON, whose last piece closes it.
+Pure functions: an iterator of segments in, an iterator of pieces of text out. A piece comes as soon as its segment is
+there, so that hours of speech are never held, and what is written so far can be read; only JSON needs its last piece.
 """
 
 import json

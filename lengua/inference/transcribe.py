@@ -1,6 +1,9 @@
-"""Where the text of each file goes, and a file that grows while it is heard.
+"""The stage `lengua transcribe`: files to text, one after another, each written while it is decoded.
 
-`lengua transcribe`: one file after another, written down while it is heard.
+    for result in transcribe_files(TranscribeOptions(...)):
+        ...                                                     # TranscriptChunk while decoding, FileText at the end
+
+A file in progress is called NAME.part; a failure of one file is part of its result and does not stop the others.
 """
 
 import os

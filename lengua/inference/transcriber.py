@@ -1,12 +1,14 @@
-"""A recording of any length, heard from its start to its end: segment after segment, in constant memory.
+"""Transcriber: recordings of any length to text, segment by segment and in constant memory.
+
+    transcriber = Transcriber("runs/demo")                      # lengua.load is the same class
+    print(transcriber.transcribe("clip.mp3").text)
 
     with transcriber.segments("talk.mp4") as stream:
         for segment in stream:
             print(f"{stream.position_s:.0f} of {stream.duration_s:.0f} s: {segment.text}")
 
-blocks of sound -> stretches of speech -> no words from silence -> groups -> decoding -> words -> segments.
-
-Transcriber: recordings -> text.
+blocks of samples -> speech spans (VAD) -> silence gates -> groups -> decoding -> hallucination rules -> word
+timestamps -> segments.
 """
 
 import time
@@ -30,29 +32,29 @@ from lengua.runtime import system
 from lengua.runtime.progress import Progress, Watch, unwatched
 
 FIRST_GROUP_SIZES = (1, 2, 4, 8)
-"""Stretches that are decoded together: first one, so that its text is there soon."""
+"""Spans that are decoded together: first one, so that its text is there soon."""
 MAX_GROUP_SPANS = 16
-"""And then so many; what is said does not depend on the batches that the decoder makes of them."""
+"""Spans of every later group; the text does not depend on the batches that the decoder makes of them."""
 MAX_GROUP_S = 48.0
-"""Or fewer, as soon as they last so long together."""
+"""A group ends earlier once its spans last so many seconds together, which bounds memory."""
 
 
 class SegmentStream(Iterator[Segment]):
-    """The segments of a recording, as they are heard.
+    """Iterator over the segments of a recording, decoded as they are requested. Also a context manager.
 
-    One thread asks for segments; others may look at the attributes, and close it: then it ends before the next group
-    of stretches is decoded.
+    One thread iterates; others may read the attributes, and call `close`: iteration then ends before the next group of
+    spans is decoded.
 
     Args:
         decoder: a model on an engine.
-        source: a path, the bytes of a file, (samples, rate), or samples at 16 kHz.
-        words: tell when each word was said, too.
-        watch: is told how far it is.
-        timed: look for the times of speech in a recording of at most 30 s, too; else its one segment is all of it.
+        source: a path, the bytes of a file, (samples, rate), or float samples (n,) at 16 kHz.
+        words: compute word timestamps.
+        watch: callback for progress in seconds of audio.
+        timed: trim the segment of a recording of at most 30 s to its speech; otherwise it spans the whole recording.
 
     Raises:
-        RequestError: there is no such file, or nothing that tells when words were said; with the first segment, that it
-            is not audio.
+        RequestError: the file is missing, or the model has no word timestamps; on the first segment, if the source is
+            not audio.
     """
 
     def __init__(
@@ -69,14 +71,14 @@ class SegmentStream(Iterator[Segment]):
         self._source = (source, audio.SAMPLE_RATE) if isinstance(source, np.ndarray) else source
         self._watch, self._stage = watch, f"transcribing {source_name(self._source)}"
         self.duration_s = audio.recording_duration_s(self._source)
-        """By the header of the file, None where that does not tell; what it really was when all of it is heard."""
+        """Length by the file's header, None where it has none; the decoded length once iteration has ended."""
         self.position_s = 0.0
-        """How much of it is heard."""
+        """Seconds of the recording that are done."""
         self.suppressed: Counter[str] = Counter()
-        """Stretches that gave no text, by reason: see `lengua.inference.hallucinations`."""
+        """Spans that gave no text, counted by reason: see `lengua.inference.hallucinations`."""
         self._languages: Counter[str] = Counter()
         self._read_s, self._closed = 0.0, False
-        self._segments = self._heard()
+        self._segments = self._iterate()
 
     def __next__(self) -> Segment:
         return next(self._segments)
@@ -88,20 +90,20 @@ class SegmentStream(Iterator[Segment]):
         self.close()
 
     def close(self) -> None:
-        """End it, and let go of the file; from another thread, as soon as the present group is decoded."""
+        """End the iteration and release the file; from another thread, once the present group is decoded."""
         self._closed = True
         try:
             self._segments.close()
-        except ValueError:  # it is at work in the other thread, and sees the flag
+        except ValueError:  # the generator runs in another thread, which will see the flag
             return
 
     @property
     def language(self) -> str:
-        """The code of the language of most of the speech so far; before any, the one that was asked for, if any."""
-        asked = "" if self.decoder.language == AUTO_LANGUAGE else self.decoder.language
-        return max(self._languages, key=self._languages.get, default=asked)
+        """Language code of most of the speech so far; before any, the requested one, or "" with auto."""
+        requested = "" if self.decoder.language == AUTO_LANGUAGE else self.decoder.language
+        return max(self._languages, key=self._languages.get, default=requested)
 
-    def _heard(self) -> Iterator[Segment]:
+    def _iterate(self) -> Iterator[Segment]:
         with closing(audio.stream(self._source)) as blocks:
             for group in _group_spans(self._audible(speech_spans(self._read(blocks)))):
                 if self._closed:
@@ -123,9 +125,9 @@ class SegmentStream(Iterator[Segment]):
             total = None if self.duration_s is None else round(max(self.duration_s, seconds), 1)
             self._watch(Progress(self._stage, round(seconds, 1), total, "s"))
 
-    def _audible(self, found: Iterable[Span]) -> Iterator[Span]:
+    def _audible(self, spans: Iterable[Span]) -> Iterator[Span]:
         span = None
-        for span in found:
+        for span in spans:
             if reason := hallucinations.silence_reason(span.samples):
                 self.suppressed[reason] += 1
             else:
@@ -135,47 +137,48 @@ class SegmentStream(Iterator[Segment]):
 
     def _decoded(self, group: list[Span]) -> Iterator[Segment]:
         mels = [log_mel.log_mel(span.samples, self.decoder.engine.n_mels) for span in group]
-        said = self.decoder.decode(mels)
+        results = self.decoder.decode(mels)
         if self._read_s > 60:
             system.trim_heap()
-        reasons = [hallucinations.suppression_reason(one, span.samples) for one, span in zip(said, group, strict=True)]
+        decoded = zip(results, group, strict=True)
+        reasons = [hallucinations.suppression_reason(result, span.samples) for result, span in decoded]
         self.suppressed.update(filter(None, reasons))
         kept = [index for index, reason in enumerate(reasons) if not reason]
-        timed = self._words([mels[index] for index in kept], [said[index] for index in kept])
-        for index, its_words in zip(kept, timed, strict=True):
-            span, language = group[index], said[index].language
+        timed = self._words([mels[index] for index in kept], [results[index] for index in kept])
+        for index, words in zip(kept, timed, strict=True):
+            span, language = group[index], results[index].language
             self._languages[language] += len(span.samples)
             self._reach(span.end / audio.SAMPLE_RATE)
-            yield build_segment(span, said[index], its_words, self._times(span))
+            yield build_segment(span, results[index], words, self._times(span))
 
     def _times(self, span: Span) -> tuple[int, int]:
         whole = self.timed and span.end - span.start == round(self._read_s * audio.SAMPLE_RATE)
         return spoken_part(span) if whole else (span.start, span.end)
 
-    def _words(self, mels: list[np.ndarray], said: list[DecodingResult]) -> list[tuple[Word, ...]]:
-        return time_words(self.decoder, mels, said) if self.words and said else [()] * len(said)
+    def _words(self, mels: list[np.ndarray], results: list[DecodingResult]) -> list[tuple[Word, ...]]:
+        return time_words(self.decoder, mels, results) if self.words and results else [()] * len(results)
 
 
 def build_segment(
-    span: Span, said: DecodingResult, its_words: tuple[Word, ...] = (), times: tuple[int, int] | None = None
+    span: Span, result: DecodingResult, words: tuple[Word, ...] = (), times: tuple[int, int] | None = None
 ) -> Segment:
-    """Return a stretch and what was said in it; with words, it lasts from the first to the last of them.
+    """Return the segment of a span; with words, it lasts from the start of the first to the end of the last.
 
     Args:
-        its_words: with times from the start of the stretch; what is beyond its end is drawn in.
-        times: the (first, last) samples of the segment if they are not those of the stretch.
+        words: with times from the start of the span; times beyond its end are clipped to it.
+        times: (first, last) samples of the segment if they are not those of the span.
     """
     start, end = span.start / audio.SAMPLE_RATE, span.end / audio.SAMPLE_RATE
-    if placed := tuple(_shift_into_span(its_words, start, end)):
-        return Segment(placed[0].start_s, placed[-1].end_s, said.text, said.language, placed)
+    if placed := tuple(_shift_into_span(words, start, end)):
+        return Segment(placed[0].start_s, placed[-1].end_s, result.text, result.language, placed)
     first, last = times or (span.start, span.end)
-    return Segment(first / audio.SAMPLE_RATE, last / audio.SAMPLE_RATE, said.text, said.language)
+    return Segment(first / audio.SAMPLE_RATE, last / audio.SAMPLE_RATE, result.text, result.language)
 
 
-def _shift_into_span(its_words: Iterable[Word], start: float, end: float) -> Iterator[Word]:
-    """Yield words with times of the recording, in order, within the stretch."""
+def _shift_into_span(words: Iterable[Word], start: float, end: float) -> Iterator[Word]:
+    """Yield words with times of the recording, in order, within the span."""
     before = start
-    for word in its_words:
+    for word in words:
         first = min(max(before, start + word.start_s), end)
         before = min(max(first, start + word.end_s), end)
         yield Word(first, before, word.text, word.probability)
@@ -196,16 +199,19 @@ def _group_spans(items: Iterable[Span]) -> Iterator[list[Span]]:
 
 
 class Transcriber(Decoder):
-    """A model, ready to hear. Safe to share between threads: one decode at a time.
+    """A loaded Whisper that transcribes recordings; `lengua.load` is this class.
+
+    Threads may share one: it decodes for one of them at a time.
 
     Args:
         model: a run, a model folder or a Hub id; None for $LENGUA_MODEL, the newest run, or the base model.
-        language: a code, a name or a Common Voice locale; auto: heard from the speech.
-        engine: onnxruntime, ctranslate2, torch or auto.
+        language: a code, a name or a Common Voice locale; "auto" detects it, span by span.
+        engine: "onnxruntime", "ctranslate2", "torch", or "auto" for the fastest on this machine.
+        batch_size: most spans that are decoded at once; the text does not depend on it.
         more: task, beam, prompt, compute_type, as `Decoder` takes them.
 
     Raises:
-        RequestError: no such model, or one whose tokenizer is another model's.
+        RequestError: there is no such model, language or engine, or the tokenizer belongs to another model.
     """
 
     def __init__(
@@ -217,18 +223,22 @@ class Transcriber(Decoder):
 
     @property
     def n_mels(self) -> int:
-        """Mel bins that the model reads."""
+        """Mel bins of the model's input, 80 or 128."""
         return self.engine.n_mels
 
     def transcribe(self, source: audio.AudioInput | np.ndarray, words: bool = False) -> Transcript:
-        """Turn a recording of any length into text.
+        """Transcribe a recording of any length.
 
         Args:
-            source: a path, the bytes of a file, (samples, rate), or samples at 16 kHz.
-            words: tell when each word was said, too.
+            source: a path to audio or video, the bytes of such a file, (samples, rate in Hz), or float samples of
+                shape (n,) at 16 kHz in -1 to 1.
+            words: add word timestamps to the segments.
+
+        Returns:
+            The segments with times in seconds, their joined text, and the spans without text by reason.
 
         Raises:
-            RequestError: it is missing or not audio.
+            RequestError: the source is missing or not audio, or words are requested of a model that cannot align them.
         """
         start = time.perf_counter()
         with self.segments(source, words) as stream:
@@ -243,5 +253,5 @@ class Transcriber(Decoder):
         watch: Watch = unwatched,
         timed: bool = False,
     ) -> SegmentStream:
-        """Return the segments of a recording as a stream that hears it while one asks for them: see there."""
+        """Return an iterator that decodes segments as they are requested, in constant memory; see `SegmentStream`."""
         return SegmentStream(self, source, words, watch, timed)

@@ -1,13 +1,11 @@
-"""Is there a voice? Silero's voice activity detector, as faster-whisper packages it (silero-vad v6, MIT).
+"""Voice activity detection: a recording of any length to spans of speech of at most 28 s, cut at pauses.
 
-A recording of any length -> stretches of speech that a model can hear at once, cut at the pauses between them.
+Silero's detector (silero-vad v6, MIT, as faster-whisper packages it) gives a probability of speech every 32 ms. A span
+begins where that is high and ends with a pause, a longer one after a lone word, so that it stays with its sentence. A
+longer span is cut where the probability is lowest.
 
-Silero says every 32 ms how surely somebody speaks. A stretch begins where that is sure and ends with a pause, a longer
-one after a lone word, so that it stays with its sentence. What would be longer than 28 s is cut where speech is least
-sure.
-
-Nothing but the last minute and a half is kept, whatever the length of the recording. The detector hears fixed parts of
-it, so the stretches do not depend on how the blocks come.
+Only the last minute and a half of samples is held. The detector runs on fixed parts of the recording, so the spans do
+not depend on the sizes of the blocks that come in.
 """
 
 import threading

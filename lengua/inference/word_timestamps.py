@@ -1,8 +1,8 @@
-"""When each word was said: tokens aligned by the model's own attention, joined to words.
+"""Word timestamps: tokens aligned with the audio by the decoder's cross-attention, joined to words.
 
-Alignment is the attention of a few heads of the decoder, followed through the clip by dynamic time warping (OpenAI's
-Whisper, timing.py). It knows no pauses: where one word ends, the next begins. So a word that seems to last very long
-has a pause in it, which is cut off again.
+The attention of a few heads is followed through the clip by dynamic time warping (openai/whisper, timing.py). The
+alignment knows no pauses: where one word ends, the next begins. A word that lasts far longer than usual has a pause in
+it, which is cut off again.
 """
 
 from collections.abc import Iterator, Sequence

@@ -1,15 +1,17 @@
-"""The app's page inside a notebook, with its microphone, served by a process of its own.
+"""The web app inside a notebook, with its microphone, served by a child process.
 
     microphone("runs/es", "es")
 
-The page does not hold up the notebook, and it ends with the kernel, however that ends. Nothing is opened to the
-network: in Colab its proxy leads there, for whoever has the notebook open alone.
+The child does not block the notebook, and ends with the kernel, however that ends: its standard input is then at its
+end. It listens on loopback alone; in Colab, the proxy leads there for whoever has the notebook open.
 """
 
+import os
 import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from pathlib import Path
 
@@ -19,7 +21,7 @@ from lengua.runtime.errors import LenguaError
 APP_HOST, FRAME_HEIGHT_PX = "127.0.0.1", 720
 APP_START_TIMEOUT_S = 180.0
 """How long the page may take to open: gradio and a model are loaded."""
-APP_COMMAND = (sys.executable, "-m", "lengua.notebook.tethered")
+APP_COMMAND = (sys.executable, "-c", "from lengua.notebook import app; app.run_tethered()")
 
 _running: list[subprocess.Popen] = []
 
@@ -28,7 +30,7 @@ def microphone(model: str | Path, language: str = "es") -> str:
     """Show the app below the cell and return its address; a page that was opened before is closed.
 
     Raises:
-        LenguaError: it did not come up; the message has its last words.
+        LenguaError: the app did not start; the message has the last line of its output.
     """
     close()
     port = _free_port()
@@ -45,15 +47,30 @@ def close() -> None:
         process.wait(timeout=30)
 
 
+def run_tethered() -> None:
+    """Run the command line in this process until it ends or standard input does: the child's side."""
+    from lengua.cli import main
+
+    threading.Thread(target=end_with_input, daemon=True).start()
+    sys.exit(main(sys.argv[1:]))
+
+
+def end_with_input() -> None:
+    """Wait for the end of standard input, then end the process."""
+    while os.read(0, 4096):  # not through sys.stdin, whose lock would be held when the interpreter ends by itself
+        pass
+    os._exit(0)
+
+
 def _free_port() -> int:
-    with socket.create_server((APP_HOST, 0)) as found:
-        return found.getsockname()[1]
+    with socket.create_server((APP_HOST, 0)) as server:
+        return server.getsockname()[1]
 
 
 def _started(arguments: list[str], port: int) -> subprocess.Popen:
-    """Start the app and wait until it answers. Its standard input is the cord that it hangs on."""
-    with tempfile.TemporaryFile() as said:
-        process = subprocess.Popen([*APP_COMMAND, *arguments], stdin=subprocess.PIPE, stdout=said, stderr=said)
+    """Start the app and wait until it answers; it ends when the pipe to its standard input is closed."""
+    with tempfile.TemporaryFile() as output:
+        process = subprocess.Popen([*APP_COMMAND, *arguments], stdin=subprocess.PIPE, stdout=output, stderr=output)
         until = time.monotonic() + APP_START_TIMEOUT_S
         while time.monotonic() < until and process.poll() is None:
             if _answers(port):
@@ -62,8 +79,8 @@ def _started(arguments: list[str], port: int) -> subprocess.Popen:
         process.kill()
         process.stdin.close()
         process.wait()
-        said.seek(0)
-        last = (said.read().decode(errors="replace").strip().splitlines() or ["it said nothing"])[-1]
+        output.seek(0)
+        last = (output.read().decode(errors="replace").strip().splitlines() or ["no output"])[-1]
     raise LenguaError(f"the app within {APP_START_TIMEOUT_S:.0f} s", last, "try `lengua app` in a terminal")
 
 

@@ -1,23 +1,13 @@
-"""The errors of one evaluation for a notebook, as Markdown: how sure the figures are, who, which words, what next.
+"""Error analysis in a notebook, as Markdown: one evaluation, and the measured ways to ruin a fine-tuning.
 
     reading = read_evaluation(out / "evaluation")
-    Markdown(sureness(reading)), Markdown(groups_table(reading)), Markdown(advice_list(reading))
+    Markdown(verdict_list(reading)), Markdown(groups_table(reading)), Markdown(advice_list(reading))
 
-What is computed is computed in `lengua.evaluation`; here it is laid out.
+    Markdown(format_failures("short_window", "zero_padding"))
+    Markdown(reproduce_failure("openai/whisper-base", "sv", store.split("test")))
 
-The well-known ways to ruin a fine-tuning of Whisper: what each did to the WER, and what `diagnosis` says of it.
-
-    for failure in failures():
-        print(failure.title, failure.wer, failure.findings[0].cure)
-
-benchmarks/three_hundred.py makes them happen on real speech and writes the file that is read here; no figure is typed.
-
-The story of the 300 % for a notebook: each failure with its measured figure, its cause and its cure, in Markdown.
-
-    Markdown(stories("short_window", "zero_padding"))
-    Markdown(provoked("openai/whisper-base", "sv", store.split("test")))
-
-Figures come from `lengua.notebook.error_analysis`, words from `lengua.evaluation.diagnosis`.
+`lengua.evaluation` computes, this module formats. The figures of the failures are read from a file that
+benchmarks/three_hundred.py writes after provoking them on real speech; none is typed.
 """
 
 from collections.abc import Sequence

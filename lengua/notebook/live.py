@@ -1,4 +1,4 @@
-"""Training, drawn while it runs: one chart of loss and dev WER in the notebook, renewed in place.
+"""LiveChart: loss and dev WER of a running training, redrawn in place in the notebook.
 
 with LiveChart(out) as watch:
     run = train(options, watch)

@@ -1,14 +1,9 @@
-"""Tables for a notebook, which would put words to the right where Markdown does not say otherwise.
+"""Tables and players for notebooks: labels, alignments, stores, preflight checks, padding costs, clips to listen to.
 
-Labels, errors and examples, one line for each, as Markdown; and our metric for `evaluate`.
+    Markdown(label_table("openai/whisper-base", "Hola.", "es")), Markdown(splits_table(store))
 
-A feature store in a few lines: what it holds, what was left out on the way and why, whose the recordings are.
-
-Preflight without the flight: what `train` looks at before its first step, as a table.
-
-What padding to 30 s costs, measured on this machine: the encoder on a clip alone, and on the clip and silence.
-
-Clips to listen to: one to begin with, and the worst of an evaluation with what was heard, word by word.
+Tables are Markdown with columns of words aligned left, which a notebook would otherwise align right. `metric_path`
+finds the metric for `evaluate.load`.
 """
 
 import gc

@@ -1,4 +1,6 @@
-"""What runs a Whisper: ONNX Runtime (the default on a processor), CTranslate2 (on a GPU), torch. The same methods.
+"""Engines that run a Whisper, with one interface: ONNX Runtime (default on a processor), CTranslate2 (GPU), torch.
+
+    engine = open_engine("auto", folder)
 
 The first two need no torch.
 """

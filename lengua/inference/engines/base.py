@@ -1,4 +1,4 @@
-"""What an engine is: it decodes windows of log-mel features, one a row, and tells languages and times of words."""
+"""Engine: the protocol of a Whisper runtime. It decodes windows of log-mel features, and tells language and times."""
 
 from dataclasses import dataclass
 from typing import Protocol
@@ -20,7 +20,8 @@ class EngineOutput:
     mean_logprob: float | None = None
     """Of the natural logarithms of the probabilities of the tokens, the end among them; None where there is no doubt.
 
-    It costs CTranslate2 a tenth of its time, so it is told only where `no_speech` is over `DOUBT`.
+    It costs CTranslate2 a tenth of its time, so it is computed only where `no_speech` is over
+    `MIN_NO_SPEECH_FOR_LOGPROB`.
     """
     no_speech: float | None = None
     """Probability of <|nospeech|> behind <|startoftranscript|>; None where the engine cannot tell."""

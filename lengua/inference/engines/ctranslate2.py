@@ -1,16 +1,11 @@
-"""Which compute type is fastest on this processor: timed once, and remembered for it.
+"""Whisper on CTranslate2: int8 on a processor, float16 on a GPU. Short windows are encoded without padding to 30 s.
 
-CTranslate2 computes int8 by Intel's MKL where it may use it, and there int8 is the faster by far. Elsewhere (AMD, ARM)
-another library does, and users have seen int8 lose to float32. Which library it is CTranslate2 does not say; but int16
-exists in MKL alone, so a processor that is offered int16 has it, and needs no trial.
+The compute type is the default, or what `compute_type` or $LENGUA_COMPUTE_TYPE names: always the same, so that results
+can be reproduced. `auto` alone times int8 against float32, once a machine, and remembers the faster; an evaluation
+never does. The engine's name says which was taken.
 
-A trial is noise, and figures must not hang on it: it is made only where `auto` was asked for, never for an evaluation.
-
-Whisper on CTranslate2: int8 on a processor, float16 on a GPU. Short windows go in as they are.
-
-The compute type is int8 or float16 unless `compute_type` or $LENGUA_COMPUTE_TYPE names another one of CTranslate2's:
-always the same, so that figures can be had again. `auto` times int8 against float32 once a machine where the best is
-not known (`lengua.inference.engines.ctranslate2`); the engine's name says what came of it.
+Why a trial: with Intel's MKL int8 is by far the faster, but elsewhere (AMD, ARM) users have seen it lose to float32.
+CTranslate2 does not say which library it uses; int16 exists in MKL alone, so where it is offered no trial is needed.
 """
 
 import os
