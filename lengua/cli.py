@@ -46,7 +46,7 @@ class Command:
 COMMANDS = {
     "demo": Command(opt.DemoOptions, "lengua.demo:run", "demo"),
     "features": Command(opt.FeatureOptions, "lengua.data.features:build", "features"),
-    "train": Command(opt.TrainOptions, "lengua.training:train", "train"),
+    "train": Command(opt.TrainOptions, "lengua.training.train:train", "train"),
     "evaluate": Command(opt.EvaluateOptions, "lengua.evaluation:evaluate", "evaluate"),
     "compare": Command(opt.CompareOptions, "lengua.training.compare:compare", "compare", watched=False),
     "transcribe": Command(opt.TranscribeOptions, "lengua.inference:transcribe_files", "transcribe"),

@@ -50,7 +50,7 @@ def run(options: DemoOptions, watch: Watch = unwatched) -> DemoResult:
     Raises:
         LenguaError: a step failed; the message says which clause of it to mend.
     """
-    from lengua.training import train  # seconds of imports, so not before somebody asks for it
+    from lengua.training.train import train  # seconds of imports, so not before somebody asks for it
 
     clock = StepTimer()
     fetching = threading.Thread(target=_fetch_quietly, daemon=True)

@@ -32,8 +32,8 @@ from lengua.data.streaming import Stream
 from lengua.options import Augmentation, FeatureOptions
 from lengua.runtime.errors import RequestError
 from lengua.runtime.files import read_jsonl
-from lengua.training import train
 from lengua.training.recipes import from_recipe
+from lengua.training.train import train
 
 ALL = Augmentation(noise=1.0, speed=1.0, volume=1.0)
 SOME = Augmentation(noise=0.5, speed=0.5, volume=0.5)

@@ -14,8 +14,9 @@ from lengua.data.store import open_store, write_shard
 from lengua.options import FeatureOptions
 from lengua.runtime.errors import LenguaError, RequestError
 from lengua.runtime.files import read_json, write_json
-from lengua.training import hardware, train
+from lengua.training import hardware
 from lengua.training.recipes import from_recipe
+from lengua.training.train import train
 
 SENTENCE = re.compile(r"expected .+; found .+; \w.+", re.DOTALL)
 

@@ -20,7 +20,6 @@ from test_features_robust import disk  # noqa: F401 - a fixture
 
 from lengua.runtime.errors import LenguaError, RequestError
 from lengua.runtime.files import read_json, read_jsonl, write_bytes, write_json
-from lengua.training import train
 from lengua.training.checkpointing import (
     list_checkpoints,
     model_only_manifest,
@@ -37,6 +36,7 @@ from lengua.training.checksums import (
     parse_checksums,
     read_checksums,
 )
+from lengua.training.train import train
 
 CHILD = """
 import sys
@@ -44,7 +44,7 @@ from dataclasses import replace
 from pathlib import Path
 sys.path.insert(0, {tests!r})
 from conftest import tiny_training
-from lengua.training import train
+from lengua.training.train import train
 train(tiny_training({store!r}, Path({model!r}), Path({out!r}), **{more!r}))
 """
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]

@@ -21,9 +21,9 @@ from lengua.evaluation.report.figures import BLUE, DPI, VERMILION, WIDTH_IN
 from lengua.options import CompareOptions, FeatureOptions, TrainOptions
 from lengua.runtime.errors import RequestError
 from lengua.runtime.files import read_json, read_jsonl, write_json, write_jsonl
-from lengua.training import train
 from lengua.training.compare import RUNS_HEADER, compare, differences, format_option, run_names, runs_table
 from lengua.training.runs import Run, read_run
+from lengua.training.train import train
 
 
 @pytest.fixture(scope="module")

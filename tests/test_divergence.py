@@ -15,9 +15,10 @@ from transformers import WhisperForConditionalGeneration
 
 from lengua.runtime.errors import LenguaError, RequestError
 from lengua.runtime.files import read_json, read_jsonl
-from lengua.training import arguments, divergence, train, trainer
+from lengua.training import arguments, divergence, trainer
 from lengua.training.callbacks import DevCounts
 from lengua.training.divergence import EarlyStopping, divergence_reason
+from lengua.training.train import train
 
 stage = importlib.import_module("lengua.training.train")  # the package has the function of this name
 
@@ -197,7 +198,7 @@ def test_cut_off_after_the_guard_stopped_it_a_run_is_finished_and_not_trained_on
 
 ALONE = """
 import pickle, sys
-from lengua.training import train
+from lengua.training.train import train
 
 if __name__ == "__main__":
     train(pickle.loads(bytes.fromhex(sys.argv[1])))

@@ -22,7 +22,7 @@ RECORD_KEYS = "model window set id speaker duration_s extra reference hypothesis
 @pytest.fixture(scope="module")
 def run(tiny_store, tiny_model, tmp_path_factory):
     """A run of two steps with adaptive context."""
-    from lengua.training import train
+    from lengua.training.train import train
 
     out = tmp_path_factory.mktemp("runs") / "tiny"
     options = TrainOptions(

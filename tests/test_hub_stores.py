@@ -128,7 +128,7 @@ def test_a_run_learns_from_a_store_on_the_hub(hub, tiny_store, tiny_model):
     code = f"""
 from lengua.evaluation import evaluate
 from lengua.options import EvaluateOptions, TrainOptions
-from lengua.training import train
+from lengua.training.train import train
 push_store(Path({str(tiny_store.path)!r}), "ana/es")
 options = TrainOptions(
     "hub:ana/es", Path("copied"), base={str(tiny_model)!r}, steps=2, batch_size=4, evaluations=1, device="cpu",

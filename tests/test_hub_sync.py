@@ -18,7 +18,7 @@ sys.path.insert(0, {str(ROOT / "tests")!r})
 from conftest import tiny_training
 from lengua.training import hub_sync as hub_checkpoints
 from lengua.training.checksums import read_checksums as read_seal
-from lengua.training import train
+from lengua.training.train import train
 
 class Watch:
     "Hears what is said of checkpoints, asks to stop at a step, waits for what is on its way at every step."

@@ -138,7 +138,7 @@ def test_the_sound_is_kept_as_it_was_and_nothing_else_of_the_file(keeper, tmp_pa
 
 @pytest.mark.slow
 def test_training_learns_from_it(keeper, tiny_model, tmp_path):
-    from lengua.training import train
+    from lengua.training.train import train
 
     visit, _, _ = keep_all(keeper, tmp_path, [f"{text} {number}" for number in range(3) for text in TEXTS])
     options = tiny_training(f"folder:{visit.folder / ZIP_FOLDER}", str(tiny_model), tmp_path / "run")

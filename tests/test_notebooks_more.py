@@ -38,7 +38,7 @@ def test_swedish_runs_from_top_to_bottom(run, tiny_folder, tiny_model, tmp_path)
 def test_errors_are_analysed_of_a_finished_run(run, tiny_store, tiny_model, tmp_path):  # noqa: F811
     from lengua.evaluation import evaluate
     from lengua.options import EvaluateOptions
-    from lengua.training import train
+    from lengua.training.train import train
 
     out = tmp_path / "runs/mine"
     train(tiny_training(str(tiny_store.path), tiny_model, out, steps=2))

@@ -21,10 +21,11 @@ from safetensors.torch import load_file
 
 from lengua.options import TrainOptions
 from lengua.runtime.files import read_jsonl
-from lengua.training import train, trainer
+from lengua.training import trainer
 from lengua.training.arguments import training_arguments
 from lengua.training.dataset import Collator
 from lengua.training.samplers import BatchPlan, LengthBucketSampler
+from lengua.training.train import train
 
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
 TRAINED = """

@@ -13,11 +13,12 @@ from lengua.models.checkpoints import load_tokenizer, read_note
 from lengua.models.whisper import AdaptiveWhisper, load_model
 from lengua.options import TrainOptions
 from lengua.runtime.files import read_json, read_jsonl
-from lengua.training import parameters, train
+from lengua.training import parameters
 from lengua.training.data import TrainingData
 from lengua.training.dataset import ClipDataset, Collator
 from lengua.training.parameters import BLEND_ALPHAS, choose_alpha, describe_blend, interpolate_weights, weights_by_name
 from lengua.training.samplers import SampledClip
+from lengua.training.train import train
 from lengua.training.trainer import AdaptiveTrainer, build_trainer, token_loss
 
 EVERY_WAY = ("all", "decoder", "lora")

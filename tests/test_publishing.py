@@ -30,7 +30,7 @@ from lengua.runtime.errors import LenguaError, RequestError
 from lengua.runtime.files import file_sha256, read_json, write_json
 from lengua.runtime.hub import list_visible_files
 from lengua.scoring import score
-from lengua.training import train
+from lengua.training.train import train
 
 PUBLISH = """
 from pathlib import Path

@@ -241,7 +241,7 @@ def test_a_run_keeps_what_it_was_really_done_with(tiny_store, tiny_model, tmp_pa
 
 @pytest.mark.slow
 def test_every_recipe_trains(tiny_store, tiny_model, tmp_path):
-    from lengua.training import train
+    from lengua.training.train import train
 
     for name in RECIPES:
         small = {"base": str(tiny_model), "steps": 2, "evaluations": 1, "batch_size": 4, "margin_s": (0.0, 0.1)}

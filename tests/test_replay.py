@@ -23,11 +23,11 @@ from lengua.models.whisper import load_model
 from lengua.options import FeatureOptions
 from lengua.runtime.errors import RequestError
 from lengua.runtime.files import read_json, read_jsonl, write_json
-from lengua.training import train
 from lengua.training.data import open_training_data
 from lengua.training.dataset import ClipDataset, Collator, PackedWindow, StreamedBatches
 from lengua.training.preflight import preflight
 from lengua.training.samplers import BatchPlan, Packing, make_sampler
+from lengua.training.train import train
 from lengua.training.trainer import build_trainer
 
 DRAWING = BatchPlan(batch_size=8, margin_s=(0.3, 1.5), padded_share=0.1, seed=17)

@@ -17,10 +17,10 @@ from lengua.data.streaming import ITEMS_PER_CHUNK, Stream
 from lengua.options import FeatureOptions, Filters, TrainOptions
 from lengua.runtime.errors import LenguaError, RequestError
 from lengua.runtime.files import file_sha256, read_json, read_jsonl, write_json
-from lengua.training import train
 from lengua.training.callbacks import read_stream_position, write_stream_position
 from lengua.training.dataset import StreamedBatches, StreamPosition
 from lengua.training.samplers import BatchPlan
+from lengua.training.train import train
 
 DRAWING = BatchPlan(batch_size=4, margin_s=(0.0, 0.1), padded_share=0.1, seed=17, longest=100)
 TRAINED = """
@@ -30,7 +30,7 @@ from pathlib import Path
 from lengua import batches
 from lengua.runtime.files import read_json
 from lengua.options import Augmentation, TrainOptions
-from lengua.training import train
+from lengua.training.train import train
 
 class Told(batches.Collator):
     def __call__(self, clips):

@@ -16,7 +16,6 @@ from transformers.trainer_callback import DefaultFlowCallback
 from lengua.options import TrainOptions
 from lengua.runtime.errors import RequestError
 from lengua.runtime.files import read_json
-from lengua.training import train
 from lengua.training.arguments import training_arguments
 from lengua.training.time_budget import (
     MAX_EVALUATIONS,
@@ -29,6 +28,7 @@ from lengua.training.time_budget import (
     measure_cost,
     plan_run,
 )
+from lengua.training.train import train
 
 
 def optimizer() -> torch.optim.Optimizer:

@@ -16,9 +16,10 @@ from lengua.models.tokens import IGNORE_INDEX, decode_text
 from lengua.options import TrainOptions
 from lengua.runtime.errors import RequestError
 from lengua.runtime.files import read_json, read_jsonl
-from lengua.training import callbacks, hardware, train
+from lengua.training import callbacks, hardware
 from lengua.training.arguments import total_steps, training_arguments
 from lengua.training.data import TrainingData
+from lengua.training.train import train
 from lengua.training.trainer import build_trainer, token_loss
 
 
@@ -295,7 +296,7 @@ import sys
 from pathlib import Path
 sys.path.insert(0, "tests")
 from conftest import tiny_training
-from lengua.training import train
+from lengua.training.train import train
 store, model, out = sys.argv[1:]
 train(tiny_training(store, Path(model), Path(out), evaluations=2, report_to=("trackio",)))
 """

@@ -1,5 +1,6 @@
-"""Fine-tuning: `lengua.training.train(TrainOptions(...))`."""
+"""Fine-tuning: a feature store in, a run with its checkpoint out.
 
-from lengua.training.train import TrainResult, train
+    lengua train stores/es --out runs/es            # training/train.py:train
 
-__all__ = ["TrainResult", "train"]
+Nothing is imported here: the records of runs and recipes (`runs.py`, `recipes.py`) are read without torch.
+"""
