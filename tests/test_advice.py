@@ -55,8 +55,8 @@ def reading(tmp_path):
 
 def told(reading) -> str:
     """Return everything that a notebook shows of an evaluation."""
-    tables = "verdict_list sureness changes_table doubtful_table groups_table confusions_table words_table advice_list"
-    return "\n".join(getattr(error_analysis, name)(reading) for name in tables.split())
+    tables = "verdict_list resolution_list changes_table doubtful_table groups_table confusions_table words_table"
+    return "\n".join(getattr(error_analysis, name)(reading) for name in [*tables.split(), "advice_list"])
 
 
 def test_records_alone_are_laid_open(reading):

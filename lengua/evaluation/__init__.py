@@ -1,4 +1,4 @@
-"""What a model gets right and wrong: measured by generation (`stage`), with an interval, on clips it never learned."""
+"""Evaluation by generation: WER with confidence intervals, error analysis, and reports (`evaluate`, `report`)."""
 
 from lengua.evaluation.evaluate import HYPOTHESES_FILE, RESULTS_FILE, EvaluationResult, evaluate
 

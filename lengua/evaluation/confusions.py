@@ -1,16 +1,14 @@
-"""Which words, and which letters in them, a model takes for which others.
+"""Confusion counts: words and letters that a model writes for others, and the words that it gets wrong most often.
 
-    found = confusions(records)
+    found = count_confusions(records)
     found.substitutions[0]     Confusion("el", "él", 12, "common_voice_es_18951460")
     found.letters[0]           Confusion("b", "v", 7, ...)        of "bino" for "vino"
 
+    for word in rank_hard_words(records):
+        print(word.word, word.wrong, word.said, word.heard)
+
 Words are compared as scoring compares them: lower case, no punctuation. A loop is one fault and not a hundred, so clips
-that loop are left out, and counted.
-
-Which words of a test set a model gets wrong again and again: what new recordings should hold.
-
-for word in hard_words(reading.after):
-    print(word.word, word.wrong, word.said, word.heard)
+that loop are left out; `Confusions.left_out` counts them.
 """
 
 from collections import Counter, defaultdict
@@ -73,17 +71,23 @@ def _is_looped_record(record: dict) -> bool:
     return looped or "looped" in (record.get("flags") or ())
 
 
-def _word_errors(records: Sequence[dict]) -> Iterator[tuple[str, str, str, str]]:
-    """Yield (kind, said, heard, id) of every word that is wrong."""
+def _aligned_chunks(records: Sequence[dict]) -> Iterator[tuple[str, list[str], list[str], str]]:
+    """Yield (jiwer's kind, words of the reference, words of the hypothesis, id) of every chunk of the alignments."""
     if not records:
         return
     aligned = aligned_words([record["reference"] for record in records], [record["hypothesis"] for record in records])
     rows = zip(records, aligned.references, aligned.hypotheses, aligned.alignments, strict=True)
-    for record, said, heard, chunks in rows:
+    for record, reference, hypothesis, chunks in rows:
         for chunk in chunks:
-            if chunk.type != "equal":
-                words = said[chunk.ref_start_idx : chunk.ref_end_idx], heard[chunk.hyp_start_idx : chunk.hyp_end_idx]
-                yield from ((chunk.type, *pair, record["id"]) for pair in _side_by_side(*words))
+            words = reference[chunk.ref_start_idx : chunk.ref_end_idx]
+            yield chunk.type, words, hypothesis[chunk.hyp_start_idx : chunk.hyp_end_idx], record["id"]
+
+
+def _word_errors(records: Sequence[dict]) -> Iterator[tuple[str, str, str, str]]:
+    """Yield (kind, word of the reference, word of the hypothesis, id) of every error."""
+    for kind, reference, hypothesis, where in _aligned_chunks(records):
+        if kind != "equal":
+            yield from ((kind, *pair, where) for pair in _side_by_side(reference, hypothesis))
 
 
 def _side_by_side(said: list[str], heard: list[str]) -> list[tuple[str, str]]:
@@ -158,19 +162,7 @@ def rank_hard_words(records: Sequence[dict]) -> list[HardWord]:
 
 def _words(records: Sequence[dict]) -> Iterator[tuple[str, str, str]]:
     """Yield (word, what was written for it, id) of every word of the references."""
-    kept = [record for record in records if not _has_loop(record)]
-    if not kept:
-        return
-    aligned = aligned_words([record["reference"] for record in kept], [record["hypothesis"] for record in kept])
-    for record, words, written, chunks in zip(
-        kept, aligned.references, aligned.hypotheses, aligned.alignments, strict=True
-    ):
-        for chunk in chunks:
-            places = range(chunk.ref_start_idx, chunk.ref_end_idx)
-            heard = written[chunk.hyp_start_idx : chunk.hyp_end_idx] or [OMITTED_WORD] * len(places)
-            yield from ((words[place], one, record["id"]) for place, one in zip(places, heard, strict=False))
-
-
-def _has_loop(record: dict) -> bool:
-    looped = is_looped(record["hypothesis"], record.get("tokens"), record.get("duration_s"))
-    return looped or "looped" in (record.get("flags") or ())
+    kept = [record for record in records if not _is_looped_record(record)]
+    for _, reference, hypothesis, where in _aligned_chunks(kept):
+        written = hypothesis or [OMITTED_WORD] * len(reference)
+        yield from ((word, one, where) for word, one in zip(reference, written, strict=False))

@@ -1,17 +1,14 @@
-"""The causes that a diagnosis can name, in plain words: why it happens, what to do, and what would settle it.
+"""Diagnosis of a fine-tuned model: each failure mode with its likely cause, its cure and a check that settles it.
 
-A cause here is one that others have met and measured (Whisper fine-tuned on 30 s of padding, on short windows, ...).
-
-What is wrong with a model, in plain words, with the likely cause and its cure.
-
-    for finding in diagnose(autopsy(records, "es"), base, note={"window": "padded"}, window="adaptive"):
+    patient, base = find_failure_modes(records, "es"), find_failure_modes(base_records, "es")
+    for finding in diagnose_failures(patient, base, {"window": "padded"}, "adaptive"):
         print(finding.name, finding.what, finding.cause, finding.cure)
 
-Whisper's failures leave fingerprints in the text. Words right and then no end: the window, or the end token. Another
-language: decoding. Nothing right at all: the rate. Where text cannot tell causes apart, all are named, the likeliest
-first, with the check that settles it; where more is known than the text (`Facts`), that decides. Three failures leave
-hardly a mark in the text of short clips, a second start token, zeros behind the speech in 30 s, and a language that is
-not forced but mostly guessed right: `Facts` alone names them.
+Whisper's failures leave fingerprints in the text: right words and then no end point to the window or the end token,
+another language to decoding, nothing right at all to the learning rate. Where text cannot tell causes apart, all are
+named, the likeliest first; what is known beside the text (`KnownFacts`) decides. Three failures leave hardly a mark in
+the text of short clips, and `KnownFacts` alone names them: a second start token, zeros behind the speech in 30 s, and a
+language that is not forced but mostly guessed right.
 """
 
 import math
@@ -19,7 +16,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from lengua.evaluation.failure_modes import FailureModes
+from lengua.evaluation.failure_modes import MAJORITY_SHARE, FailureModes
 from lengua.scoring import percent
 
 BROKEN, WARNING, GOOD, REMARK = SEVERITIES = ("broken", "warning", "good", "note")
@@ -162,7 +159,6 @@ def make_finding(name: str, severity: str, what: str, weight: float, **evidence:
 # Borders between a clip that fails now and then and a fault of the whole model, chosen by looking at transcripts of
 # whisper-base, healthy and broken; tests/test_diagnosis.py holds them to the latter.
 FREQUENT_SHARE = 0.1
-MAJORITY_SHARE = 0.5
 NEARLY_ALL_SHARE = 0.9
 MIN_PATTERN_CLIPS = 2  # clips: in a small set a tenth may be one clip, and one is no pattern
 KNOWN_LANGUAGE_HITS_SHARE = 0.3  # of the words right at the start of the texts

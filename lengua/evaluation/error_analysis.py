@@ -1,6 +1,6 @@
 """What a table of WERs does not say: which errors, of whom, for which reason, and how far the figures can be believed.
 
-    analysis = analyse(rows, records, "es", notes={"fine-tuned": {"window": "adaptive", ...}}, leaks=leaks)
+    analysis = analyse(records, "es", notes={"fine-tuned": {"window": "adaptive", ...}}, leaks=leaks)
     analysis["findings"], analysis["groups"], analysis["confusions"], analysis["notes"]
 
 Every model in every window is looked at over all its sets together; what a reader sees first is of the model that was
@@ -13,14 +13,11 @@ from dataclasses import asdict
 from lengua.data.leakage import Leaks
 from lengua.evaluation.confusions import count_confusions
 from lengua.evaluation.diagnosis import diagnose_failures
-from lengua.evaluation.failure_modes import FailureModes, find_failure_modes
+from lengua.evaluation.failure_modes import SPELLING_KINDS, FailureModes, find_failure_modes
 from lengua.evaluation.subgroups import measure_groups
 from lengua.scoring import count_spelling_errors, error_rate, percent, score_views
 
-SPELLING_KINDS = ("accents", "letters", "numbers", "spacing")
-"""Errors that the WER counts although they are heard right."""
-AnalysisKey = tuple[str, str]
-"""Model and window."""
+ModelAndWindow = tuple[str, str]
 
 
 def analyse(
@@ -59,15 +56,15 @@ def analyse(
     }
 
 
-def _by_key(records: Sequence[dict]) -> dict[AnalysisKey, list[dict]]:
-    by_key: dict[AnalysisKey, list[dict]] = {}
+def _by_key(records: Sequence[dict]) -> dict[ModelAndWindow, list[dict]]:
+    by_key: dict[ModelAndWindow, list[dict]] = {}
     for record in records:
         by_key.setdefault((record["model"], record["window"]), []).append(record)
     return by_key
 
 
 def _analyse_model(
-    key: AnalysisKey, mine: list[dict], bodies: dict[AnalysisKey, FailureModes], language, notes, base, leaked
+    key: ModelAndWindow, mine: list[dict], bodies: dict[ModelAndWindow, FailureModes], language, notes, base, leaked
 ) -> dict:
     """Return all about one model in one window."""
     model, window = key

@@ -4,7 +4,7 @@
 
 An untouched model is measured padded to 30 s, the only window it knows; a model trained with adaptive context is
 measured in both, side by side. A row that was measured before, with the same weights on the same clips, is not
-measured again. What the rows say is then laid open by `analysis`, and `pages` writes it down for people.
+measured again. `error_analysis` then says which errors the rows are made of, and `report.html` shows it.
 """
 
 import datetime
@@ -31,6 +31,7 @@ from lengua.evaluation.measure import (
     program_and_model,
     windows_to_measure,
 )
+from lengua.evaluation.report.figures import BASE
 from lengua.models.checkpoints import find_model, read_note
 from lengua.options import EvaluateOptions, FeatureOptions
 from lengua.runtime.errors import LenguaError
@@ -39,7 +40,7 @@ from lengua.runtime.progress import Progress, Watch, unwatched
 from lengua.runtime.system import describe_hardware, git_commit
 from lengua.scoring.normalizer import NORMALISER_VERSION
 
-BASE_LABEL, FINE_TUNED_LABEL = "base", "fine-tuned"
+FINE_TUNED_LABEL = "fine-tuned"
 RESULTS_FILE, HYPOTHESES_FILE, REPORT_FILE = "results.json", "hypotheses.jsonl", "report.html"
 NO_OPPONENT = "none"
 MeasuredRows = dict[str, tuple[dict, list[dict]]]
@@ -143,7 +144,7 @@ def _sets(split: Split, options: EvaluateOptions) -> dict[str, list[int]]:
 
 def _label(model: str, models: list[str]) -> str:
     """Return base or fine-tuned; the model's own name where two would be called the same, or of another program."""
-    kinds = {name: FINE_TUNED_LABEL if _base_of(name) else BASE_LABEL for name in models}
+    kinds = {name: FINE_TUNED_LABEL if _base_of(name) else BASE for name in models}
     return model if program_and_model(model)[0] or len(set(kinds.values())) < len(kinds) else kinds[model]
 
 

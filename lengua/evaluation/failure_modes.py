@@ -1,30 +1,16 @@
-"""Telling that a text is in another language, as far as the text alone tells it: another script, or English.
+"""Failure modes of a model: clips that loop, run on, come out empty, in another language, or cut at either end.
 
-No library guesses a language here: a few misheard words are too little to accuse a model by. What decoding itself knows
-of the language comes as a flag of the record.
-
-The famous failure, made to happen with any model and a handful of clips: 30 s, and then a short window.
-
-    short, padded = heard_in(transcriber, rows, 0.9), heard_in(transcriber, rows, None)
-    diagnose(autopsy(short, "sv"), window="adaptive", padded=autopsy(padded, "sv"))
-
-Nothing of lengua's caution stands around the model here: no loop guard, no second try, and as many tokens as the usual
-recipe allows.
-
-What a model may have forgotten while it learned: which language it hears, timestamps, and to keep silent.
-
-    probe(transcriber, rows)     # {"language": {...}, "timestamps": {...}, "silence": {...}, "noise": {...}}
-
-Other languages are probed as test sets of their own (`lengua evaluate --probes sample:fr`). Nothing of lengua's own
-caution stands around the model here, neither energy gate nor loop guard: this is what other programs would hear.
-
-What a WER is made of: clips that loop, run on, fall silent, answer in another language, lose their beginning or end.
-
-    found = autopsy(records, "es")
+    found = find_failure_modes(records, "es")
     found.wer, found.wer_without_loops, found.share("looped"), found.inventors
 
-Everything is read from references and hypotheses, and from the flags that decoding left on a record. A few clips that
-loop can make a WER of 300 % by themselves; the WER without them says what the others are worth.
+Everything is read from references, hypotheses and the flags that decoding left on a record. A few clips that loop can
+make a WER of 300 % by themselves; the WER without them says what the others are worth. A language is told by its
+script, or as English: a few misheard words are too little to accuse a model by.
+
+Two measurements need the model itself, without energy gate, loop guard or second try, as other programs would run it:
+`decode_unguarded` reproduces the 300 % failure (decoding in a window shorter than the one trained for), and `probe`
+measures what fine-tuning may have unlearned: language identification, timestamps, silence. Other languages are
+probed as test sets of their own (`lengua evaluate --probes sample:fr`).
 """
 
 import unicodedata
@@ -248,7 +234,7 @@ FAILURE_MARKS = {
 
 MAX_CASES = 10
 """Utterances that are shown of a kind."""
-MAJORITY_FRACTION = 0.5
+MAJORITY_SHARE = 0.5
 MIN_CUT_WORDS = 2  # a lost last word is an error like others; more of them, and a quarter of the text, is an early end
 MIN_CUT_SHARE = 0.25
 MIN_RUN_ON_WORDS = 5  # words beyond the reference's, and half as many as it has: no mishearing adds so many
@@ -260,7 +246,8 @@ LENGTH_FAULT_MARKS = {
     "empty",
     "cut",
 }  # marks of a text whose length is a fault by itself
-SPELLING_COUNTS = ("accents", "letters", "numbers", "spacing")
+SPELLING_KINDS = ("accents", "letters", "numbers", "spacing")
+"""Errors that the WER counts although they are heard right."""
 
 
 @dataclass(frozen=True)
@@ -357,7 +344,7 @@ def failure_sentences(found: FailureModes) -> list[str]:
     told = []
     if found.marks["looped"] and found.wer_without_loops is not None:
         told.append(f"WER is {percent(found.wer)}, and {percent(found.wer_without_loops)} without the clips that loop")
-    if found.inventors and found.inventors_share >= MAJORITY_FRACTION and found.insertions >= found.utterances:
+    if found.inventors and found.inventors_share >= MAJORITY_SHARE and found.insertions >= found.utterances:
         make = "makes" if len(found.inventors) == 1 else "make"
         share = f"{make} {percent(found.inventors_share)} of all insertions"
         told.append(f"{_clips(len(found.inventors))} of {found.utterances} {share}")
@@ -412,7 +399,7 @@ def _marks(record: dict, said: list[str], heard: list[str], chunks: list) -> Ite
 def _is_shifted(said: list[str], heard: list[str], chunks: list) -> bool:
     """Tell whether a text that is mostly right lacks its first word or first letters, or says its first word twice."""
     hits = sum(chunk.ref_end_idx - chunk.ref_start_idx for chunk in chunks if chunk.type == "equal")
-    if len(said) < 2 or hits < MAJORITY_FRACTION * (len(said) - 1):
+    if len(said) < 2 or hits < MAJORITY_SHARE * (len(said) - 1):
         return False
     lost = chunks[0].type == "delete"
     clipped = said[0] != heard[0] and len(heard[0]) > 1 and said[0].endswith(heard[0])
@@ -426,7 +413,7 @@ def _is_cut(said: list[str], chunks: list) -> bool:
         return False
     missing = len(said) - chunks[-1].ref_start_idx
     hits = sum(chunk.ref_end_idx - chunk.ref_start_idx for chunk in chunks if chunk.type == "equal")
-    return missing >= max(MIN_CUT_WORDS, MIN_CUT_SHARE * len(said)) and hits > MAJORITY_FRACTION * (len(said) - missing)
+    return missing >= max(MIN_CUT_WORDS, MIN_CUT_SHARE * len(said)) and hits > MAJORITY_SHARE * (len(said) - missing)
 
 
 def _of_language(record: dict, heard: list[str], expected: set[str], english: frozenset[str]) -> tuple[str, ...]:
@@ -460,7 +447,7 @@ def _length(cases: list[FlaggedUtterance]) -> float:
 def _spelled(records: Sequence[dict], language: str) -> float:
     """Return the share of the errors that are spelling; loops are left out before, they would be aligned for long."""
     found = count_spelling_errors([r["reference"] for r in records], [r["hypothesis"] for r in records], language)
-    spelled = sum(found.counts[name] for name in SPELLING_COUNTS)
+    spelled = sum(found.counts[name] for name in SPELLING_KINDS)
     return spelled / max(1, spelled + found.words)
 
 

@@ -1,13 +1,12 @@
-"""Whoever can be measured: our own transcriber, or another program on the same clips, through the same scoring.
+"""Measurement of one model on one set of clips: decoded, scored and counted, a row of results.json.
 
-    open_hearer("runs/spanish", "es")                       lengua, from stored features
-    open_hearer("openai/whisper-small", "es")               the same, any Hub id or folder
-    open_hearer("faster-whisper:openai/whisper-base", "es") faster-whisper, from stored sound
-    open_hearer("openai-whisper:runs/spanish", "es")        OpenAI's own program with these weights, from stored sound
+    open_asr_system("runs/spanish", "es")                       lengua, from stored features
+    open_asr_system("openai/whisper-small", "es")               the same, any Hub id or folder
+    open_asr_system("faster-whisper:openai/whisper-base", "es") faster-whisper, from stored audio
+    open_asr_system("openai-whisper:runs/spanish", "es")        OpenAI's own program, from stored audio
 
-The other programs run as their users run them, all defaults but the language, on one clip after another.
-
-One row of results.json: a model in a window on a set of clips, decoded, scored and counted.
+The other programs run as their users run them, all defaults but the language, one clip after another, and are scored
+alike.
 """
 
 import time

@@ -1,15 +1,12 @@
-"""What fine-tuning changed, clip by clip: which got better, which worse, and texts that both models doubt.
+"""Recommendations of what to record next, and the clips that fine-tuning made better or worse.
 
-for change in changes(reading.pairs):
-    print(change.gained, change.before, change.after)
-
-What to record next, read from the errors: faults first, then texts, voices, words, and how many clips to test on.
-
-    for advice in what_to_record(read_evaluation(folder)):
+    for advice in recommend(read_evaluation(folder)):
         print(advice.do, advice.because)
+    for change in clip_changes(reading.pairs):
+        print(change.gained, change.before, change.after)
 
-Each piece of advice carries the figure that it rests on. Sentences of the test set are never advised: whoever records
-them for training measures a memory from then on.
+Faults come first, then texts, voices, words, and how many clips to test on; each with the figure that it rests on.
+Sentences of the test set are never recommended: whoever records them for training measures memory from then on.
 """
 
 import math

@@ -14,15 +14,12 @@ from pathlib import Path
 from lengua.data.sources import is_source
 from lengua.data.store import is_store, open_store
 from lengua.evaluation import report
-from lengua.evaluation.error_analysis import analyse
+from lengua.evaluation.error_analysis import ModelAndWindow, analyse
 from lengua.evaluation.evaluate import HYPOTHESES_FILE, RESULTS_FILE
 from lengua.evaluation.report.significance import Verdict, choose_opponent
 from lengua.models.checkpoints import read_note
 from lengua.runtime.errors import RequestError
 from lengua.runtime.files import read_json, read_jsonl
-
-ModelAndWindow = tuple[str, str]
-"""Model and window."""
 
 
 @dataclass(frozen=True)

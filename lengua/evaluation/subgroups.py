@@ -1,6 +1,6 @@
 """WER by accent, age, gender, domain, speaker and length: who is served well, who is not, and how sure that is.
 
-    for group in groups(records):
+    for group in measure_groups(records):
         print(group.key, group.group, group.clips, group.wer, group.small)
 
 No group is hidden, however small; small ones are marked. What is not known is a group of its own, for those who did not

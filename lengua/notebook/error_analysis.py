@@ -30,7 +30,7 @@ from lengua.evaluation.recommendations import (
 from lengua.evaluation.report.figures import failures_figure, groups_figure
 from lengua.evaluation.report.html import confusions_by_title, unknown_keys
 from lengua.evaluation.report.markdown import as_one_line, escape_markdown, format_markdown_table
-from lengua.evaluation.report.tables import with_interval
+from lengua.evaluation.report.tables import DASH, with_interval
 from lengua.evaluation.results import LoadedEvaluation
 from lengua.evaluation.subgroups import UNKNOWN_GROUP
 from lengua.inference import Transcriber
@@ -43,7 +43,6 @@ WER_DIFFERENCES_POINTS = (5.0, 2.0, 1.0)
 """Differences of WER, in points, that one may want to show."""
 MAX_NAMED_GROUPS = 12
 """Groups that are named in a sentence."""
-EMPTY_CELL = "–"
 ONLY_ONE_MODEL = "Only one model was measured, so there is nothing to hold it against."
 
 
@@ -140,7 +139,7 @@ def confusions_table(reading: LoadedEvaluation, count: int = 8) -> str:
 def words_table(reading: LoadedEvaluation, count: int = 12) -> str:
     """Return the words that are wrong most often."""
     found = rank_hard_words(reading.after)[:count]
-    lines = [[one.word, one.heard or EMPTY_CELL, one.example, f"{one.wrong} of {one.said}"] for one in found]
+    lines = [[one.word, one.heard or DASH, one.example, f"{one.wrong} of {one.said}"] for one in found]
     return (
         format_markdown_table(["word", "heard as", "first in clip", "wrong"], lines, words=3)
         if lines
@@ -178,7 +177,7 @@ def _differs(group: dict) -> bool:
 
 
 def _pair(one: dict) -> str:
-    return f"{one['said'] or EMPTY_CELL} → {one['heard'] or EMPTY_CELL} ({one['count']})"
+    return f"{one['said'] or DASH} → {one['heard'] or DASH} ({one['count']})"
 
 
 def _sums(some: Sequence[ClipChange]) -> list[int]:
@@ -186,7 +185,7 @@ def _sums(some: Sequence[ClipChange]) -> list[int]:
 
 
 def _beside(some: Sequence[ClipChange]) -> str:
-    lines = [[one.reference, one.before or EMPTY_CELL, one.after or EMPTY_CELL, -one.gained] for one in some]
+    lines = [[one.reference, one.before or DASH, one.after or DASH, -one.gained] for one in some]
     return format_markdown_table(["said", "before", "after", "more errors"], lines, words=3)
 
 

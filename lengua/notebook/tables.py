@@ -7,11 +7,11 @@ finds the metric for `evaluate.load`.
 """
 
 import gc
-import re
 import statistics
 import time
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from importlib import metadata
 from itertools import islice
 from pathlib import Path
@@ -25,11 +25,11 @@ from lengua.audio.log_mel import FRAMES_PER_SECOND, LOG_MEL_MIN
 from lengua.audio.windows import window_of
 from lengua.data.sources import Utterance, open_source
 from lengua.data.store import MANIFEST_FILE, open_store
-from lengua.evaluation.report import html, markdown
-from lengua.evaluation.report.markdown import TrustedMarkdown, escape_markdown
+from lengua.evaluation.report import html
+from lengua.evaluation.report.markdown import TrustedMarkdown, escape_markdown, format_markdown_table
 from lengua.evaluation.report.rendering import NOT_KEPT, Player, make_players, template_engine
 from lengua.evaluation.report.significance import choose_opponent
-from lengua.evaluation.report.tables import examples
+from lengua.evaluation.report.tables import DASH, examples
 from lengua.models.checkpoints import find_model, load_tokenizer, read_window_frames
 from lengua.models.tokens import IGNORE_INDEX, decoder_pair
 from lengua.options import TrainOptions
@@ -39,15 +39,8 @@ from lengua.runtime.progress import Watch, unwatched
 from lengua.scoring import score
 from lengua.scoring.wer import aligned_words
 
-RULE_CELL = re.compile(r"(?<=\| )---(?= \|)")
-
-
-def format_notebook_table(header: list[str], lines: list[list[object]], words: int = 1) -> markdown.TrustedMarkdown:
-    """Return a table as `report.markdown.format_markdown_table` does, the columns of words to the left."""
-    first, rule, *others = markdown.format_markdown_table(header, lines, words).splitlines()
-    return markdown.TrustedMarkdown("\n".join([first, RULE_CELL.sub(":---", rule), *others]))
-
-
+format_notebook_table = partial(format_markdown_table, text_rule=":---")
+"""A notebook puts columns of words to the right unless the rule says otherwise."""
 METRIC_FILE = Path("metrics/lengua_wer/lengua_wer.py")
 OPERATION_NAMES = {"equal": "", "substitute": "substituted", "delete": "deleted", "insert": "inserted"}
 """What jiwer calls a chunk of an alignment, and how it is told."""
@@ -55,7 +48,6 @@ MAX_ALIGNED_WORDS = 40
 """Words of an alignment that are shown; a loop has hundreds."""
 PARTIAL_LETTER = "\ufffd"
 """What a token looks like that is only a part of a letter."""
-NO_WORD = "–"
 
 
 def label_table(base: str, text: str, language: str) -> str:
@@ -99,7 +91,7 @@ def align_for_table(reference: str, hypothesis: str) -> list[list[str]]:
 
 def _rows(said: list[str], heard: list[str], chunk: jiwer.AlignmentChunk) -> list[list[str]]:
     left, right = said[chunk.ref_start_idx : chunk.ref_end_idx], heard[chunk.hyp_start_idx : chunk.hyp_end_idx]
-    left, right = left or [NO_WORD] * len(right), right or [NO_WORD] * len(left)
+    left, right = left or [DASH] * len(right), right or [DASH] * len(left)
     return [[*pair, OPERATION_NAMES[chunk.type]] for pair in zip(left, right, strict=True)]
 
 

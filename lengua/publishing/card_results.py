@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from lengua.data.sources import is_source
 from lengua.evaluation.report import tables
 from lengua.evaluation.report.figures import order_rows
+from lengua.evaluation.report.html import MAX_UNFOLDED_GROUPS
 from lengua.evaluation.report.markdown import TrustedMarkdown, code_span, format_markdown_table
 from lengua.evaluation.report.significance import choose_opponent, judge_rows
 from lengua.evaluation.report.tables import DASH
@@ -17,8 +18,6 @@ from lengua.scoring import error_rate, percent
 CARD_GROUP_KEYS = ("accent", "age", "gender", "variant", "sentence_domain", "duration")
 """Groups that are shown. Nobody who spoke is named."""
 CARD_GROUP_TITLES = {"sentence_domain": "domain of the sentence", "duration": "length of the clip"}
-MAX_UNFOLDED_ROWS = 12
-"""Groups of one kind that are shown at once; more are folded, not left out."""
 MAX_CARD_CONFUSIONS = 5
 FLAG_PHRASES = {
     "looped": "went in circles after every try",
@@ -148,7 +147,7 @@ def _group_table(groups: list[dict], ours: str | None, about: str | None) -> Tru
     ]
     header = ["group", "clips", "speakers", "words", "base", f"{ours}, padded", f"{about} (95 % interval)", "small"]
     found = format_markdown_table(header, lines)
-    if len(lines) <= MAX_UNFOLDED_ROWS:
+    if len(lines) <= MAX_UNFOLDED_GROUPS:
         return found
     return TrustedMarkdown(f"<details><summary>{len(lines)} groups</summary>\n\n{found}\n\n</details>")
 

@@ -1,6 +1,6 @@
 """Curves of several runs: dev WER and loss, over optimiser steps and over time, each run named where its line ends.
 
-    draw({"baseline": records, "lora": records}, Path("runs/compare.png"))
+    draw_curves({"baseline": records, "lora": records}, Path("runs/compare.png"))
 
 Records have "step", "seconds" and "loss" or "dev_wer", as a run's history.jsonl holds them.
 """

@@ -1,16 +1,10 @@
-"""What all figures share: their size, their colours, and how a PNG is written.
+"""Figures of an evaluation as PNG: WER by set, training history, WER by group, failure modes.
 
-matplotlib is imported when something is drawn, and without pyplot: no state is shared with a notebook or a thread.
+    wer_figure(results["rows"], Path("wer.png"))
 
-Pages of figures: a title, notes, axes and lines of text at inches from the left and the top, bars under their names.
-
-What people wrote (texts, ids, accents) is cut to the room that it has, and a dollar in it is no formula.
-
-Figures of a report, drawn from rows of results.json and records of history.jsonl: PNGs for a README or a card.
-
-The figure of the groups: WER of accents, ages, voices and lengths, each with its interval and its size.
-
-The figure of the failures: errors of each by kind, and the loss that hides them.
+Data are rows of results.json and records of history.jsonl. The helpers of layout come first: a page places its title,
+notes, axes and text in inches from the left and the top. Texts from data are cut to their room, and a dollar in them is
+no formula. matplotlib is imported when something is drawn, and without pyplot, whose state a notebook or thread shares.
 """
 
 import io

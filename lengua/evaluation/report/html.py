@@ -1,22 +1,11 @@
-"""A hypothesis held against its reference, word by word, as both were written.
+"""HTML reports: report.html of one evaluation, the page of `lengua compare`, and the summary for a terminal.
 
-    compared("Clave incorrecta.", "clave correcta y")
+    write_page(Path("evaluation/report.html"), results, records, store)
+    word_diff("Clave incorrecta.", "clave correcta y")
         -> clave (equal), correcta (substituted, said: incorrecta.), y (inserted)
 
 What counts as an error is what `lengua.scoring` counts: words are aligned as `normalise` leaves them, and shown with
-the capitals and the punctuation that they had.
-
-Clips for a page: the worst ones and fairly drawn ones, with what models heard in them marked word by word.
-
-report.html of one evaluation: what the figures say in words, the errors word by word, and the sound of the worst.
-
-    write_page(Path("evaluation/report.html"), read_json(folder / RESULTS), read_jsonl(folder / HYPOTHESES), store)
-
-A section whose data are not there is left out. Equal inputs give equal bytes.
-
-The page of `lengua compare`: the table of runs, their dev WER as bars, and their curves.
-
-What a page says, in lines for a terminal: verdicts, findings, and the groups worth a look.
+their capitals and punctuation. A section whose data are missing is left out. Equal inputs give equal bytes.
 """
 
 from collections.abc import Sequence
@@ -33,6 +22,7 @@ from lengua.evaluation.report.figures import BASE, order_rows
 from lengua.evaluation.report.rendering import NOT_KEPT, Player, make_players, render
 from lengua.evaluation.report.significance import choose_opponent, headline, judge_rows
 from lengua.evaluation.report.tables import BeforeAfter, examples, results_table, with_interval
+from lengua.evaluation.subgroups import UNKNOWN_GROUP
 from lengua.runtime.errors import RequestError
 from lengua.scoring import percent
 from lengua.scoring.normalizer import normalise
@@ -176,7 +166,6 @@ def _with_base(records: list[dict], other: str | None) -> list[dict]:
     return [{**record, "model": BASE} if record["model"] == other else record for record in records]
 
 
-UNTOLD_GROUP = "unknown"  # the group of those who told nothing, as evaluation.groups calls it
 TEXT_COLUMNS_OF_RESULTS = 3
 """Columns of the table that hold words; the others hold figures."""
 CONFUSION_TITLES = {
@@ -293,7 +282,7 @@ def unknown_keys(groups: list[dict]) -> list[str]:
     names: dict[str, list[str]] = {}
     for group in groups:
         names.setdefault(str(group["key"]), []).append(group["group"])
-    return [key for key, told in names.items() if told == [UNTOLD_GROUP]]
+    return [key for key, told in names.items() if told == [UNKNOWN_GROUP]]
 
 
 def confusions_by_title(confusions: Any) -> dict[str, list[dict]]:

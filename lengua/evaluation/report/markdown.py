@@ -1,6 +1,7 @@
-"""Templates of the assets -> Markdown. What comes from data is shown as it is, and does nothing: no HTML, no links.
+"""Markdown from templates and tables. Text from data is escaped: it shows as it is, without HTML or links.
 
-rendered("card.md", {"name": "a|b"})      # {{ name }} gives a\|b, {{ name | code }} gives `a|b`
+render_markdown("card.md", {"name": "a|b"})      # {{ name }} gives a\\|b, {{ name | code }} gives `a¦b`
+format_markdown_table(["set", "WER"], [["test", "13.0 %"]])
 """
 
 import re
@@ -50,8 +51,15 @@ def as_one_line(value: object) -> str:
     return " ".join("".join(letter if letter.isprintable() else " " for letter in str(value)).split())
 
 
-def format_markdown_table(header: list[str], lines: list[list[object]], words: int = 1) -> TrustedMarkdown:
-    """Return a table; the first columns hold words, the others figures, which stand to the right."""
-    rule = ["---"] * words + ["---:"] * (len(header) - words)
+def format_markdown_table(
+    header: list[str], lines: list[list[object]], words: int = 1, text_rule: str = "---"
+) -> TrustedMarkdown:
+    """Return a table; the first columns hold words, the others figures, which stand to the right.
+
+    Args:
+        words: columns of words.
+        text_rule: the rule below their headers; ":---" where Markdown would not put them to the left by itself.
+    """
+    rule = [text_rule] * words + ["---:"] * (len(header) - words)
     rows = [list(map(escape_markdown, header)), rule, *(list(map(escape_markdown, line)) for line in lines)]
     return TrustedMarkdown("\n".join(f"| {' | '.join(row)} |" for row in rows))

@@ -1,10 +1,7 @@
-"""Templates of `lengua/assets` -> one HTML file. Everything that comes from data is escaped by the template engine.
+"""One-file HTML pages from the templates of `lengua/assets`: escaped text, embedded audio, inline SVG.
 
-Sound inside a page: the audio that a store kept, as data: URIs, bounded so that the page stays light.
-
-Bars and curves as inline SVG, made of text: they take the page's colours, light or dark, and any width.
-
-Nothing but numbers and a label, which is escaped, goes into them; words beside them are the template's.
+Audio that a store kept is embedded as data: URIs, bounded so that the page stays light. The SVG is text: it takes the
+page's colours, light or dark, and any width; it holds numbers and an escaped label, words beside it are the template's.
 """
 
 from base64 import b64encode

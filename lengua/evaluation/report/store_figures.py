@@ -1,14 +1,10 @@
-"""What the figures of a feature store show: hours by group, durations, and the clips whose pace is odd.
+"""Figures of a feature store: durations, speaking rates, speakers, log-mels, and what was left out.
 
-Pure functions over the light columns, vectorised: 1.6 million clips are a matter of seconds. No log-mel is read but
-that of the clips that are named.
+    draw_store_figures(open_store("stores/sample-es"), Path("stores/sample-es-figures"))
 
-Figures of a feature store: how long its clips are, how fast they are spoken, by whom, and what was left out.
-
-    draw(open_store("stores/sample-es"), Path("stores/sample-es-figures"))
-
-`dropped.png` is drawn only where something was left out, and nothing else of an empty store. Equal stores give equal
-bytes.
+Statistics are vectorised over the light columns (seconds for 1.6 million clips); log-mels are read only of clips that
+are shown. `dropped.png` is drawn only where something was left out, and nothing else of an empty store. Equal stores
+give equal bytes.
 """
 
 import json

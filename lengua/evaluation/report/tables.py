@@ -1,7 +1,6 @@
-"""What an evaluation says, for people: the before/after table, examples, figures.
+"""The before/after table of an evaluation and its examples, as rows of text.
 
-Everything is read from rows of results.json and records of hypotheses.jsonl; no figure is typed twice. Rates are
-fractions there and per cent here.
+Everything is read from rows of results.json and records of hypotheses.jsonl. Rates are fractions there, per cent here.
 """
 
 from collections import Counter, defaultdict
@@ -12,6 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from lengua.evaluation.report.figures import BASE, history_figure, order_rows, wer_figure
+from lengua.evaluation.report.markdown import TrustedMarkdown, format_markdown_table
 from lengua.scoring import percent, score
 
 __all__ = ["BeforeAfter", "examples", "history_figure", "markdown_table", "results_table", "wer_figure", "worsened"]
@@ -52,9 +52,9 @@ def markdown_table(rows: list[dict], verdicts: Sequence[dict] | None = None) -> 
     Args:
         verdicts: those of results.json, whose sentences know whether it may be chance.
     """
-    header, *lines = [[cell.replace("|", "\\|") for cell in line] for line in results_table(rows)]
-    rule = ["---"] * len(ROW_NAME_KEYS) + ["---:"] * (len(header) - len(ROW_NAME_KEYS))
-    grid = "\n".join(f"| {' | '.join(line)} |" for line in [header, rule, *lines])
+    header, *lines = results_table(rows)
+    cells = [[TrustedMarkdown(cell.replace("|", "\\|")) for cell in line] for line in lines]  # labels stay readable
+    grid = format_markdown_table(header, cells, len(ROW_NAME_KEYS))
     worse = [one["sentence"] for one in verdicts or [] if one["difference"] > 0]
     return "\n\n".join([*(worsened(rows) if verdicts is None else worse), grid]) + "\n"
 
