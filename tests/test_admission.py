@@ -71,7 +71,7 @@ def test_each_thing_that_can_be_wrong_has_its_own_sentence(kind, tmp_path):
         (b"RIFF\x24\x00\x00\x00WAVEfmt ", "unreadable"),
         (b"ID3\x04" + b"\xff" * 300, "unreadable"),
         (b"<html><script>alert(1)</script></html>", "unreadable"),
-        (b"\x89PNG\r\n\x1a\n" + b"\x00" * 500, "no_sound"),  # FFmpeg reads pictures, too,
+        (b"\x89PNG\r\n\x1a\n" + b"\x00" * 500, "unreadable"),  # no format that may be opened
     ],
 )
 def test_what_is_no_audio_is_told_so_whatever_it_is_called(content, key, tmp_path):

@@ -20,7 +20,7 @@ from gradio.utils import safe_deepcopy
 from gradio_client import Client, handle_file
 
 from lengua import app
-from lengua.app import server
+from lengua.app import server, transcribing
 from lengua.app.context import AppContext
 from lengua.app.layout import page_footer
 from lengua.app.limits import Allowance
@@ -259,7 +259,7 @@ def test_a_new_recording_drops_the_work_at_the_old_one(parts, spoken, says_a):
 
 
 def test_what_was_heard_stays_when_the_model_fails_later(parts, spoken, monkeypatch):
-    heard = [app.transcribing.Hearing("understanding", (Segment(0, 1, "hola"),), 0, 1.0, 2.0)]
+    heard = [transcribing.MicrophoneOutput("understanding", (Segment(0, 1, "hola"),), 0, 1.0, 2.0)]
 
     def failing(*_, **__):
         yield from heard

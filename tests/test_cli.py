@@ -127,7 +127,7 @@ def test_ctrl_c_exits_with_130_and_says_how_to_go_on(tiny_store, tiny_model, tmp
     process.send_signal(signal.SIGINT)
     _, error = process.communicate(timeout=60)
     assert process.returncode == 130 and "Traceback" not in error
-    assert re.search(r"stopped at step \d+ of 100000, checkpoint saved; the same command goes on", error)
+    assert re.search(r"stopped at step \d+ of 100000, checkpoint saved; run the same command again", error)
     assert list((tmp_path / "run/checkpoints").glob("checkpoint-*/trainer_state.json"))
 
 

@@ -46,7 +46,7 @@ def windows(tiny_store) -> np.ndarray:
 def doubting(monkeypatch):
     """Engines that tell how sure they are of any text."""
     for module in (ctranslate2, torch):
-        monkeypatch.setattr(module, "DOUBT", -1.0)
+        monkeypatch.setattr(module, "MIN_NO_SPEECH_FOR_LOGPROB", -1.0)
 
 
 def prompt_of(tokenizer, language="es", task="transcribe", stamps=False, before="") -> list[int]:
@@ -135,7 +135,7 @@ def test_how_sure_an_engine_is_it_tells_only_in_doubt(both, tokenizer, windows, 
     for engine, module in zip(both, (ctranslate2, torch), strict=True):
         plain = engine.generate(windows, prompt_of(tokenizer), 12)
         between = float(np.median([one.no_speech for one in plain]))
-        monkeypatch.setattr(module, "DOUBT", between)
+        monkeypatch.setattr(module, "MIN_NO_SPEECH_FOR_LOGPROB", between)
         found = engine.generate(windows, prompt_of(tokenizer), 12)
         assert [one.mean_logprob is not None for one in found] == [one.no_speech > between for one in plain]
         assert all(one.mean_logprob is None for one in plain) and any(one.mean_logprob for one in found)

@@ -14,22 +14,28 @@ the answer to what was said. A sentence is in the language that the request pref
     answer = client.predict(text, [{"role": "assistant", "content": "Hola, ¿qué tal?"}], api_name="/reply")
 """
 
-from lengua.app.context import AppContext
-from lengua.app.i18n import Wording
-from lengua.app.layout import build_demo
-from lengua.app.limits import Admission, Limits, Refusal
-from lengua.app.server import launch, make_app_context, page_theme, serve, warm_up
+from importlib import import_module
 
-__all__ = [
-    "Admission",
-    "AppContext",
-    "Limits",
-    "Refusal",
-    "Wording",
-    "build_demo",
-    "launch",
-    "make_app_context",
-    "page_theme",
-    "serve",
-    "warm_up",
-]
+# Imported at their first use: conversation without a page (lengua.app.chat) loads no gradio.
+_LAZY = {
+    "Admission": "limits",
+    "AppContext": "context",
+    "Limits": "limits",
+    "Refusal": "limits",
+    "Wording": "i18n",
+    "build_demo": "layout",
+    "launch": "server",
+    "make_app_context": "server",
+    "page_theme": "server",
+    "serve": "server",
+    "warm_up": "server",
+}
+
+__all__ = [*_LAZY]
+
+
+def __getattr__(name: str):
+    if name not in _LAZY:
+        raise AttributeError(f"module 'lengua.app' has no attribute {name!r}")
+    value = globals()[name] = getattr(import_module(f"lengua.app.{_LAZY[name]}"), name)
+    return value
