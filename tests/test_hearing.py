@@ -166,7 +166,7 @@ def test_stop_is_heard_while_waiting_and_is_forgotten_by_the_next(parts, clip):
 
 
 def test_what_goes_on_beyond_the_limit_is_heard_up_to_it(parts, talk, monkeypatch):
-    monkeypatch.setattr("lengua.app.limits.audio.seconds_of", lambda _: None)
+    monkeypatch.setattr("lengua.app.limits.audio.recording_duration_s", lambda _: None)
     limited = replace(parts, admission=Admission(Limits(seconds=40)))
     monkeypatch.setattr("lengua.inference.transcriber.audio.seconds_of", lambda _: None)
     *_, last = transcribe_recording(limited, talk, None)
