@@ -163,7 +163,7 @@ def test_bounds_of_the_app_are_those_of_its_program():
     limits = defined(ROOT / "lengua/app/limits.py", "Limits")()  # gradio takes seconds
     told = [
         f"{AppOptions.max_minutes:g} minutes (`--max-minutes`), {limits.bytes >> 20} MB",
-        f"{limits.line} at most are heard or wait",
+        f"{limits.line} at most are decoded or wait",
         f"{allowance['turns']} recordings, {allowance['replies']} replies",
         f"replies of {allowance['tokens']:,} tokens together",
         f"without it `{DEFAULT_CHAT_MODEL}`",
