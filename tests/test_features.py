@@ -26,7 +26,7 @@ from lengua.runtime.files import file_sha256, read_json, write_json
 INTERRUPTED = """
 import os, signal, sys
 from pathlib import Path
-from lengua import features, rows
+from lengua.data import features
 from lengua.options import FeatureOptions
 features.ITEMS_PER_SHARD = 2
 

@@ -27,8 +27,9 @@ SHARDS, ITEMS = 5, 256
 # With --json there are no figures to draw.
 KILLED_AT_EVERY_CHANGE = """
 import json, os, signal, sys
-import lengua.data.sources.folder, soundfile
-from lengua import cli, console, features, printing
+import lengua.data.sources.folder, lengua.printing, lengua.runtime.progress, soundfile
+from lengua import cli
+from lengua.data import features
 features.ITEMS_PER_SHARD = 8
 source, folder = sys.argv[1:]
 changes = 0

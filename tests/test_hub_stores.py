@@ -10,7 +10,7 @@ from lengua.runtime.files import file_sha256, read_json
 IMPORTS = """
 from dataclasses import replace
 from pathlib import Path
-from lengua import features
+from lengua.data import features
 from lengua.data.hub_store import push_store
 from lengua.data.hub_store import find_hub_store as find
 from lengua.options import FeatureOptions, Filters

@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 from dataclasses import replace
+from importlib import import_module
 from importlib.metadata import version
 from pathlib import Path
 
@@ -25,12 +26,13 @@ from lengua.inference import Transcriber
 from lengua.models.pretrained import SOURCE_DIGEST_FILE
 from lengua.options import EvaluateOptions, PublishOptions, TrainOptions
 from lengua.publishing import parity, publish
-from lengua.publishing import publish as stage
 from lengua.runtime.errors import LenguaError, RequestError
 from lengua.runtime.files import file_sha256, read_json, write_json
 from lengua.runtime.hub import list_visible_files
 from lengua.scoring import score
 from lengua.training.train import train
+
+stage = import_module("lengua.publishing.publish")  # the package has the function of this name
 
 PUBLISH = """
 from pathlib import Path

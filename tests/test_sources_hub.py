@@ -304,7 +304,7 @@ def test_what_came_before_trouble_in_a_stream_is_kept(hub):
     hub.repo("dataset", "eva/voices", MIRROR)
     hub.fail("GET", r"/resolve/.*train-00001", status=500)
     code = """
-hub.ROW_TIMEOUT_S, found = 4.0, []
+hub.ROW_TIMEOUT_S, found = 20.0, []
 source = open("eva/voices")
 show(lambda: [found.append(item.id) for item in source.read("train")])
 show(lambda: found)
