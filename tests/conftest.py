@@ -32,6 +32,17 @@ TEXTS = {
 }
 
 
+def has_int8_instructions() -> bool:
+    """Return whether this processor multiplies bytes without saturating on the way (VNNI); True where it cannot say."""
+    flags = Path("/proc/cpuinfo")
+    return not flags.is_file() or "vnni" in flags.read_text()
+
+
+int8_is_close = pytest.mark.skipif(
+    not has_int8_instructions(), reason="without VNNI int8 is further from float32 than a model this small bears"
+)
+
+
 @pytest.fixture(autouse=True)
 def nothing_left_in_the_repository():
     """Fail a test that leaves files in the repository's root."""

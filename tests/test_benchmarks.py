@@ -8,6 +8,8 @@ import sys
 import pytest
 from conftest import ROOT
 
+from lengua.training.samplers import SampledClip
+
 pytestmark = pytest.mark.slow
 LENGUA, USUAL = "lengua", "usual recipe"
 
@@ -68,7 +70,7 @@ def test_the_usual_labels_hold_the_prompt_that_ours_mask(tiny_store, tiny_model,
     labels = {}
     for name in (USUAL, LENGUA):
         side = sides.Side(sides.Setup(name, "fp32", "cpu", tiny_store.path, str(tiny_model), None, 4, clips=4))
-        batch = side.speech.batch([sides.SampledClip(index, side.longest) for index in range(4)])
+        batch = side.speech.batch([SampledClip(index, side.longest) for index in range(4)])
         labels[name] = [[token for token in label if token >= 0] for label in batch["labels"].tolist()]
         assert 0 < side.take(side.batches[0]) < 100
         decode = side.speech.tokenizer.decode

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import leave
+from conftest import int8_is_close, leave
 from small_whisper import small_clips, small_whisper
 
 from lengua import audio
@@ -50,6 +50,7 @@ def tokens_of(written) -> list[list[int]]:
     return [one.tokens for one in written]
 
 
+@int8_is_close
 @pytest.mark.parametrize("before", [0, 1, 3], ids="no one three".split())
 def test_it_writes_what_ctranslate2_writes(both, wide, windows, before):
     tokenizer = load_tokenizer(wide)
@@ -63,6 +64,7 @@ def test_it_writes_what_ctranslate2_writes(both, wide, windows, before):
         assert one.no_speech == pytest.approx(other.no_speech, rel=0.4, abs=0.01)
 
 
+@int8_is_close
 def test_it_is_as_sure_as_ctranslate2(both, wide, windows, monkeypatch):
     monkeypatch.setattr("lengua.inference.engines.ctranslate2.MIN_NO_SPEECH_FOR_LOGPROB", -1.0)
     prompt = prompt_tokens(load_tokenizer(wide), "es")

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from conftest import int8_is_close
 from small_whisper import small_clips, small_whisper
 
 from lengua.options import PublishOptions
@@ -60,16 +61,6 @@ def clips(exported) -> list[ParityClip]:
 @pytest.fixture
 def copy(exported, tmp_path) -> Path:
     return Path(shutil.copytree(exported, tmp_path / "copy"))
-
-
-def has_int8_instructions() -> bool:
-    flags = Path("/proc/cpuinfo")
-    return not flags.is_file() or "vnni" in flags.read_text()
-
-
-int8_is_close = pytest.mark.skipif(
-    not has_int8_instructions(), reason="without VNNI int8 is further from float32 than a model this small bears"
-)
 
 
 @int8_is_close
