@@ -259,7 +259,7 @@ def test_a_new_recording_drops_the_work_at_the_old_one(parts, spoken, says_a):
 
 
 def test_what_was_heard_stays_when_the_model_fails_later(parts, spoken, monkeypatch):
-    heard = [transcribing.MicrophoneOutput("understanding", (Segment(0, 1, "hola"),), 0, 1.0, 2.0)]
+    heard = [transcribing.TranscriptionProgress("understanding", (Segment(0, 1, "hola"),), 0, 1.0, 2.0)]
 
     def failing(*_, **__):
         yield from heard
