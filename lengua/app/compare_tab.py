@@ -1,14 +1,12 @@
-"""Which of two transcripts a reader found right, and whether so many picks mean anything. Pure: no page in here.
+"""Espejo: one clip transcribed by the base and the fine-tuned model, in blind order; the reader picks the right one.
 
-pair = Pair(left="hola", right="ola", tuned="left")
-tally = Tally((Pick(pair, "left"),))
-tally.counts["tuned"] == 1
-by_chance(9, 0) == 10 / 512        if both models were alike, 9 to 0 comes in one visit of 51
+While the comparison is open, the transcript above waits until the reader has picked, because it would tell which side
+is which. Picks are in the visit's own gr.State; the file to download is made in the browser.
 
-Espejo: one clip through the base and the fine-tuned model, in blind order; the reader picks the one that is right.
-
-While the mirror is open, the text above waits until the reader has picked: who has read it knows which side is which.
-Picks live in the visit's own gr.State, and leave it as a file that is made in the browser.
+    pair = BlindPair(left="hola", right="ola", tuned="left")
+    tally = Tally((Pick(pair, "left"),))
+    tally.counts["tuned"] == 1
+    chance_bound(9, 0) == 10 / 512     if both models were alike, 9 to 0 would occur in one visit of 51
 """
 
 import csv

@@ -1,4 +1,4 @@
-"""What the modes of the page share. Made once by `launch`, the same for all visitors; nothing of a visitor is in it."""
+"""What the modes of the page share. `launch` makes it once, for all visitors; it holds nothing of a visitor."""
 
 from collections.abc import Callable
 from dataclasses import dataclass

@@ -1,6 +1,6 @@
-"""Words as HTML: how sure the model is of each, and where two texts differ. All that was said is escaped.
+"""Words as HTML: how sure the model is of each, and where two texts differ. All text is escaped.
 
-Colour alone tells nothing: what is tinted is underlined, too, each kind in its own way (lengua/assets/app_words.css).
+Colour is never the only sign: each kind is underlined in its own way (assets/app_words.css).
 """
 
 import html

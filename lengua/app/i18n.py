@@ -1,8 +1,8 @@
-"""The words of the page in each of its languages: data/app_es.toml, data/app_en.toml; another file is another language.
+"""The words of the page in each of its languages: assets/app_es.toml, app_en.toml; another file adds a language.
 
-Static text goes through Gradio's I18n, which the browser resolves (`text`); what a function answers is said in the
-language that the request prefers (`said`). Both take the first language that a browser wishes, English if the page
-does not have it. A program that wishes none is answered in Spanish.
+Static text goes through Gradio's I18n, which the browser resolves (`text`); what a function answers is in the
+language that the request prefers (`said`). Both take the browser's first language that the page has, else English. A
+program that states no language is answered in Spanish.
 """
 
 import tomllib

@@ -1,16 +1,14 @@
-"""How much of a free page one visitor, and all of them together, may use in a day. In memory only; the clock is given.
+"""Limits: which recordings are admitted, one at a time over all tabs, and how much a visitor may use in a day.
 
     allowance = Allowance()
-    visitor = allowance.visitor(address_of(request.client.host, request.headers.get("x-forwarded-for")))
-    allowance.turn(visitor)                                           # a recording; False where none is left
-    allowance.reply(visitor, responder.cost(turns, setting))          # False: see `left` for what there is none of
+    visitor = allowance.visitor(visitor_address(request.client.host, request.headers.get("x-forwarded-for")))
+    allowance.turn(visitor)                                           # a recording; False if none is left
+    allowance.reply(visitor, responder.cost(turns, setting))          # False: `left` says what is used up
 
-A visitor is a hash, salted anew each time the program starts: nobody can tell an address from it, or one day's visitors
-from another's after a restart. Days end at midnight UTC. What was taken stays taken: a request that fails was one, too.
-
-What is let in: recordings within bounds, one at a time over all tabs, so many a day. Asked inside the functions.
-
-What the browser or Gradio's queue would refuse, a program that asks directly could get around.
+They are checked inside the functions, because a program that calls the endpoints gets around the limits of the
+browser and of Gradio's queue. A visitor is a hash with a salt of this start of the program, so no address can be
+recovered, and visitors of one day are unknown after a restart. Days end at midnight UTC. What was taken stays taken,
+also by a request that fails. Everything is in memory.
 """
 
 import hashlib

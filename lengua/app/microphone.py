@@ -1,4 +1,4 @@
-"""Microphone mode: record or upload, read what was said while it is heard, take it along as text or subtitles."""
+"""Microphone mode: record or upload, read the transcript as it is decoded, save it as text or subtitles."""
 
 import json
 import logging

@@ -1,15 +1,14 @@
-"""A folder for what a visitor keeps while the page is open. It is gone when the visit ends.
+"""Corregir y guardar: correct the text, and keep recording and text as training data.
 
-    visits = Visits(Path(download_button.GRADIO_CACHE))
+They are kept in a folder of the visit, can be downloaded as a ZIP, and are deleted when the visit ends. Only if the
+operator of the app names a folder with LENGUA_KEEP_DIR are they also kept there, and then the consent box names it.
+
+    visits = VisitFolders(Path(download_button.GRADIO_CACHE))
     folder = visits.open()
     visits.forget(folder)
 
-The path is the only key to it: gradio serves what lies in its cache to whoever knows where, and nobody can guess it.
-
-Corregir y guardar: put the text right, and keep recording and text as something that the next training learns from.
-
-What is kept lies in a folder of this visit, which leaves it as a ZIP and is forgotten with it. Only where whoever runs
-the app names a folder with LENGUA_KEEP_DIR does it also go there, and then the box to tick names that folder.
+The path of a visit's folder is its only key: gradio serves what is in its cache to anyone who knows the path, which
+cannot be guessed.
 """
 
 import logging

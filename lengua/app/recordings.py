@@ -1,10 +1,10 @@
-"""Recordings and their corrected texts in a folder that is a `folder:` source from its first clip on.
+"""Recordings and their corrected texts in a folder that is a valid `folder:` source after every clip.
 
-    kept = KeptFolder(Path("grabaciones"))
-    kept.add([Clip(samples, "Buenos días.", "es")], take="9f3c", speaker="visit-51d0")
+    recordings = RecordingsFolder(Path("grabaciones"), bounds)
+    recordings.add([RecordedClip(samples, "Buenos días.", "es")], take="9f3c", speaker="visit-51d0")
     lengua train folder:grabaciones
 
-Audio is written first and the metadata last, each file whole or not at all, so the folder can be read at any time. All
+Audio is written first and the metadata last, each file atomically, so the folder can be read at any time. All file
 names are made here; what a visitor writes is only ever a value in the metadata.
 """
 

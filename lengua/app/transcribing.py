@@ -1,10 +1,10 @@
-"""A recording -> what is heard in it, segment by segment, with the state of the work. The one way from page to model.
+"""A recording -> its segments as they are decoded, with the state of the work. The only way from page to model.
 
-    for hearing in hear(parts, "talk.m4a", request):
-        print(hearing.step, hearing.text)
+    for progress in transcribe_recording(parts, "talk.m4a", request):
+        print(progress.step, progress.text)
 
-Who comes waits in one line for the one transcriber, whatever tab, mode or program asks. A long recording lets the
-others pass after each of its segments.
+All tabs, modes and programs wait in one queue for the one transcriber. A long recording lets others pass after each
+of its segments.
 """
 
 import copy

@@ -1,20 +1,18 @@
-"""Noise, speed and volume: what is done to the sound of a clip before its features are made, other in every epoch.
+"""Augmentation: noise, speed and volume on the waveform, SpecAugment on the log-mel; drawn anew in every epoch.
 
-    alter = Alteration(Augmentation(noise=0.5, speed=0.3), seed=17, epoch=2)
-    louder_or_not = alter("common_voice_es_18306544", samples)
+    augment = Augmenter(Augmentation(noise=0.5, speed=0.3), seed=17, epoch=2)
+    louder_or_not = augment("common_voice_es_18306544", samples)
 
-What is done follows from (seed, epoch, id), so that every process does the same to a clip. The libraries are those that
-decode: soxr resamples, which changes the pitch along with the speed (Ko et al., Audio Augmentation for Speech
-Recognition, 2015), and FFmpeg makes the noise. audiomentations 0.43 would do all three, but it brings librosa, numba
-and scikit-learn into every worker, and forbids the soxr of today, whose samples the stores hold.
+A draw depends on (seed, epoch, id), so every process changes a clip in the same way. soxr resamples, which changes
+the pitch along with the speed (Ko et al., Audio Augmentation for Speech Recognition, 2015); FFmpeg makes the noise.
+audiomentations 0.43 would do all three, but it brings librosa, numba and scikit-learn into every worker, and forbids
+the soxr of today, whose samples the stores hold.
 
-SpecAugment: a stretch of time and a band of each clip are hidden behind the clip's own silence.
-
-transformers hides with zeros, which in Whisper's log-mel are noise, and draws from a global generator. Here a sampler
-draws what is hidden, as it draws everything (lengua.training.samplers), and this module hides it.
-
-The sizes are those of the policy LibriSpeech Basic (Park et al., SpecAugment, 2019), which whisper-large-v2 was trained
-with, without its time warp; and for clips shorter than LibriSpeech's, a stretch is at most a share of the clip.
+SpecAugment masks one time span and one frequency band with the clip's own silence. transformers masks with zeros,
+which in Whisper's log-mel are noise, and draws from a global generator; here the sampler draws
+(lengua.training.samplers). The sizes are those of the policy LibriSpeech Basic (Park et al., SpecAugment, 2019),
+which whisper-large-v2 was trained with, without its time warp; a span is at most a share of the clip, because clips
+are shorter than LibriSpeech's.
 """
 
 from dataclasses import astuple, dataclass

@@ -1,6 +1,7 @@
-"""Files of sound: what can be read, by which library, and a clip read whole.
+"""Decode audio: a clip as a whole (`load`), or a recording of any length in constant memory (`stream`).
 
-A recording of any length in constant memory: block after block, as `load` would have given it whole.
+libsndfile reads what it can, because it is several times faster; FFmpeg (PyAV) reads the rest. The blocks of
+`stream`, concatenated, are what `load` returns.
 """
 
 import errno

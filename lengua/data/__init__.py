@@ -1,1 +1,1 @@
-"""data"""
+"""From corpora to a feature store: sources, filters, splits, leakage, features, the store itself, streaming."""

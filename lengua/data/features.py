@@ -1,11 +1,10 @@
-"""Utterance -> row: decode, check, log-mel, one byte a value. The same code serves stores, streams and every engine.
-
-Source -> feature store: decode, log-mel, one byte a value, filter with counted reasons, write shards.
+"""The feature pipeline: source -> feature store.
 
     lengua features sample:es --out stores/sample-es
 
-A shard is a fixed run of the source's items, so it does not depend on how many processes work; a build that was
-interrupted does not do finished shards again.
+`make_row` turns one utterance into a row: decode, check, log-mel, one byte a value. Stores, streams and every engine
+use it. `build` writes rows into shards and counts what was dropped, by reason. A shard is a fixed range of the
+source's items, so it does not depend on the number of processes, and an interrupted build keeps its finished shards.
 """
 
 from collections import Counter

@@ -1,11 +1,11 @@
-"""Which utterances of a source are wanted: by votes, length and speaker, and no more than a cap, drawn by a seed.
+"""Which utterances of a source to use: by votes, length and speaker, and under a cap that is sampled with a seed.
 
     filters = Filters(min_up_votes=2, max_down_votes=0, max_hours=10, balance_speakers=True)
-    drawn = draw(source.survey("train"), filters)            # who is in, from a look at everything but the audio
-    for item in sift(source.read("train"), filters, drawn): ...  # what is left out comes as Dropped, with a reason
+    chosen = sample_under_cap(source.survey("train"), filters)             # from the metadata, without the audio
+    for item in filter_items(source.read("train"), filters, chosen): ...   # the rest becomes Dropped, with a reason
 
-A draw depends on the seed, and on what there is to draw from: not on its order, nor on the machine. From a stream that
-cannot be looked over before it is read, `take` takes what comes first.
+A sample depends on the seed and on the set of utterances, not on their order or the machine. From a stream that
+cannot be surveyed before it is read, `take_until_cap` takes the first ones.
 """
 
 from array import array

@@ -1,17 +1,13 @@
-"""A feature store on the Hub: an ordinary data set, with a card that says where it is from and how to read it.
+"""A feature store on the Hub: pushed as an ordinary dataset with a card, copied from there, or read without copying.
 
     push_store(Path("stores/es"), "owner/es-features").url
-
-What was made from Mozilla Data Collective stays private by default, for its terms forbid to hand it on; so do one's own
-recordings, which are for those who speak in them to publish.
-
-A feature store on the Hub: copied to this machine shard by shard, or read without keeping any of it on disk.
-
-    if store := find("hub:ana/es-features"):
-        store.copy(Path("stores/es"), ("train", "dev"))     # the very bytes that were pushed
+    if store := find_hub_store("hub:ana/es-features"):
+        store.copy(Path("stores/es"), ("train", "dev"))     # the same bytes that were pushed
         for row in store.rows("train"): ...                 # lengua.data.store.Row
 
-A shard is one request of about 10 MB, the next of which is under way while the last is read.
+A store made from Mozilla Data Collective is private by default, because its terms forbid redistribution; so is one
+made from own recordings, whose speakers should consent first. A shard is one request of about 10 MB; the next one is
+requested while the last is read.
 """
 
 import json

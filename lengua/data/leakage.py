@@ -1,19 +1,15 @@
-"""Which of many sentences is nearly another's: at least nine letters in ten are the same, by Levenshtein's distance.
-
-    twins_of(["hola que tal estas"], ["adios", "hola qué tal estas"])       array([1])
-
-A text that is n letters long is within n / 9 edits of any that is as near as that. Cut it into one piece more than
-that many, and one piece must come back unchanged, at most as many letters from its place. So nothing near is missed,
-while letters are compared only where a piece agrees: 15,000 sentences against 500,000 in about half a minute.
-
-Leaks: test utterances that also stand in training, as they are, by their sentence, or nearly so; and shared voices.
+"""Leakage: test utterances that are also in training, by id, by sentence, or nearly; and shared speakers.
 
     leaks = find_leaks(store.split("test"), store.split("train"))
     leaks.counts()      {"utterances": 120, "id": 0, "sentence": 3, "near": 1, "speaker": 120, "clean": 116}
-    leaks.clean_mask    which utterances a WER without leaks is measured on
+    leaks.clean_mask    the utterances on which a WER without leaks is measured
+    find_near_duplicates(["hola que tal estas"], ["adios", "hola qué tal estas"])       array([1])
 
-A sentence is near another when at most a tenth of its letters differ (Levenshtein; punctuation and case aside). No
-such pair is missed: `neighbours` says why. A speaker or sentence that is empty is unknown, and equal to no other.
+Two sentences are near duplicates if at most a tenth of their letters differ (Levenshtein distance, without
+punctuation and case). No such pair is missed: two such texts of n letters are within n / 9 edits. Cut into one piece
+more than that, at least one piece occurs unchanged in the other text, shifted by at most that many letters. So
+letters are compared only where a piece matches: 15,000 sentences against 500,000 in about half a minute. An empty
+speaker or sentence is unknown, and equal to no other.
 """
 
 import re

@@ -1,4 +1,4 @@
-"""Replay: other speech that is learned along, so that what the base knew of it is not forgotten.
+"""Experience replay: other speech is mixed into training, against catastrophic forgetting.
 
     replay = Replay(open_store("stores/en").split("train"), share=0.1, language="es")
     mixture = Mixture(open_store("stores/es").split("train"), replay)

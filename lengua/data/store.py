@@ -1,14 +1,10 @@
 """The feature store: Parquet shards of one-byte log-mel and labels, and a manifest that is written last.
 
     STORE/manifest.json                 its presence means that the store is complete
-    STORE/{split}/shard-00000.parquet   opens as an ordinary Hugging Face dataset, too
+    STORE/{split}/shard-00000.parquet   also opens as an ordinary Hugging Face dataset
 
-A clip of 4.8 s takes about 38 kB instead of the 960 kB of padded float32. Equal inputs give equal bytes: nothing here
-holds a time or a path.
-
-What the manifest of a feature store says: everything that decided its bytes, and what is in it.
-
-No times and no paths, so that equal inputs give equal bytes.
+A clip of 4.8 s takes about 38 kB instead of the 960 kB of padded float32. The manifest records everything that
+decides the bytes of the store, and its counts; it holds no time and no path, so equal inputs give equal bytes.
 """
 
 import copy

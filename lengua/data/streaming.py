@@ -3,11 +3,11 @@
     stream = Stream(FeatureOptions("hub:fixie-ai/common_voice_17_0:es"))
     for block in stream.blocks():                        # epoch after epoch, without end
         block.rows, block.epoch, block.number
-    for block in stream.blocks(epoch=1, number=40): ...  # as the first loop would have gone on
+    for block in stream.blocks(epoch=1, number=40): ...  # resumes where the first loop would be
 
-A block is a window of the source, in the source's order; training shuffles within it. Where several processes train,
-each takes every so manieth item, so that together they see all of them once. Which rows a block holds depends on the
-source and the options alone, not on the number of workers that decode.
+A block is a window of the source, in the source's order; training shuffles within it. With N processes each takes
+every N-th item, so that together they see all of them once. The rows of a block depend on the source and the options
+alone, not on the number of workers that decode.
 """
 
 from collections.abc import Iterator, Sequence

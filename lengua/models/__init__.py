@@ -1,1 +1,1 @@
-"""models"""
+"""Whisper: languages, tokens, the adaptive model, checkpoints and their formats, where base weights come from."""

@@ -1,9 +1,10 @@
-"""One token, one number: tokenizer.json, generation_config.json and config.json of a model folder say the same.
+"""Is a model folder consistent and complete? Checked before it is converted, loaded or published.
 
-transformers takes the language's number from generation_config.json, faster-whisper from tokenizer.json, whisper.cpp
-counts it up from the size of the vocabulary. Where they disagree, a checkpoint is good in one and babbles in another.
+Token ids: tokenizer.json, generation_config.json and config.json must agree. transformers takes the language's id
+from generation_config.json, faster-whisper from tokenizer.json, and whisper.cpp counts it from the size of the
+vocabulary. Where they disagree, a checkpoint works in one program and produces nonsense in another.
 
-Model folders that were copied halfway, told before anybody converts or loads them.
+Weights: a folder that was copied in part is recognised by the length that its safetensors header states.
 """
 
 import json

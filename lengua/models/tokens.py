@@ -1,10 +1,10 @@
-"""Labels and prompts, done right; each point here once cost somebody days.
+"""Labels and decoder prompts of Whisper.
 
-One start token, 50258 and not the tokenizer's bos_token; the prompt that decoding will use; text with the leading space
-that the tokenizer does not add; one end token, alive in the loss although it is also the padding token; the constant
-prompt masked in the labels and not in the inputs.
+A label has one start token (50258, which is not the tokenizer's bos_token), the prompt that decoding will use, text
+with the leading space that the tokenizer does not add, and one end token, which stays in the loss although it is also
+the padding token. The constant prompt is masked in the labels and not in the inputs.
 
-What stands before a text in Whisper's decoder: words before, start, language, task, no timestamps.
+A decoder prompt is: previous text, start, language, task, no timestamps.
 """
 
 from collections.abc import Iterable

@@ -1,4 +1,4 @@
-"""results.json, hypotheses.jsonl and the comparison of programs, as a card shows them."""
+"""The tables and sentences of a model card, from results.json, hypotheses.jsonl and the comparison of programs."""
 
 from collections import defaultdict
 from collections.abc import Sequence

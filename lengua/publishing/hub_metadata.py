@@ -1,6 +1,6 @@
-"""Whose the weights are and whose the speech was: what is known of it, and nothing else.
+"""The YAML front matter of a model card: licences, attribution, datasets, and the WER of every set (`model-index`).
 
-What the Hub reads of a model card: the YAML on top of it, with the WER of every set (`model-index`).
+Licences of weights and speech are stated where they are known, and called unknown otherwise.
 """
 
 import re

@@ -1,11 +1,9 @@
-"""run.json, for people: what was learned from what, how, on what machine and for how long.
+"""The model card: what it is, what was measured, how it was trained, on whose speech, how to use it.
 
-The model card: what it is, what was measured, whose voices it heard, what it forgot, how to use it.
+    text = build_model_card(CardSources(folder, run), "owner/name", ("hf", "ct2"), on_hub=True, parity=rows)
 
-    text = card(Origin(folder, run), "owner/name", ("hf", "ct2"), on_hub=True, parity=rows)
-
-Every figure is read from run.json, results.json, hypotheses.jsonl, the manifest of the store or the comparison of
-programs; what is in none of them is said to be unknown. What was made worse is said first.
+Every figure is read from run.json, results.json, hypotheses.jsonl, the store's manifest or the comparison of
+programs. What none of them holds is called unknown, and what became worse is stated first.
 """
 
 from dataclasses import dataclass

@@ -1,6 +1,6 @@
-"""Writing files so that nothing half-written looks whole, and telling files apart by their digest.
+"""Atomic file writes, digests, JSON and JSON Lines, and the folders of the package: assets and cache.
 
-Where lengua keeps what it downloads: one folder a machine, shared by all runs.
+A file is written beside its place and moved there when it is complete, so a killed process leaves no partial file.
 """
 
 import errno

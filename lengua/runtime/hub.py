@@ -1,19 +1,12 @@
-"""Questions to the Hugging Face Hub that come to an end: answered, asked again for seconds, or told in one sentence.
+"""The client of the Hugging Face Hub: requests with a time limit, uploads in one commit, tags.
 
-    info = look_up("owner/name")            # sha, siblings, card_data, private, ...
-    ask("the model owner/name", lambda: HfApi().list_repo_commits("owner/name"))
+    info = fetch_repo_info("owner/name")            # sha, siblings, card_data, private, ...
+    call_hub("the model owner/name", lambda: HfApi().list_repo_commits("owner/name"))
+    check_token("owner/name")                       # before anything is built that could not be uploaded
+    revision = upload_folder(Path("export"), "owner/name", "model", private=True, message="First model")
+    tag = set_tag("owner/name", revision)           # the next free one of v1, v2, ...; an existing tag is never moved
 
-By itself huggingface_hub waits for an answer for ever.
-
-Putting a folder on the Hub: whether the token may, and then everything in one commit.
-
-check_token("owner/name")     # before anything is built that could not be uploaded
-revision = upload_folder(Path("export"), "owner/name", "model", private=True, message="First model")
-
-Names for revisions: v1, v2, ..., or one that somebody chose. A name that stands is never moved.
-
-tag = set_tag("owner/name", revision)           # the next that is free
-set_tag("owner/name", revision, "first-try")
+huggingface_hub waits for an answer without a limit. Here a request is retried for seconds, then reported as an error.
 """
 
 import re

@@ -1,10 +1,9 @@
-"""Work spread over processes: results in the order of the tasks, a few under way at a time.
+"""Work in parallel: processes that keep the order of the tasks, and a thread that prefetches.
 
-    for done in each(write_task, tasks, workers=2): ...
+    for done in map_in_processes(write_task, tasks, workers=2): ...
 
-Tasks are taken as workers become free, so that memory does not grow with their number.
-
-Reading ahead: a thread fetches the next items while the last are worked on, and waiting for one comes to an end.
+Tasks are taken as workers become free, so memory does not grow with their number. `Prefetcher` fetches the next items
+while the last ones are processed; waiting for an item has a time limit.
 """
 
 import atexit

@@ -1,11 +1,10 @@
-"""How a stage tells what it is doing. Stages send; the rim draws.
-
-How the command line shows progress: a bar with rate and estimate on a terminal, a plain line now and then in a log.
+"""Progress: stages emit `Progress` events, and `Console` renders them for the command line.
 
     with Console() as watch:
         features.build(options, watch)
 
-Everything goes to standard error; results belong on standard output.
+A terminal gets a bar with rate and estimate, a log gets a line now and then. Everything goes to standard error,
+because standard output is for results.
 """
 
 import sys

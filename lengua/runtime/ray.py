@@ -1,10 +1,9 @@
-"""Work spread over Ray: the cluster of RAY_ADDRESS, or a Ray that lives only for this work. For more than one machine.
+"""Work in parallel on Ray: the cluster at RAY_ADDRESS, or a local Ray for this work alone.
 
-    for done in each(write_task, partial(tasks_of, source, options)): ...
+    for done in map_on_ray(write_task, partial(tasks_of, source, options)): ...
 
-One process, on the caller's machine, walks through the tasks. Ray Data brings them to whoever is free, and lets the
-walk wait while enough lies ready; so an archive of any size streams through. Tasks travel with the audio that they
-hold; audio that they name by its path, and what they write, every machine must see under the same path.
+One process, on the caller's machine, enumerates the tasks; Ray Data distributes them and applies backpressure, so an
+archive of any size streams through. Tasks carry audio that they hold as bytes; paths must be valid on every machine.
 """
 
 import logging

@@ -1,6 +1,6 @@
-"""The source of all randomness in training: what is drawn for a clip depends on (seed, epoch, id) and on nothing else.
+"""The source of all randomness in training: a draw for a clip depends on (seed, epoch, id) and on nothing else.
 
-So it is the same in any process, and a run that was killed goes on with what it would have drawn.
+So every process draws the same, and a resumed run draws what it would have drawn without the interruption.
 """
 
 from hashlib import blake2b

@@ -1,8 +1,6 @@
-"""Memory of this machine: how much there is and how much is free, a container's limit included.
+"""This machine and this process: memory (with a container's limit), commit and hardware, rank of a distributed run.
 
-What a figure must carry with it to be believed: the commit it was measured at, and on what machine.
-
-Which of how many processes of one run this is, as torchrun and accelerate tell it.
+Commit and hardware are recorded beside every measured figure. The rank is that of torchrun or accelerate.
 """
 
 import ctypes

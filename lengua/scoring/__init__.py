@@ -1,18 +1,18 @@
-"""Word error rate and what stands behind it, as pure functions over references and hypotheses.
+"""Word error rate and related measures, as pure functions over references and hypotheses.
 
     score(["hola mundo"], ["ola mundo"]).wer == 0.5
-    views(["¿Él vino?"], ["el vino"])["basic"].wer == 0.5                  raw 1.0, basic 0.5, accent_blind 0.0
-    orthography(["año dos mil"], ["año 2000"]).counts["numbers"] == 2      spelled otherwise, not heard otherwise
-    bootstrap_interval(counts["errors"], counts["words"], speakers)        how far 0.5 can be trusted
-    difference(before["errors"], after["errors"], before["words"])         whether two models differ
-    is_looped("gracias gracias gracias ...")                               whether a transcript went in circles
+    score_views(["¿Él vino?"], ["el vino"])["basic"].wer == 0.5                     raw 1.0, basic 0.5, accent_blind 0.0
+    count_spelling_errors(["año dos mil"], ["año 2000"]).counts["numbers"] == 2     differs in spelling alone
+    bootstrap_interval(counts["errors"], counts["words"], speakers)                 the interval of a WER
+    compare_by_bootstrap(before["errors"], after["errors"], before["words"])        whether two models differ
+    is_looped("gracias gracias gracias ...")                                        whether a hypothesis is repetitive
 
 The edge cases are defined, and none divides by zero:
 
-    wer("", "") == 0.0              silence heard as silence is no error
-    wer("", "dos palabras") == 2.0  over no words, errors are counted as over one, as jiwer does
+    wer("", "") == 0.0              an empty hypothesis for silence is no error
+    wer("", "dos palabras") == 2.0  without reference words, errors are divided by one, as in jiwer
     wer("hola", "") == 1.0
-    wer([], []) == 0.0              no utterances: look at `Score.utterances` before believing it
+    wer([], []) == 0.0              no utterances: check `Score.utterances` before using it
 """
 
 from lengua.scoring.bootstrap import (

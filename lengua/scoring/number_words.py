@@ -1,11 +1,11 @@
-"""Numbers as digits and as words: the ways to read "25" aloud, to see that "veinticinco" is the same number.
+"""Numbers as digits and as words: the readings of "25", so that "veinticinco" counts as the same number.
 
-    readings(["25"], "es") == {"veinticinco", "doscinco"}          without spaces, so that their place does not count
-    number_words(["treinta", "y", "una"], "es") == "treintayuno"   in the form in which readings come
+    number_readings(["25"], "es") == {"veinticinco", "doscinco"}             without spaces, so their place is ignored
+    canonical_number_words(["treinta", "y", "una"], "es") == "treintayuno"   in the form of the readings
 
-A small rule of our own for whole numbers below a million, in Spanish and Swedish. The libraries that were looked at do
-not fit: num2words is LGPL, text2num has no Swedish. In another language digits meet only digits. Words are those of
-`strip_marks`: without accents, ñ and å.
+A rule of our own for whole numbers below a million, in Spanish and Swedish. Libraries do not fit: num2words is LGPL,
+text2num has no Swedish. In other languages digits match only digits. Words are those of `strip_marks`: without
+accents, ñ and å.
 """
 
 import re

@@ -1,7 +1,7 @@
-"""The same errors by several measures, and which of them are spelled otherwise rather than heard otherwise.
+"""WER under several normalisations, and the errors that are differences of spelling alone.
 
-views(["¿Él vino?"], ["el vino"])                  {"raw": Score, "basic": Score, "accent_blind": Score, ...}
-orthography(["año dos mil"], ["ano 2000"])         Orthography(counts={"letters": 1, "numbers": 2, ...}, words=0)
+score_views(["¿Él vino?"], ["el vino"])                   {"raw": Score, "basic": Score, "accent_blind": Score, ...}
+count_spelling_errors(["año dos mil"], ["ano 2000"])      SpellingErrors(counts={"letters": 1, "numbers": 2, ...})
 """
 
 from collections import Counter, defaultdict

@@ -1,22 +1,16 @@
-"""A key that does not show itself: not in a repr, a log line, a traceback with locals, a pickle or a copy in JSON.
-
-What went wrong with a request -> the kind of ReplyError, whether another try may help, and how to mend it.
-
-The messages are for the log: a status and the server's code, never its words, which may hold the key or the turn.
-
-One request to a server that speaks OpenAI's chat completions, and its text as it comes, within bounds of time.
-
-The client's own time-out is for each read, so that a server which sends a comment now and then could keep a visitor
-waiting for ever; and its own retries wait as long as a server says, up to two minutes. Both are taken over here.
-
-Replies from a server that speaks OpenAI's chat completions: OpenAI, Ollama, vLLM, llama.cpp, Hugging Face's router.
+"""Replies from a server with OpenAI's chat completions API: OpenAI, Ollama, vLLM, llama.cpp, Hugging Face's router.
 
     OPENAI_API_KEY     its key; a server of one's own may need none
     OPENAI_BASE_URL    such as http://127.0.0.1:11434/v1 (Ollama) or https://router.huggingface.co/v1; none: OpenAI
-    OPENAI_MODEL       its name there; none: DEFAULT_MODEL, which OpenAI has
+    OPENAI_MODEL       the model's name there; none: DEFAULT_CHAT_MODEL, which OpenAI has
 
-A request is made up of the fixed prompt of the setting and the turns; no tools. The key goes into its header and
-nowhere else. What a server says about a failure stays here, too: some repeat the key in it.
+A request holds the fixed prompt of the setting and the turns; no tools. openai's own time-out applies to each read,
+so a server that sends a comment now and then could hold a visitor for ever, and its retries wait as long as the
+server says, up to two minutes. So deadline and retries are ours.
+
+The key goes into the header and nowhere else: `APIKey` hides it from repr, logs, tracebacks, pickle and JSON. A
+failure becomes a kind of ReplyError; the log gets the status and the server's code, never its text, which may repeat
+the key.
 """
 
 import logging

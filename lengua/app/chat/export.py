@@ -1,11 +1,10 @@
-"""A conversation as a file to keep: Markdown, JSON, or a zip of both with the recordings. What was said stays text.
+"""A conversation as a file: Markdown, JSON, or a zip of both with the recordings. Its text stays text.
 
-as_markdown(turns, setting, responder.name)
-write_zip(Path("conversation.zip"), turns, setting, responder.name)
+    conversation_as_markdown(turns, setting, responder.name)
+    write_conversation_zip(Path("conversation.zip"), turns, setting, responder.name)
 
-A conversation as files: Markdown and JSON are made up in the browser, a zip with the recordings on the server.
-
-The zip lies in a folder of the visit (lengua.app.record_tab), which goes when the visit ends.
+The browser makes Markdown and JSON; the server makes the zip, in a folder of the visit (lengua.app.record_tab), which
+is deleted when the visit ends.
 """
 
 import json

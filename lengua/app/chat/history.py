@@ -1,19 +1,14 @@
-"""Why a reply did not come, as a code that the page has a sentence for in each of its languages: `reply.<kind>`.
+"""The turns of a conversation, its setting, the system prompt, and what of it is sent.
 
-What a conversation is about: situation, level, variety. Codes, not labels: the page has words for them.
+A setting (situation, level, variety) is codes; the page has words for them. The system prompt is fixed text of
+assets/prompts.toml and never contains what a visitor says: for Spanish it is in Spanish and knows each country's
+variety, for any other language it is in English.
 
-Turns of a conversation, and who answers them.
+All turns that fit are sent; the oldest are dropped first, the visitor's last one never. Tokens are estimated, because
+each server has its own tokenizer: `estimate_tokens` counts three ASCII letters a token, and at least one token for
+any other sign, which is a third above GPT-2's vocabulary for Spanish; vocabularies of today need fewer.
 
-The system prompt of a Setting: fixed text of data/prompts.toml. What a visitor says is never in it.
-
-For Spanish it is in Spanish and knows how each country speaks; for any other language it is plain, and in English.
-
-The turns that are sent: all that fit, the oldest left out first, never the visitor's last one.
-
-Tokens are estimated, not counted: each server has a tokenizer of its own. `tokens_of` is a third above what GPT-2's
-vocabulary needs for Spanish, and those of today need less: three ASCII letters a token, one token or more for any other
-sign. Only letters that make no words can be more. What a model cannot hold it would cut by itself, and most begin with
-the system prompt.
+Why a reply failed is a code (`ReplyErrorKind`), for which the page has a sentence in each language: `reply.<kind>`.
 """
 
 import tomllib

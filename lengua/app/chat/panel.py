@@ -1,9 +1,7 @@
-"""The field for a visitor's own key: Gradio hands what is typed there to the functions, and keeps it nowhere.
+"""The components of conversation mode: the talk, the state line, the recorder, the text box, the field for a key.
 
-For every other input Gradio notes the last value in its session, and /gradio_api/deep_link writes what it noted to a
-file of the server. For this field it notes an empty text.
-
-What the conversation mode shows: the talk, the line that tells what goes on, the recorder, the box to write in.
+Gradio keeps the last value of every input in its session, and /gradio_api/deep_link writes that to a file of the
+server. The field for a visitor's own key hands its value to the functions, and gives Gradio an empty text to keep.
 """
 
 import html

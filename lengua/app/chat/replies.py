@@ -1,29 +1,21 @@
-"""The text of turns as it is shown and spoken: no Markdown, no markup, nothing that a browser would load.
+"""A reply as it comes: steps for the page, the endpoint `/reply`, plain text and sentences for the voice.
 
-Replies are meant to be heard; models are told to write no Markdown, and some do. What stands between its marks stays.
-
-What the browser's voice says: a reply in sentences, as soon as each is whole, and which voices suit it.
-
-data/app.js does the speaking.
-
-The endpoint `/reply` for programs: a message and what was said before -> the reply, as it comes.
-
-client = Client("http://127.0.0.1:7860")
-job = client.submit("Hola, ¿qué tal?", [{"role": "user", "content": "Buenos días"}], api_name="/reply")
-for text in job:
-    print(text)                          # the reply so far
-
-The pieces of a reply, read by a thread of their own, so that who waits for them can leave at any moment.
-
-Gradio closes a generator that is stopped or whose visitor left, and while the generator hangs in a server that says
-nothing it holds a lock that every other visitor's reply needs. This one is never longer than `PATIENCE_S` away.
-
-A reply as it comes, step by step, within the allowance of a visitor. Whatever happens, the visitor's turn stays.
-
-    for step in answering(parts, turns, setting, key, request):
+    for step in reply_steps(parts, turns, setting, key, request):
         print(step.state, step.turns[-1].text)
 
-No component of the page is in here: the page, the endpoint and the tests read the same steps.
+Whatever happens, the visitor's turn stays. A thread of its own reads the pieces of a reply: Gradio closes a generator
+whose visitor left, and a generator that hangs in a silent server would hold a lock that every other visitor's reply
+needs. This one returns within `REPLY_POLL_S`.
+
+The endpoint is for programs:
+
+    client = Client("http://127.0.0.1:7860")
+    job = client.submit("Hola, ¿qué tal?", [{"role": "user", "content": "Buenos días"}], api_name="/reply")
+    for text in job:
+        print(text)                          # the reply so far
+
+Text is shown and spoken without Markdown or markup, so a browser loads nothing from it. The browser's voice
+(assets/app.js) speaks one sentence after another, as soon as each is complete.
 """
 
 import logging

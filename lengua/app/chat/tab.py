@@ -1,7 +1,7 @@
-"""Conversation mode: a turn by voice or in writing, and a reply that comes word by word, aloud where that is wished.
+"""Conversation mode: a turn by voice or in writing, and a reply word by word, spoken if wished.
 
-recording -> what was heard, in the box or sent at once -> turns -> reply, step by step -> shown, spoken, saved.
-The turns are the visit's own, in a gr.State; the key of a visitor is in none (lengua.app.chat.panel).
+recording -> transcript, in the box or sent at once -> turns -> reply, step by step -> shown, spoken, saved.
+The turns are in the visit's own gr.State; a visitor's key is in none (lengua.app.chat.panel).
 """
 
 import gradio as gr

@@ -1,12 +1,10 @@
-"""A sentence and what was said or written of it -> what was right, with accents and letters told apart from words.
+"""The tutor: replies without a language model, from fixed phrases (assets/tutor.toml), and says that it does.
 
-marks_of("El café está frío.", "el cafe esta frío").accents == (("café", "cafe"), ("está", "esta"))
+It repeats what it heard, asks about words of low probability, asks the next question of the situation, and gives
+sentences to read or to write, which it corrects. It keeps no state: its place follows from its earlier turns, so
+undo, retry and edit work as with a model.
 
-Who replies where there is no language model: a tutor of fixed phrases, which says so.
-
-It says back what it heard, asks about the words that were heard badly, asks the next question of the situation, and
-gives sentences to read or to write, which it marks. All it says stands in data/tutor.toml. It remembers nothing: where
-it is, it reads from what it said before, so that undo, retry and edit work as they do with a model.
+    mark_dictation("El café está frío.", "el cafe esta frío").accents == (("café", "cafe"), ("está", "esta"))
 """
 
 import re

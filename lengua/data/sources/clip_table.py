@@ -1,10 +1,10 @@
-"""The tables of Common Voice: who said what in which clip, in little memory, whatever the release calls its columns.
+"""The tables of Common Voice: clip, sentence and speaker in little memory, for the column names of every release.
 
-    table = Table(Path("es/train.tsv").read_bytes(), "train.tsv")
+    table = ClipTable(Path("es/train.tsv").read_bytes(), "train.tsv")
     for name in table.names(): ...          # clips, by name
     table.cells(table.find("common_voice_es_1.mp3"))["sentence"]
 
-A row is kept as the bytes it came in, and as four numbers; a table of 400,000 rows takes about its own size in memory.
+A row is kept as its bytes and four numbers, so a table of 400,000 rows takes about its own size in memory.
 """
 
 from array import array

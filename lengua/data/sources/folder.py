@@ -1,17 +1,11 @@
-"""Reading metadata files: CSV, tab-separated or JSON Lines into rows that know the line they stand on.
-
-    columns, rows = read_rows(Path("recordings/metadata.csv"))
-    rows[0].line, rows[0]["file_name"]
-
-What cannot be read as it was meant is an error with file and line, never a guess.
-
-`folder:PATH`: one's own recordings. PATH holds metadata.csv, metadata.tsv or metadata.jsonl beside the audio.
+"""`folder:PATH`: one's own recordings. PATH holds metadata.csv, metadata.tsv or metadata.jsonl beside the audio.
 
     file_name,text
     clips/0001.wav,"Buenos días, ¿cómo está?"
 
 `text` may be called `sentence` or `transcription`. Optional columns: id, language, speaker, split, duration_s; all
-others go to `extra`. A bad file is dropped and counted; bad metadata is an error, since it hides what was meant.
+others go to `extra`. A bad audio file is dropped and counted. Bad metadata is an error that names file and line
+(`read_metadata`), and is never guessed at.
 """
 
 import csv

@@ -1,16 +1,11 @@
-"""Which column of a foreign data set holds the audio, the words, the speaker; by the names that data sets give them.
-
-columns = find(["path", "audio", "sentence", "client_id"], {"audio"}, {"text": "sentence"})
-
-`datasets` as lengua needs it: a data set of the Hub as streams, one a split, whose audio nobody tries to decode.
-
-`hub:owner/name[@revision][:config][?text=COLUMN&audio=COLUMN&...]`: a data set of the Hugging Face Hub, streamed.
+"""`hub:owner/name[@revision][:config][?text=COLUMN&audio=COLUMN&...]`: a dataset of the Hugging Face Hub, streamed.
 
     source = open("fixie-ai/common_voice_17_0:es")
     for item in source.read("dev"): ...
 
-Nothing is downloaded but what is read, and nothing decoded: `datasets` would want torchcodec for that. Columns are
-found by their names (`lengua.data.sources.hub`) or named behind the `?`: text, audio, speaker, id, language.
+Only what is read is downloaded, and `datasets` decodes no audio, because it would need torchcodec. Columns are found
+by the names that datasets usually give them (`find_columns`), or named after the `?`: text, audio, speaker, id,
+language.
 """
 
 import asyncio

@@ -1,14 +1,11 @@
-"""A release of Common Voice as the .tar.gz in which it is handed out.
+"""A release of Common Voice: its layout, as a folder or as the .tar.gz in which it is distributed.
 
-Clips come in the archive's own order. Those that Common Voice packs are in the order of names (its bundler walks each
-folder by name), with the tables of the splits behind the clips: so a first pass looks for the tables, and reads of the
-clips only how large they are; each reading of clips is one pass more. 52 GB of Spanish take minutes a pass, and 100 MB
-of memory; nothing is kept on disk.
+The layout is RELEASE/LOCALE/{train,dev,test,validated,...}.tsv beside clips/, or, for spontaneous speech,
+ss-corpus-LOCALE.tsv beside audios/.
 
-A release of Common Voice as a folder, and what there is to know about releases in any form.
-
-The layout is RELEASE/LOCALE/{train,dev,test,validated,...}.tsv beside clips/, or, of spontaneous speech,
-ss-corpus-LOCALE.tsv beside audios/. The archive of a release is in `lengua.data.sources.releases`; it tells the same.
+In the archive clips come in its own order: Common Voice packs them by name, with the tables of the splits behind the
+clips. So a first pass reads the tables, and only the sizes of the clips; each reading of clips is one pass more. A
+pass over 52 GB of Spanish takes minutes and 100 MB of memory; nothing is kept on disk.
 """
 
 import heapq

@@ -1,26 +1,19 @@
-"""The texts of the sample put right, by two tables that were made for it.
-
-    put_right("Su contrasena no es valida", "es")       "Su contraseña no es válida"
-
-`data/sample_es_accents.tsv` holds what is unambiguous: a word that is right without its accent elsewhere ("esta", "se")
-stands in it with its neighbours, and a word that nothing can put right becomes UNCERTAIN.
-`data/sample_es_misread.tsv` names the clips whose text is not what is said ("Una pesquería" over "una piscifactoría").
-Untouched whisper-base heard other words there, most of them in three decodings; no person has listened to them all.
-
-The voices of the sample: which Debian packages hold them, and where in those stands a clip's text.
-
-    for clip in allison.clips(folder): ...      # every recording, the useless ones too
-
-A further language is a further Voice here and, where its texts need it, a table for `spelling`.
-
-`sample:es`: two voices of real Spanish speech out of Debian packages, with their texts put right.
+"""`sample:es`: two voices of real Spanish speech from Debian packages, with corrected texts.
 
     for item in open("es").read("train"): ...
     for item in open("fr").read("test"): ...        # probes: fr, it and ru, 11 MB, all of it test
-    fetch("estefania")      # 160 MB; may run in a thread beside anything else
+    fetch_voice("estefania")                        # 160 MB; may run in a thread
 
-The telephone prompts of the first voice were written without accents; a table of words and phrases puts them back.
-What the table cannot put right is left out rather than guessed.
+A `SampleVoice` says which packages hold a voice, and where the text of a clip is; a further language is a further
+voice here and, where its texts need it, a table in the assets.
+
+    correct_spelling("Su contrasena no es valida", "es")       "Su contraseña no es válida"
+
+The telephone prompts of the first voice were written without accents. `sample_es_accents.tsv` restores them where
+that is unambiguous: a word that is also right without its accent ("esta", "se") is listed with its neighbours, and a
+word that cannot be corrected becomes UNCERTAIN, which drops the clip. `sample_es_misread.tsv` lists clips whose text
+is not what the speaker says ("Una pesquería" over "una piscifactoría"), as decoded by whisper-base, most of them
+three times; no person has listened to them all.
 """
 
 import functools

@@ -1,11 +1,11 @@
-"""A .tar.gz read as it is: never unpacked, in the order in which it was packed, in memory that does not grow.
+"""A .tar.gz read as a stream: never unpacked, in its own order, in constant memory.
 
-    for member in members(Path("cv-corpus-25.0-2026-03-09-es.tar.gz")):
+    for member in read_members(Path("cv-corpus-25.0-2026-03-09-es.tar.gz")):
         member.name, member.size, member.read()
 
-Nothing is written anywhere, so no name in it can reach a file of this machine; what is no plain file, or has a name
-that would leave the folder it is unpacked in, is told by `member.fault`. Speech that is compressed already hardly
-shrinks: an archive that unpacks to a hundred times its size is a bomb, and is refused long before it has gone off.
+Nothing is written, so no name in the archive can reach a file of this machine; a member that is no plain file, or
+whose name would leave the folder, has its reason in `member.fault`. Compressed speech hardly shrinks further: an
+archive that unpacks to a hundred times its size is refused as a bomb while it is read.
 """
 
 import tarfile

@@ -1,4 +1,4 @@
-"""One Whisper, several layouts: Hugging Face's folder, CTranslate2's model.bin, the names of OpenAI's own program."""
+"""File formats of one Whisper: Hugging Face's folder, CTranslate2's model.bin, ONNX, ggml, OpenAI's names."""
 
 from lengua.models.formats.ctranslate2 import ctranslate2_vocabulary, hugging_face_tensors, read_variables
 from lengua.models.formats.hugging_face import (

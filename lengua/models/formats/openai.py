@@ -1,7 +1,4 @@
-"""OpenAI's names of a Hugging Face Whisper's tensors, which whisper.cpp uses, too: the same tensors, other names.
-
-Weights of a Hugging Face Whisper in OpenAI's own program (package openai-whisper): the same tensors, other names.
-"""
+"""OpenAI's tensor names for the weights of a Hugging Face Whisper; openai-whisper and whisper.cpp use them."""
 
 import re
 from pathlib import Path
