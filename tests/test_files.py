@@ -16,7 +16,7 @@ from lengua.runtime.files import file_sha256, read_json, read_jsonl, replacing, 
 KILLED_WHILE_WRITING = """
 import os, signal, sys
 from pathlib import Path
-from lengua import files
+from lengua.runtime import files
 os.fsync = lambda number: os.kill(os.getpid(), signal.SIGKILL)
 files.write_bytes(Path(sys.argv[1]), b"new" * 1000)
 """

@@ -186,9 +186,7 @@ def test_nothing_outside_is_written_and_other_bytes_are_refused(hub, setting):
     outside = made | {"files": made["files"] | {"../../../evil": made["files"]["config.json"]}}
     repo.commit(good | {seal: json.dumps(outside).encode()}, "evil")
     (refused,) = told(hub, code)
-    assert (
-        "expected a checkpoint of lengua in ana/run; found no file of a checkpoint: '../../../evil'" in refused["error"]
-    )
+    assert "ana/run" in refused["error"] and "'../../../evil'" in refused["error"]
     repo.commit(good | {"checkpoint/optimizer.pt": good["checkpoint/optimizer.pt"] + b"more"}, "longer")
     (refused,) = told(hub, code)
     assert "found more, in checkpoint/optimizer.pt" in refused["error"]
