@@ -174,6 +174,8 @@ class TrainOptions:
     """Interpolate base and fine-tuned weights after training, with the ratio that is best on dev (six evaluations)."""
     window: Literal["adaptive", "packed", "padded"] = "adaptive"
     """adaptive: the speech and a margin. packed: several utterances up to 30 s. padded: always 30 s, as in Whisper."""
+    packed_share: float = 0.0
+    """Share of batches whose clips are joined, up to 30 s a window; without any, words of long audio are lost."""
     timestamps_share: float = 0.2
     """Share of packed windows whose labels have timestamps, which long-form decoding needs."""
     margin_s: tuple[float, float] = (0.3, 1.5)

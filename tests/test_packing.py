@@ -53,7 +53,7 @@ def sampler(block, tokenizer, epoch=0, share=0.2, seed=17, longest=3000, margin=
 
 
 def frames_of(block, pack) -> int:
-    return sum(block[draw.index].frames for draw in pack.draws)
+    return sum(block[draw.index].frames for draw in pack.draws) + sum(pack.pauses)
 
 
 def test_every_clip_comes_once_an_epoch_and_no_two_epochs_are_the_same(block, tokenizer):
@@ -90,6 +90,24 @@ def test_no_window_is_longer_than_the_models_and_no_clip_is_cut(longest, block, 
 def test_a_share_of_batches_is_padded_to_the_full_window(block, tokenizer):
     drawn = [batch[0].window for epoch in range(60) for batch in sampler(block, tokenizer, epoch, padded=0.25, batch=4)]
     assert sum(window == 3000 for window in drawn) / len(drawn) == pytest.approx(0.25, abs=0.02)
+
+
+def test_a_share_of_an_adaptive_runs_batches_joins_clips_with_pauses_between(block, tokenizer):
+    def drawn(share: float, epoch: int = 0) -> list:
+        packing = Packing(tokenizer, 0.5, share, max_pause_s=1.5) if share else None
+        return list(make_sampler(block, BatchPlan(8, (0.3, 1.5), 0.1, 17, packing=packing), epoch))
+
+    batches = [batch for epoch in range(20) for batch in drawn(0.25, epoch)]
+    packed = [batch for batch in batches if isinstance(batch[0], SampledPack)]
+    assert len(packed) / len(batches) == pytest.approx(0.25, abs=0.03) and len(drawn(0.25)) == len(drawn(0.0))
+    clips = [one for batch in drawn(0.25) for pack in batch for one in getattr(pack, "draws", [pack])]
+    assert sorted(one.index for one in clips) == list(range(CLIPS))
+    assert drawn(0.25) == drawn(0.25) != drawn(0.25, epoch=1)
+    packs = [pack for batch in packed for pack in batch]
+    sizes, pauses = [len(pack.draws) for pack in packs], [pause for pack in packs for pause in pack.pauses[:-1]]
+    assert {1, 2, 3, 8} <= set(sizes) and max(pack.window for pack in packs) == 3000
+    assert all(pack.pauses[-1] == 0 and frames_of(block, pack) <= pack.window for pack in packs)
+    assert min(pauses) < 15 and max(pauses) > 135 and np.mean(pauses) == pytest.approx(75, abs=8)
 
 
 @pytest.mark.parametrize(
@@ -135,9 +153,9 @@ def test_timestamps_are_as_frequent_as_asked_and_a_function_of_seed_epoch_and_id
 def test_joined_log_mels_are_cut_off_at_the_floor_of_the_loudest():
     quiet = np.array([[-1.5, -0.9], [0.2, -1.0]], np.float32)  # peak 0.2
     loud = np.array([[-0.8, 1.2]], np.float32)  # peak 1.2, floor -0.8
-    joined, peak = join_mels([quiet, loud], [0.2, 1.2])
+    joined, peak = join_mels([quiet, loud], [0.2, 1.2], [1, 0])
     assert peak == 1.2 and joined.dtype == np.float32
-    np.testing.assert_allclose(joined, [[-0.8, -0.8], [0.2, -0.8], [-0.8, 1.2]])
+    np.testing.assert_allclose(joined, [[-0.8, -0.8], [0.2, -0.8], [-0.8, -0.8], [-0.8, 1.2]])
 
 
 def test_joined_log_mels_are_those_of_joined_speech():
@@ -145,7 +163,7 @@ def test_joined_log_mels_are_those_of_joined_speech():
     random = np.random.default_rng(17)
     clips = [random.normal(0, loud, 160 * length).astype(np.float32) for loud, length in ((0.02, 90), (0.3, 70))]
     joined, _ = join_mels(
-        [log_mel.log_mel(clip) for clip in clips], [float(log_mel.log_mel(clip).max()) for clip in clips]
+        [log_mel.log_mel(clip) for clip in clips], [float(log_mel.log_mel(clip).max()) for clip in clips], [0, 0]
     )
     heard = log_mel.log_mel(np.concatenate([np.pad(clip, (0, 320)) for clip in clips])[:-320])
     assert len(joined) == len(heard) == 92 + 72
@@ -154,7 +172,7 @@ def test_joined_log_mels_are_those_of_joined_speech():
 
 
 def test_a_packed_clip_is_its_clips_and_then_the_silence_of_the_loudest(block):
-    pack = SampledPack((SampledClip(3, 0), SampledClip(7, 0)), 1600, False)
+    pack = SampledPack((SampledClip(3, 0), SampledClip(7, 0)), 1600, False, (50, 0))
     clip, rows = ClipDataset(block)[pack], [block[3], block[7]]
     assert clip.rows == tuple(rows) and clip.features.shape == (80, 1600)
     floor = np.float32(log_mel.silence_floor(max(row.peak for row in rows)))
@@ -163,6 +181,8 @@ def test_a_packed_clip_is_its_clips_and_then_the_silence_of_the_loudest(block):
         part = clip.features[:, at : at + row.frames]
         np.testing.assert_array_equal(part, np.maximum(row.log_mel().T, floor))
         at += row.frames
+        assert (clip.features[:, at : at + 50] == floor).all()
+        at += 50 * (row is rows[0])
     assert (clip.features[:, at:] == floor).all() and clip.features.min() == floor
 
 
@@ -176,10 +196,10 @@ def words(tokenizer, text: str) -> list[str]:
 def test_timestamps_stand_around_each_utterance(tokenizer):
     rows = (row(0, "hola", 4.8), row(1, "qué tal", 3.217), row(2, "sí", 0.5))
     assert [row.frames for row in rows] == [482, 324, 52]
-    pack = SampledPack(tuple(SampledClip(number, 0) for number in range(3)), 900, True)
+    pack = SampledPack(tuple(SampledClip(number, 0) for number in range(3)), 900, True, (0, 100, 0))
     inputs, labels = ClipDataset(StreamBlock(0, 0, list(rows), []))[pack].pair(tokenizer, "es")
     said = ["<|0.00|>", *words(tokenizer, "hola"), "<|4.80|>", "<|4.82|>", *words(tokenizer, "qué tal"), "<|8.04|>"]
-    said += ["<|8.06|>", *words(tokenizer, "sí"), "<|8.56|>"]
+    said += ["<|9.06|>", *words(tokenizer, "sí"), "<|9.56|>"]
     assert [tokenizer.id_to_token(token) for token in inputs] == [*PROMPT, *said]
     assert labels[:2] == [IGNORE_INDEX, IGNORE_INDEX] and len(labels) == len(inputs)
     assert [tokenizer.id_to_token(token) for token in labels[2:]] == [*said, "<|endoftext|>"]
@@ -188,7 +208,9 @@ def test_timestamps_stand_around_each_utterance(tokenizer):
 
 def test_without_timestamps_the_texts_are_joined_with_a_space(tokenizer):
     block = StreamBlock(0, 0, [row(0, "hola", 4.8), row(1, "qué tal", 3.2)], [])
-    pair = ClipDataset(block)[SampledPack((SampledClip(0, 0), SampledClip(1, 0)), 900, False)].pair(tokenizer, "es")
+    pair = ClipDataset(block)[SampledPack((SampledClip(0, 0), SampledClip(1, 0)), 900, False, (0, 0))].pair(
+        tokenizer, "es"
+    )
     assert pair == decoder_pair(tokenizer, "hola qué tal", "es")
 
 
@@ -197,7 +219,7 @@ def test_no_time_is_before_the_last_and_none_is_behind_the_window(block, tokeniz
     for batch in sampler(block, tokenizer, share=1.0):
         for pack in batch:
             rows = [block[draw.index] for draw in pack.draws]
-            times = utterance_times([row.frames for row in rows], [row.duration_s for row in rows])
+            times = utterance_times([row.frames for row in rows], [row.duration_s for row in rows], pack.pauses)
             ticks = [round(time * 50) for span in times for time in span]
             assert ticks[0] == 0 and sorted(ticks) == ticks and ticks[-1] * 2 <= pack.window
             seen += len(times)
@@ -226,7 +248,7 @@ def test_what_is_hidden_of_a_packed_clip_is_hidden_in_its_part_alone(block, toke
     drawing = BatchPlan(8, (0.3, 1.5), 0.0, 17, spec_augment=True, packing=Packing(tokenizer, 0.2))
     pack = next(pack for batch in make_sampler(block, drawing) for pack in batch if len(pack.draws) > 2)
     whole = SampledPack(
-        tuple(SampledClip(draw.index, draw.window) for draw in pack.draws), pack.window, pack.timestamps
+        tuple(SampledClip(draw.index, draw.window) for draw in pack.draws), pack.window, pack.timestamps, pack.pauses
     )
     clips = ClipDataset(block)
     hidden, shown = clips[pack].features, clips[whole].features

@@ -45,6 +45,8 @@ def default_learning_rate(options: TrainOptions, d_model: int) -> float:
     return rate
 
 
+MAX_PAUSE_S = 1.5
+"""Longest silence between utterances that share a window, where only some batches are packed."""
 MAX_PLAN_STEPS_FACTOR = 3
 """So many times the steps of a plan may be taken, where steps turn out to be that much cheaper."""
 
@@ -120,8 +122,14 @@ def make_batch_plan(
     Raises:
         RequestError: a share that is none.
     """
-    if not 0 <= options.timestamps_share <= 1:
-        raise RequestError("--timestamps-share of 0 to 1", str(options.timestamps_share), "0.2 is one window in five")
+    for name, share in (("timestamps", options.timestamps_share), ("packed", options.packed_share)):
+        if not 0 <= share <= 1:
+            raise RequestError(f"--{name}-share of 0 to 1", str(share), "0.2 is one in five")
+    packing = None
+    if options.window == "packed":
+        packing = Packing(tokenizer, options.timestamps_share)
+    elif options.packed_share:
+        packing = Packing(tokenizer, options.timestamps_share, options.packed_share, MAX_PAUSE_S)
     padded = options.window == "padded"
     return BatchPlan(
         options.batch_size,
@@ -130,5 +138,5 @@ def make_batch_plan(
         seed=options.seed,
         longest=longest,
         spec_augment=options.spec_augment,
-        packing=Packing(tokenizer, options.timestamps_share) if options.window == "packed" else None,
+        packing=packing,
     )

@@ -43,13 +43,15 @@ class PackedWindow:
     features: np.ndarray
     """float32, shape (n_mels, window): all speech, then the silence of the loudest."""
     timestamps: bool
+    pauses: tuple[int, ...]
+    """Frames of silence behind each row."""
 
     def pair(self, tokenizer: Tokenizer, language: str) -> tuple[list[int], list[int]]:
         """Return (decoder_input_ids, labels): the texts joined with a space, or each between its times."""
         texts, language = [row.text for row in self.rows], label_language(self.rows[0], language)
         if not self.timestamps:
             return decoder_pair(tokenizer, " ".join(texts), language)
-        times = utterance_times([row.frames for row in self.rows], [row.duration_s for row in self.rows])
+        times = utterance_times([row.frames for row in self.rows], [row.duration_s for row in self.rows], self.pauses)
         said = [(*span, text) for span, text in zip(times, texts, strict=True)]
         return timestamped_pair(tokenizer, said, language)
 
@@ -72,8 +74,8 @@ class ClipDataset(torch.utils.data.Dataset):
     def _joined(self, pack: SampledPack) -> PackedWindow:
         rows = tuple(self.split[draw.index] for draw in pack.draws)
         shown = [_masked_mel(row, draw.masks) for row, draw in zip(rows, pack.draws, strict=True)]
-        mel, peak = join_mels(shown, [row.peak for row in rows])
-        return PackedWindow(rows, pad_with_silence(mel, pack.window, peak), pack.timestamps)
+        mel, peak = join_mels(shown, [row.peak for row in rows], pack.pauses)
+        return PackedWindow(rows, pad_with_silence(mel, pack.window, peak), pack.timestamps, pack.pauses)
 
 
 def _masked_mel(row: Row, masks: SpecAugmentMasks | None) -> np.ndarray:

@@ -3,6 +3,7 @@
 The estimates are lower bounds: what they refuse would fail for certain, and later; what they let through may be tight.
 """
 
+import math
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -13,6 +14,7 @@ from types import MappingProxyType
 import torch
 import torch.utils.deterministic
 
+from lengua.audio.log_mel import FRAMES_PER_SECOND
 from lengua.audio.windows import window_of
 from lengua.options import TrainOptions
 from lengua.runtime import system
@@ -197,12 +199,16 @@ def max_frames_per_clip(drawing: BatchPlan, frames: Sequence[int] | None) -> int
     Args:
         frames: of its clips; None where nobody knows.
     """
-    if drawing.packing and frames is not None:
-        return sum(map(int, frames)) // len(frames)
     if frames is None:
         return drawing.longest
+    packed = 0
+    if drawing.packing:
+        mean = sum(map(int, frames)) / len(frames) + drawing.packing.max_pause_s * FRAMES_PER_SECOND
+        packed = drawing.longest * math.ceil(mean * drawing.batch_size / drawing.longest) // drawing.batch_size
+    if drawing.all_packed:
+        return packed
     padded = drawing.longest * drawing.padded_size // drawing.batch_size if drawing.padded_share else 0
-    return max(padded, window_of(int(max(frames)), drawing.margin_s[1], drawing.longest))
+    return max(padded, packed, window_of(int(max(frames)), drawing.margin_s[1], drawing.longest))
 
 
 def free_memory(device: torch.device) -> int | None:

@@ -14,6 +14,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -33,7 +34,7 @@ from lengua.runtime.hub import check_token
 from lengua.scoring import wer
 from lengua.training import checks, hardware
 from lengua.training.checks import Check, TrainingExample
-from lengua.training.samplers import SampledClip, make_sampler
+from lengua.training.samplers import SampledClip, SampledPack, make_sampler
 
 EXAMPLE_ROWS = 3
 """Clips that are looked at; the base hears them in its full window, the only one that an untouched Whisper knows."""
@@ -57,7 +58,12 @@ def collate_examples(trainer) -> tuple[list[TrainingExample], dict[str, torch.Te
 def collate_packed_examples(trainer) -> dict[bool, list[TrainingExample]]:
     """Return a packed window of several clips, as training makes it, by whether its labels have timestamps."""
     dataset, split = _rows(trainer)
-    fullest = max(next(iter(make_sampler(split, trainer.drawing))), key=lambda pack: len(pack.draws))
+    packed = (batch for batch in make_sampler(split, trainer.drawing) if isinstance(batch[0], SampledPack))
+    fullest = max(
+        (pack for batch in islice(packed, 4) for pack in batch), key=lambda pack: len(pack.draws), default=None
+    )
+    if fullest is None:  # too few clips for a batch of the share that is packed
+        return {}
     share = trainer.drawing.packing.timestamps_share
     kinds = [kind for kind, part in ((False, 1 - share), (True, share)) if part]
     return {kind: _collated(trainer, [dataset[replace(fullest, timestamps=kind)]])[0] for kind in kinds}

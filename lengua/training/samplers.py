@@ -2,14 +2,14 @@
 
 Every clip comes once an epoch; order, margins and batches are drawn anew in each, all from (seed, epoch, id).
 
-With `--window packed`, utterances are joined to windows of up to 30 s, as Whisper was trained, so that long audio keeps
-working. Log-mels are absolute values: those of joined speech are the joined log-mels, clamped to the floor of the
-loudest.
+Some batches (`--packed-share`), or with `--window packed` all, join utterances to windows of up to 30 s, as Whisper was
+trained, so that long audio keeps working: a model that only ever saw one utterance a window stops behind the first.
+Log-mels are absolute values: those of joined speech are the joined log-mels, clamped to the floor of the loudest.
 """
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from tokenizers import Tokenizer
@@ -32,6 +32,10 @@ class Packing:
     """Counts label tokens, so that no window has more than the decoder has positions."""
     timestamps_share: float
     """Share of windows whose labels say when each utterance begins and ends."""
+    share: float = 1.0
+    """Share of batches that are packed; 1 in a run whose window is packed."""
+    max_pause_s: float = 0.0
+    """Between two utterances there is silence of 0 to so many seconds."""
 
 
 def pack_windows(frames: Sequence[int], tokens: Sequence[int], longest: int, most_tokens: int) -> list[list[int]]:
@@ -68,15 +72,19 @@ def _fit(window: list[int], needs: list[tuple[int, int]], room: tuple[int, int])
     return all(sum(needs[clip][unit] for clip in window) <= most for unit, most in enumerate(room))
 
 
-def join_mels(mels: Sequence[np.ndarray], peaks: Sequence[float]) -> tuple[np.ndarray, float]:
-    """Return (log-mel, peak) of clips one behind the other: float32, shape (frames of all, n_mels)."""
+def join_mels(mels: Sequence[np.ndarray], peaks: Sequence[float], pauses: Sequence[int]) -> tuple[np.ndarray, float]:
+    """Return (log-mel, peak) of clips, frames of silence behind each: float32, shape (frames of all, n_mels)."""
     peak = max(peaks)
-    return np.maximum(np.concatenate(mels), np.float32(silence_floor(peak))), peak
+    floor = np.float32(silence_floor(peak))
+    parts = [np.pad(mel, ((0, pause), (0, 0)), constant_values=floor) for mel, pause in zip(mels, pauses, strict=True)]
+    return np.maximum(np.concatenate(parts), floor), peak
 
 
-def utterance_times(frames: Sequence[int], durations_s: Sequence[float]) -> list[tuple[float, float]]:
+def utterance_times(
+    frames: Sequence[int], durations_s: Sequence[float], pauses: Sequence[int]
+) -> list[tuple[float, float]]:
     """Return when each of joined clips begins and ends, in seconds: a clip ends a little before its last frame."""
-    starts = np.cumsum([0, *frames[:-1]]) / FRAMES_PER_SECOND
+    starts = np.cumsum([0, *np.add(frames, pauses)[:-1]]) / FRAMES_PER_SECOND
     return [(float(start), float(start) + duration) for start, duration in zip(starts, durations_s, strict=True)]
 
 
@@ -102,6 +110,8 @@ class SampledPack:
     window: int
     timestamps: bool
     """Whether the labels say when each clip begins and ends."""
+    pauses: tuple[int, ...]
+    """Frames of silence behind each clip; none behind the last."""
 
 
 @dataclass(frozen=True)
@@ -123,9 +133,14 @@ class BatchPlan:
     """None: a window for every clip."""
 
     @property
+    def all_packed(self) -> bool:
+        """Whether clips share windows in every batch."""
+        return self.packing is not None and self.packing.share == 1
+
+    @property
     def padded_size(self) -> int:
         """Clips of a padded batch: a few, unless every batch is padded or clips share windows anyway."""
-        alike = self.packing or self.padded_share == 1
+        alike = self.all_packed or self.padded_share == 1
         return self.batch_size if alike else max(1, self.batch_size // PADDED_BATCH_DIVISOR)
 
     @property
@@ -140,10 +155,14 @@ class BatchPlan:
 
     def batches(self, clips: int) -> int:
         """Return how many batches so many clips make."""
-        if self.packing:
+        if self.all_packed:
             return -(-clips // self.batch_size)
         padded = self.padded_batches(clips)
         return padded + -(-max(0, clips - padded * self.padded_size) // self.batch_size)
+
+    def packed_batches(self, clips: int) -> int:
+        """Return in how many batches of so many clips the clips share windows."""
+        return round(self.packing.share * self.batches(clips)) if self.packing else 0
 
 
 MASK_KEYS = ("masked time", "masked band")
@@ -166,6 +185,8 @@ class EpochSampler:
     def __init__(self, split: Split | StreamBlock | Mixture, drawing: BatchPlan, epoch: int = 0, ranks: int = 1):
         self.ids, self.frames = split.column("id"), split.frames
         self.mixture = split if isinstance(split, Mixture) else None
+        self.texts = split.column("text") if drawing.packing else []
+        self.languages = getattr(split, "languages", None)
         self.drawing, self.epoch, self.ranks = drawing, epoch, ranks
 
     def set_epoch(self, epoch: int) -> None:
@@ -196,52 +217,22 @@ class EpochSampler:
     def _shuffled(self, clips: np.ndarray, what: str) -> np.ndarray:
         return clips[np.argsort([self._chance(self.ids[index], what) for index in clips], kind="stable")]
 
-    def _chance(self, id: str, what: str) -> float:
-        return keyed_uniform(self.drawing.seed, self.epoch, id, what)
-
-
-class LengthBucketSampler(EpochSampler):
-    """Clips of like length together, a few of any length padded; order and margins anew in every epoch."""
-
-    def __iter__(self) -> Iterator[list[SampledClip]]:
-        few, many = self.drawing.padded_size, self.drawing.batch_size
-        clips = self._shuffled(self._clips(), "padded")
-        padded, others = np.split(clips, [self.drawing.padded_batches(len(clips)) * few])
-        windows = np.zeros(len(self.ids), np.int64)
-        windows[padded] = self.drawing.longest
-        windows[others] = [self._window(index, int(self.frames[index])) for index in others]
-        batches = [
-            *split_into_batches(padded, few),
-            *split_into_batches(self._by_length(others, windows[others]), many),
-        ]
-        batches.sort(key=lambda batch: self._chance(self.ids[batch[0]], "order"))
-        for batch in batches[: len(self)]:
-            window = int(windows[batch].max())
-            yield [self._draw(index, window) for index in batch]
-
-    def _by_length(self, clips: np.ndarray, windows: np.ndarray) -> np.ndarray:
-        jitter = np.array([self._chance(self.ids[index], "bucket") for index in clips])
-        return clips[np.argsort(windows + jitter * BUCKET_JITTER_S * FRAMES_PER_SECOND, kind="stable")]
-
-
-class PackedWindowSampler(EpochSampler):
-    """Clips in any order, those of a batch joined to as few windows as hold them; a window has one language."""
-
-    def __init__(self, split: Split | StreamBlock | Mixture, drawing: BatchPlan, epoch: int = 0, ranks: int = 1):
-        super().__init__(split, drawing, epoch, ranks)
-        self.texts, self.languages = split.column("text"), getattr(split, "languages", None)
-
-    def __iter__(self) -> Iterator[list[SampledPack]]:
-        batches = split_into_batches(self._shuffled(self._clips(), "order"), self.drawing.batch_size)
-        for batch in batches[: len(self)]:
-            yield self._packed(batch.tolist())
-
     def _packed(self, batch: list[int]) -> list[SampledPack]:
-        shared = [indices for alike in self._by_language(batch) for indices in self._shared(alike)]
-        fullest = max(sum(int(self.frames[index]) for index in indices) for indices in shared)
-        padded = self._chance(self.ids[batch[0]], "padded") < self.drawing.padded_share
-        window = self.drawing.longest if padded else self._window(batch[0], fullest)
-        return [self._pack(indices, window) for indices in shared]
+        """Join the clips of a batch to as few windows as hold them; a window has one language.
+
+        Where only some batches are packed, what a window may hold is drawn, so that pairs are as frequent as tens.
+        """
+        id, longest = self.ids[batch[0]], self.drawing.longest
+        room = longest if self.drawing.all_packed else round(longest * self._chance(id, "room"))
+        packs = [
+            self._pack(indices, pauses)
+            for alike in self._by_language(batch)
+            for indices, pauses in self._shared(alike, room)
+        ]
+        fullest = max(sum(draw.window for draw in pack.draws) + sum(pack.pauses) for pack in packs)
+        padded = self._chance(id, "padded") < self.drawing.padded_share
+        window = longest if padded else self._window(batch[0], fullest)
+        return [replace(pack, window=window) for pack in packs]
 
     def _by_language(self, batch: list[int]) -> list[list[int]]:
         if self.languages is None:
@@ -249,17 +240,65 @@ class PackedWindowSampler(EpochSampler):
         spoken = dict.fromkeys(self.languages[index] for index in batch)
         return [[index for index in batch if self.languages[index] == one] for one in spoken]
 
-    def _shared(self, clips: list[int]) -> list[list[int]]:
-        """Return which clips share a window."""
-        frames = [int(self.frames[index]) for index in clips]
-        tokens = [len(word_tokens(self.drawing.packing.tokenizer, self.texts[index])) + 2 for index in clips]
-        shared = pack_windows(frames, tokens, self.drawing.longest, MAX_LABEL_TOKENS - LABEL_OVERHEAD_TOKENS)
-        return [[clips[place] for place in places] for places in shared]
+    def _shared(self, clips: list[int], room: int) -> Iterator[tuple[list[int], tuple[int, ...]]]:
+        """Yield which clips share a window, and the silence behind each."""
+        packing = self.drawing.packing
+        most = packing.max_pause_s * FRAMES_PER_SECOND
+        pauses = [round(most * self._chance(self.ids[index], "pause")) for index in clips]
+        frames = [
+            min(int(self.frames[index]) + pause, self.drawing.longest)
+            for index, pause in zip(clips, pauses, strict=True)
+        ]
+        tokens = [len(word_tokens(packing.tokenizer, self.texts[index])) + 2 for index in clips]
+        for places in pack_windows(frames, tokens, max(room, *frames), MAX_LABEL_TOKENS - LABEL_OVERHEAD_TOKENS):
+            yield [clips[at] for at in places], (*(pauses[at] for at in places[:-1]), 0)
 
-    def _pack(self, indices: list[int], window: int) -> SampledPack:
+    def _pack(self, indices: list[int], pauses: tuple[int, ...]) -> SampledPack:
         timestamps = self._chance(self.ids[indices[0]], "timestamps") < self.drawing.packing.timestamps_share
         draws = tuple(self._draw(index, int(self.frames[index])) for index in indices)
-        return SampledPack(draws, window, timestamps)
+        return SampledPack(draws, 0, timestamps, pauses)
+
+    def _chance(self, id: str, what: str) -> float:
+        return keyed_uniform(self.drawing.seed, self.epoch, id, what)
+
+
+class LengthBucketSampler(EpochSampler):
+    """Clips of like length together, a few of any length padded or packed; order and margins anew in every epoch."""
+
+    def __iter__(self) -> Iterator[list[SampledClip] | list[SampledPack]]:
+        few, many = self.drawing.padded_size, self.drawing.batch_size
+        clips = self._shuffled(self._clips(), "padded")
+        padded, others = np.split(clips, [self.drawing.padded_batches(len(clips)) * few])
+        packed, others = np.split(others, [self.drawing.packed_batches(len(clips)) * many])
+        windows = np.zeros(len(self.ids), np.int64)
+        windows[padded] = self.drawing.longest
+        windows[others] = [self._window(index, int(self.frames[index])) for index in others]
+        batches = [
+            *split_into_batches(padded, few),
+            *split_into_batches(self._by_length(others, windows[others]), many),
+            *split_into_batches(packed, many),
+        ]
+        shared = {int(batch[0]) for batch in batches[len(batches) - math.ceil(len(packed) / many) :]}
+        batches.sort(key=lambda batch: self._chance(self.ids[batch[0]], "order"))
+        for batch in batches[: len(self)]:
+            if int(batch[0]) in shared:
+                yield self._packed(batch.tolist())
+            else:
+                window = int(windows[batch].max())
+                yield [self._draw(index, window) for index in batch]
+
+    def _by_length(self, clips: np.ndarray, windows: np.ndarray) -> np.ndarray:
+        jitter = np.array([self._chance(self.ids[index], "bucket") for index in clips])
+        return clips[np.argsort(windows + jitter * BUCKET_JITTER_S * FRAMES_PER_SECOND, kind="stable")]
+
+
+class PackedWindowSampler(EpochSampler):
+    """Clips in any order, those of a batch joined to as few windows as hold them."""
+
+    def __iter__(self) -> Iterator[list[SampledPack]]:
+        batches = split_into_batches(self._shuffled(self._clips(), "order"), self.drawing.batch_size)
+        for batch in batches[: len(self)]:
+            yield self._packed(batch.tolist())
 
 
 def split_into_batches(clips: np.ndarray, size: int) -> list[np.ndarray]:
@@ -271,7 +310,7 @@ def make_sampler(
     split: Split | StreamBlock | Mixture, drawing: BatchPlan, epoch: int = 0, ranks: int = 1
 ) -> EpochSampler:
     """Return the sampler that draws batches in this way."""
-    kind = PackedWindowSampler if drawing.packing else LengthBucketSampler
+    kind = PackedWindowSampler if drawing.all_packed else LengthBucketSampler
     return kind(split, drawing, epoch, ranks)
 
 
