@@ -73,11 +73,11 @@ def show(options: Options, found: parity.Parity, sides: list[parity.ProgramParit
     """Print and return the figures."""
     rows = [parity.public_row(side) | {"seconds_per_clip": round(side.seconds_per_clip, 3)} for side in sides]
     agreed = all(side.agrees for side in sides)
-    header, *cells = parity.parity_table(rows)
-    timed = [[*cell, f"{row['seconds_per_clip']:.2f}"] for cell, row in zip(cells, rows, strict=True)]
+    table = parity.parity_table(rows)
+    timed = [[*cell, f"{row['seconds_per_clip']:.2f}"] for cell, row in zip(table.rows, rows, strict=True)]
     where = options.source or f"the test split of {options.run}"
     bounds = "within their bounds" if agreed else "NOT within their bounds"
-    lines = markdown([*header, "s a clip"], timed)
+    lines = markdown([*table.header, "s a clip"], timed)
     lines += ["", f"{len(found.clips)} clips, {found.words} words, of {where}, greedily; all {bounds}."]
     print("\n".join(lines))
     if options.record:

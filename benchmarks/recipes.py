@@ -112,9 +112,7 @@ def on_test(base: str, recipes: dict, options: Options) -> list[dict]:
 
 def show(options: Options, compared, rows: list[dict]) -> dict:
     """Print and return the tables."""
-    header, *cells = runs_table(compared.rows)
-    rule = ["---", "---", *["---:"] * (len(header) - 3), "---"]
-    lines = [f"| {' | '.join(line)} |" for line in [header, rule, *cells]]
+    lines = runs_table(compared.rows).to_markdown().splitlines()
     lines += ["", *(f"{note}." for note in compared.notes)]
     lines += ["", *markdown_table(rows).splitlines()] if rows else []
     stored = read_json(options.store / "manifest.json")["splits"]

@@ -4,7 +4,8 @@ What a command alone needs is imported there: transcribing works without the pac
 """
 
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 from lengua.doctor import format_doctor_report
@@ -12,11 +13,8 @@ from lengua.inference import FileText, TranscriptChunk
 
 TERMINAL_COLUMNS = ("set", "model", "window", "WER (95 % interval)", "change", "S / D / I", "ms a clip")
 """Columns of the table that fit a terminal; results.json has them all."""
-TERMINAL_WIDTH_CHARS = 100
-PARITY_TERMINAL_COLUMNS = (0, 1, 2, -1)
-"""Columns of the comparison of programs that fit a terminal: program, format, WER, clips with other words."""
-MIN_FOLDED_WIDTH_CHARS = 22
-"""Letters that a column of several lines has at least."""
+PARITY_TERMINAL_COLUMNS = ("program", "opens", "WER", "clips with other words")
+"""Columns of the comparison of programs that fit one."""
 
 
 def nothing(result) -> None:
@@ -76,8 +74,7 @@ def compare(result) -> None:
     bases = {row.base for row in result.rows}
     if len(bases) == 1:
         print(f"all from {bases.pop()}")
-    header, *lines = runs_table(result.rows)
-    _print_table(header, lines, left=("run", "what differs", "state"), folded="what differs")
+    runs_table(result.rows).to_terminal(folded="what differs")
     for note in result.notes:
         print(f"note: {note}")
     print(f"{result.figure or 'nothing to draw yet'}, {result.page}")
@@ -110,8 +107,7 @@ def publish(result) -> None:
     if result.parity is None:
         print("the programs that open it were not compared")
     else:
-        header, *lines = ([line[column] for column in PARITY_TERMINAL_COLUMNS] for line in parity_table(result.parity))
-        _print_table(header, lines, left=header[:2])
+        parity_table(result.parity).select(PARITY_TERMINAL_COLUMNS).to_terminal()
     if result.repo:
         print(f"{result.repo}: revision {result.revision}, tag {result.tag}, {_seen_by(result)}\n{result.url}")
     if result.space:
@@ -147,27 +143,5 @@ def print_results(rows: list[dict]) -> None:
     """Print the before/after table; what became worse comes first."""
     from lengua.evaluation.report import tables
 
-    for sentence in tables.worsened(rows):
-        print(sentence)
-    header, *lines = tables.results_table(rows)
-    shown = [index for index, name in enumerate(header) if name in TERMINAL_COLUMNS]
-    _print_table(
-        [header[index] for index in shown],
-        [[line[index] for index in shown] for line in lines],
-        left=TERMINAL_COLUMNS[:3],
-    )
-
-
-def _print_table(header: list[str], lines: list[list[str]], left: Sequence[str], folded: str = "") -> None:
-    """Print a table: columns of words to the left, figures to the right, one column in several lines if it must."""
-    from rich import box
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table(box=box.SIMPLE_HEAD, header_style="bold")
-    for name in header:
-        look = {"min_width": MIN_FOLDED_WIDTH_CHARS} if name == folded else {"no_wrap": True}
-        table.add_column(name, justify="left" if name in left else "right", **look)
-    for line in lines:
-        table.add_row(*line)
-    Console(width=max(Console().width, TERMINAL_WIDTH_CHARS)).print(table)
+    table = replace(tables.results_table(rows), notes=tables.worsened(rows))
+    table.select(TERMINAL_COLUMNS).to_terminal()

@@ -9,8 +9,8 @@ import yaml
 from huggingface_hub import ModelCard
 from report_data import evaluation, record, row
 
-from lengua.evaluation.report.markdown import code_span, escape_markdown, format_markdown_table, python_string
-from lengua.evaluation.report.tables import with_interval
+from lengua.evaluation.report.markdown import code_span, escape_markdown, python_string
+from lengua.evaluation.report.tables import Table, with_interval
 from lengua.evaluation.subgroups import measure_groups
 from lengua.models.checkpoints import ModelNote
 from lengua.publishing.model_card import CardSources, build_model_card
@@ -260,7 +260,7 @@ def test_escaping_leaves_nothing_active_and_loses_no_letter(text):
     assert "\n" not in shown and "<" not in shown and not re.search(r"(?<!\\)(?:\\\\)*[|`*_\[]", shown)
     assert eval(python_string(text)) == text and "`" not in python_string(text) and "\n" not in python_string(text)
     assert "|" not in code_span(text) and "\n" not in code_span(text)
-    assert format_markdown_table(["a", "b"], [[text, 1]]).count("\n") == 2
+    assert Table(["a", "b"], [[text, 1]]).to_markdown().count("\n") == 2
 
 
 def test_the_table_of_programs_and_those_left_out(origin):

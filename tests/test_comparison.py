@@ -4,20 +4,14 @@ import json
 import os
 import shutil
 import signal
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import pytest
 from conftest import tiny_training
 
 from lengua.cli import main
 from lengua.data import features
-from lengua.evaluation.report import curves
-from lengua.evaluation.report.curves import CurvePoint, loss_row, smooth_curve, spread_labels, wer_row
-from lengua.evaluation.report.figures import BLUE, DPI, VERMILION, WIDTH_IN
 from lengua.options import CompareOptions, FeatureOptions, TrainOptions
 from lengua.runtime.errors import RequestError
 from lengua.runtime.files import read_json, read_jsonl, write_json, write_jsonl
@@ -110,7 +104,7 @@ def test_a_run_without_a_step_has_its_line_and_no_curve(pair, tmp_path):
     row = result.rows[0]
     assert (row.state, row.wer, row.steps, row.clips_per_second) == ("no step yet", None, 0, None)
     assert result.figure is None and not (tmp_path / "compare.png").exists()
-    assert runs_table(result.rows)[1] == ["fresh", "slow", "–", "0", "0 s", "–", "no step yet"]
+    assert runs_table(result.rows).rows[0] == ["fresh", "slow", "–", "0", "0 s", "–", "no step yet"]
 
 
 def test_other_windows_and_other_data_are_told(options, pair, tiny_folder, tmp_path):
@@ -247,11 +241,11 @@ def test_other_bases_and_intervals_stand_in_the_table(tmp_path):
         write_jsonl(folder / "history.jsonl", [look, look | {"step": 60, "dev_wer": 0.2, "epoch": 3.0}])
         paths.append(folder)
     rows = compare(CompareOptions(tuple(paths))).rows
-    assert runs_table(rows)[1:] == [
+    assert runs_table(rows).rows == [
         ["base", "whisper-base", "13.0 % (10.1 to 16.2)", "60", "1.7 min", "4.8", "at 75 %"],
         ["small", "whisper-small", "13.0 % (10.1 to 16.2)", "60", "1.7 min", "4.8", "at 75 %"],
     ]
-    assert [cells[1] for cells in runs_table(rows[:1])[1:]] == ["–"]
+    assert [cells[1] for cells in runs_table(rows[:1]).rows] == ["–"]
 
 
 def test_runs_of_one_name_are_told_apart(pair, tmp_path, monkeypatch):
@@ -259,92 +253,3 @@ def test_runs_of_one_name_are_told_apart(pair, tmp_path, monkeypatch):
     runs = [read_run(Path()), read_run(copied(pair[1], tmp_path / "slow")), read_run(pair[1])]
     assert run_names(runs) == [".", str(tmp_path / "slow"), "fast"]
     assert run_names(runs[:1]) == ["slow"]
-
-
-# Curves
-
-
-def records(steps: int, wer: float, step_s: float = 1.0) -> list[dict]:
-    made = [{"step": step, "seconds": step * step_s, "loss": 2 - step / steps} for step in range(1, steps + 1)]
-    looks = [{"step": k * steps // 2, "seconds": k * steps * step_s / 2, "dev_wer": wer / k} for k in (1, 2)]
-    return made + looks
-
-
-def pixels(path) -> np.ndarray:
-    """The colours of a PNG, 0 to 255: height x width x 3."""
-    from matplotlib.image import imread
-
-    return np.rint(imread(path)[..., :3] * 255).astype(int)
-
-
-def colour(path, name: str) -> np.ndarray:
-    return (pixels(path) == [int(name[k : k + 2], 16) for k in (1, 3, 5)]).all(axis=-1)
-
-
-def test_every_run_has_its_colour_in_both_panels_of_both_rows(tmp_path):
-    assert curves.draw_curves({"a": records(40, 0.3), "b": records(20, 0.4, 3.0)}, tmp_path / "a.png")
-    for name in (BLUE, VERMILION):
-        rows, columns = np.nonzero(colour(tmp_path / "a.png", name))
-        top, left = rows < 1520 / 2, columns < 700
-        assert min((one & other).sum() for one in (top, ~top) for other in (left, ~left)) > 100
-    assert pixels(tmp_path / "a.png").shape[1] == WIDTH_IN * DPI == 1800
-
-
-def test_equal_histories_give_equal_bytes_and_nothing_is_written_over_the_edge(tmp_path):
-    runs = {f"$run_{k} " + "x" * 30 * k: records(10 + k, 0.1 + k / 5, 900.0) for k in range(15)}
-    for name in "ab":
-        assert curves.draw_curves(runs, tmp_path / f"{name}.png")
-    assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
-    assert (pixels(tmp_path / "a.png")[:, [0, 1, -2, -1]] == 255).all()
-    assert (pixels(tmp_path / "a.png")[[0, 1, -2, -1]] == 255).all()
-
-
-def test_only_what_there_is_is_drawn(tmp_path):
-    looks = [record for record in records(10, 0.3) if "dev_wer" in record]
-    assert curves.draw_curves({"a": records(10, 0.3)}, tmp_path / "both.png")
-    assert curves.draw_curves({"a": looks, "b": []}, tmp_path / "wer.png")
-    assert pixels(tmp_path / "wer.png").shape[0] < 0.7 * pixels(tmp_path / "both.png").shape[0]
-    nothing = {
-        "a": [],
-        "b": [{"step": 1, "seconds": 1.0, "dev_wer": None}],
-        "c": [{"step": 1, "seconds": 1.0, "loss": float("nan")}],
-    }
-    assert not curves.draw_curves(nothing, tmp_path / "none.png") and not (tmp_path / "none.png").exists()
-
-
-def test_an_early_look_that_loops_does_not_flatten_the_others():
-    looping = [{"step": k, "seconds": k, "dev_wer": wer} for k, wer in ((1, 3.18), (2, 0.2))]
-    row = wer_row({"a": looping, "b": [{"step": 1, "seconds": 1, "dev_wer": 0.15}]})
-    assert row.top == pytest.approx(60) and row.title.endswith("(what is above 60 is not shown)")
-    assert row.labels == {"a": "20.0 % a", "b": "15.0 % b"}
-    assert wer_row({"a": looping[1:]}).title == "Word error rate on dev, %"
-    perfect = wer_row({"a": [{"step": 1, "seconds": 1, "dev_wer": 0.0}]})
-    assert perfect.top == 1
-
-
-def test_intervals_come_along():
-    look = {"step": 1, "seconds": 2.0, "dev_wer": 0.13, "dev_wer_low": 0.1, "dev_wer_high": 0.16}
-    point = wer_row({"a": [look]}).curves["a"][0]
-    assert point == pytest.approx(CurvePoint(1, 2.0, 13.0, 10.0, 16.0))
-    assert loss_row({"a": [look]}) is None
-
-
-def test_loss_is_a_running_mean():
-    points = [CurvePoint(k, float(k), value) for k, value in enumerate([0.0, 3.0] * 8)]
-    assert [point.value for point in smooth_curve(points)][:3] == pytest.approx([1.5, 1.0, 2.0])
-    assert smooth_curve(points)[-1].value == pytest.approx(1.5) and len(smooth_curve(points)) == 16
-    few = points[:15]
-    assert smooth_curve(few) == few
-
-
-def test_labels_are_spread_in_their_order_and_near_their_lines():
-    assert spread_labels([1.0, 5.0], 1, 10) == [1.0, 5.0]
-    assert spread_labels([5.0, 5.0, 1.0], 1, 10) == pytest.approx([4.5, 5.5, 1.0])
-    assert spread_labels([9.9, 10.0], 1, 10) == pytest.approx([9.0, 10.0])
-    assert spread_labels([0.0, 0.0, 0.1], 1, 10) == pytest.approx([0.0, 1.0, 2.0])
-    assert spread_labels([], 1, 10) == []
-
-
-def test_nothing_heavy_is_loaded_until_something_is_drawn():
-    code = "import sys, lengua.training.compare; sys.exit(bool({'matplotlib', 'torch'} & set(sys.modules)))"
-    assert subprocess.run([sys.executable, "-c", code]).returncode == 0

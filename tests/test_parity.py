@@ -75,8 +75,8 @@ def test_a_healthy_export_says_the_same_everywhere(exported, clips, tmp_path):
     written = read_json(tmp_path / "parity.json")
     assert written["rows"] == found.rows and written["agreed"] and written["ids"] == [clip.id for clip in clips]
     assert all(clip.reference not in (tmp_path / "parity.json").read_text() for clip in clips)
-    lines = parity.parity_table(written["rows"])
-    assert len(lines) == 1 + len(found.sides) and all(len(line) == len(lines[0]) for line in lines)
+    table = parity.parity_table(written["rows"])
+    assert len(table.rows) == len(found.sides) and {len(line) for line in table.rows} == {len(table.header)}
 
 
 @int8_is_close

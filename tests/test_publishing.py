@@ -108,9 +108,9 @@ def test_ctranslate2_alone_is_a_model_too_and_says_how_to_decode(run, tmp_path, 
 def test_the_programs_are_compared_and_the_card_has_what_they_said(export):
     found, text = read_json(export / parity.PARITY_FILE), card_of(export)
     assert found["clips"] == 5 and found["agreed"] and found["language"] == "es"
-    header, *lines = parity.parity_table(found["rows"])
-    assert len(lines) >= 3 and all(cell in text for cell in header)
-    for line in lines:
+    table = parity.parity_table(found["rows"])
+    assert len(table.rows) >= 3 and all(cell in text for cell in table.header)
+    for line in table.rows:
         assert f"| {line[0]} | {line[1]} | {line[2]} |" in text
     assert "- faster-whisper was left out" in text, "it would pad to 30 s, and this model has a window of one"
 

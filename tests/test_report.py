@@ -1,10 +1,15 @@
-"""The before/after table and the examples beside it."""
+"""Tables, the before/after table, verdicts, and examples: what a report says of rows and records."""
 
 from collections import Counter
 
 import pytest
+from report_data import evaluation, record
+from report_data import row as short_row
 
+from lengua.evaluation.report import headline, judge_rows
+from lengua.evaluation.report.significance import choose_opponent
 from lengua.evaluation.report.tables import (
+    Table,
     examples,
     markdown_table,
     relative_change,
@@ -12,7 +17,6 @@ from lengua.evaluation.report.tables import (
     with_interval,
     worsened,
 )
-from lengua.scoring import score
 
 
 def row(model: str, window: str, wer: float, name: str = "voice A", **more) -> dict:
@@ -31,8 +35,23 @@ ROWS = [
 ]
 
 
+def test_one_table_is_rendered_for_markdown_and_for_a_terminal(capsys):
+    table = Table(["name", "where", "count"], [["a|b", "<b>", 1], ["c", "d", 22]], "ll", "Some", ["A note."])
+    assert table.to_markdown().splitlines() == [
+        *("**Some**", "", "A note.", "", "| name | where | count |", "| --- | --- | ---: |"),
+        *("| a\\|b | &lt;b&gt; | 1 |", "| c | d | 22 |"),
+    ]
+    assert "| :--- | :--- | ---: |" in table.to_markdown(":---")
+    few = table.select({"count", "name"})
+    assert (few.header, few.rows, few.sides) == (["name", "count"], [["a|b", 1], ["c", 22]], "lr")
+    few.to_terminal()
+    printed = capsys.readouterr().out
+    assert printed.startswith("A note.") and "a|b" in printed and "where" not in printed
+
+
 def test_the_table_has_the_base_first_and_every_figure():
-    header, *lines = results_table(ROWS)
+    table = results_table(ROWS)
+    header, lines = table.header, table.rows
     assert [line[:3] for line in lines] == [
         ["voice A", "base", "padded"],
         ["voice A", "fine-tuned", "padded"],
@@ -73,7 +92,7 @@ def test_without_a_worse_set_the_table_stands_alone():
 def test_the_untouched_model_is_held_against_padded():
     """Its short window is the famous failure: nothing is compared with that if there is a choice."""
     rows = [row("base", "adaptive", 2.12), row("base", "padded", 0.2), row("fine-tuned", "adaptive", 0.1)]
-    assert [line[2:5:2] for line in results_table(rows)[1:]] == [
+    assert [line[2:5:2] for line in results_table(rows).rows] == [
         ["padded", ""],
         ["adaptive", ""],
         ["adaptive", "−50 %"],
@@ -82,10 +101,22 @@ def test_the_untouched_model_is_held_against_padded():
 
 def test_what_is_not_known_is_a_dash():
     bare = {"model": "fine-tuned", "window": "padded", "set": "a|b", "wer": 0.5}
-    assert results_table([bare])[1] == ["a|b", "fine-tuned", "padded", "50.0 %", "–", "–", "– / – / –", "–", "–", "–"]
+    [cells] = results_table([bare]).rows
+    assert cells == [
+        "a|b",
+        "fine-tuned",
+        "padded",
+        "50.0 %",
+        "–",
+        "–",
+        "– / – / –",
+        "–",
+        "–",
+        "–",
+    ]
     assert "a\\|b" in markdown_table([bare])
     assert with_interval({"wer": 0.5, "wer_low": None, "wer_high": None}) == "50.0 %"
-    assert results_table([]) == results_table(ROWS)[:1]
+    assert results_table([]).rows == []
 
 
 @pytest.mark.parametrize(
@@ -136,28 +167,70 @@ def test_examples_never_hide_the_worsened():
 
 def test_examples_alternate_over_speakers():
     hypotheses = records(30, 30, 30, speakers=5)
+    assert examples(hypotheses) == examples(hypotheses[::-1])
     speaker = {record["id"]: record["speaker"] for record in hypotheses}
     drawn = [speaker[example.id] for example in examples(hypotheses)]
     assert Counter(drawn) == {f"voice{k}": 2 for k in range(5)}
     assert len(set(drawn[:5])) == 5
 
 
-def test_examples_do_not_depend_on_the_order_of_the_file():
-    hypotheses = records(20, 20, 20)
-    assert examples(hypotheses) == examples(hypotheses[::-1])
-
-
 def test_few_or_no_hypotheses_give_few_or_no_examples():
     assert len(examples(records(1, 1, 0))) == 2
+    assert len(examples([{k: v for k, v in one.items() if k != "speaker"} for one in records(5, 5, 5)])) == 10
     assert examples([]) == []
     assert examples(records(3, 0, 0), count=0) == []
     assert examples([record for record in records(3, 3, 3) if record["model"] == "base"]) == []
 
 
-def test_examples_without_speakers():
-    hypotheses = [{k: v for k, v in record.items() if k != "speaker"} for record in records(5, 5, 5)]
-    assert len(examples(hypotheses)) == 10
+# Verdicts
 
 
-def test_better_and_worse_are_what_scoring_says():
-    assert [score(TRUTH, text).counts["errors"][0] for text in BETTER] == [5, 0]
+def test_better_worse_and_undecided_are_told_apart_and_the_worse_comes_first():
+    better, worse = evaluation("uno x", "uno dos", set="A"), evaluation("uno dos", "x y", set="B")
+    mixed = [
+        record(model, f"m{number}", "uno dos", "uno dos" if number % 2 == place else "uno x", set="C")
+        for place, model in enumerate(("base", "fine-tuned"))
+        for number in range(10)
+    ]
+    rows = [short_row(model, 0.25, name=name) for name in "ABC" for model in ("base", "fine-tuned")]
+    found = judge_rows(rows, better[1] + worse[1] + mixed)
+    assert [(verdict.set, verdict.kind) for verdict in found] == [("B", "worse"), ("C", "undecided"), ("A", "better")]
+    assert headline(rows, found) == "Worse on B; undecided on C; better on A"
+    assert found[0].sentence.startswith("Worse on B (fine-tuned, padded): 0.0 % → 100.0 %, 100.0 points more (95 %")
+    assert found[1].sentence.startswith("Undecided on C (fine-tuned, padded): 25.0 % → 25.0 %. It may be chance")
+    assert "50.0 points fewer" in found[2].sentence
+
+
+def test_one_clip_decides_nothing():
+    (verdict,) = judge_rows(*(evaluation("uno x", "uno dos", clips=1)[k] if k else PAIR for k in (0, 1)))
+    assert (verdict.kind, verdict.difference) == ("undecided", -0.5)
+
+
+PAIR = [short_row("base", 0.5), short_row("fine-tuned", 0.0)]
+
+
+def test_a_set_is_called_what_its_worst_window_is():
+    results, records = evaluation("uno x", "uno dos")
+    records += [record("fine-tuned", f"clip {number}", "uno dos", "x y z", "adaptive") for number in range(10)]
+    rows = [*results["rows"], short_row("fine-tuned", 1.5, "adaptive")]
+    found = judge_rows(rows, records)
+    assert [verdict.window for verdict in found] == ["adaptive", "padded"]
+    assert headline(rows, found) == "Worse on test"
+
+
+def test_the_opponent_is_the_base_or_the_one_that_was_named():
+    assert choose_opponent(PAIR) == "base"
+    assert choose_opponent([short_row("mine", 0.1), short_row("theirs", 0.2)], "theirs") == "theirs"
+    assert choose_opponent([short_row("mine", 0.1)], "mine") is None
+    assert choose_opponent([]) is None
+    records = [record("mine", "1", "uno", "uno"), record("theirs", "1", "uno", "dos")]
+    (verdict,) = judge_rows([short_row("mine", 0.1), short_row("theirs", 0.2)], records, "theirs")
+    assert (verdict.model, verdict.before, verdict.after) == ("mine", 1.0, 0.0)
+
+
+def test_without_an_opponent_or_rows_the_headline_is_still_one():
+    assert headline([short_row("base", 0.5)], []) == "Word error rate 50.0 % (40.0 to 60.0) on test"
+    assert (
+        headline([short_row("base", 0.5, name=str(number)) for number in range(9)], []) == "Word error rates of 9 sets"
+    )
+    assert headline([], []) == "Nothing was measured"

@@ -71,7 +71,7 @@ def evaluate(options: EvaluateOptions, watch: Watch = unwatched) -> EvaluationRe
             _write(options, store, kept, due)
     more = _analyse_results(options, store, {key: kept[key] for key in due}, hearers, watch)
     results, records = _write(options, store, kept, due, more)
-    report.write_page(options.out / REPORT_FILE, results, records, store, about=more.get("about", ""))
+    report.write_page(options.out / REPORT_FILE, results, records, store)
     return EvaluationResult(options.out, results["rows"], report.summary_lines(results, records))
 
 

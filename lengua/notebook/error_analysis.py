@@ -12,6 +12,7 @@ benchmarks/three_hundred.py writes after provoking them on real speech; none is 
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
+from itertools import zip_longest
 from pathlib import Path
 
 from lengua.data.store import Row
@@ -19,7 +20,6 @@ from lengua.evaluation.confusions import rank_hard_words
 from lengua.evaluation.diagnosis import GOOD, DiagnosisFinding, diagnose_failures
 from lengua.evaluation.failure_modes import FailureModes, decode_unguarded, evenly_spaced_rows, find_failure_modes
 from lengua.evaluation.recommendations import (
-    ClipChange,
     clip_changes,
     clips_needed,
     detectable_difference,
@@ -28,12 +28,13 @@ from lengua.evaluation.recommendations import (
     recommend,
 )
 from lengua.evaluation.report.figures import failures_figure, groups_figure
-from lengua.evaluation.report.html import confusions_by_title, unknown_keys
-from lengua.evaluation.report.markdown import as_one_line, escape_markdown, format_markdown_table
+from lengua.evaluation.report.html import confusion_tables, unknown_keys
+from lengua.evaluation.report.markdown import as_one_line, escape_markdown
 from lengua.evaluation.report.tables import DASH, with_interval
 from lengua.evaluation.results import LoadedEvaluation
 from lengua.evaluation.subgroups import UNKNOWN_GROUP
 from lengua.inference import Transcriber
+from lengua.notebook.tables import notebook_table
 from lengua.options import TrainOptions
 from lengua.runtime.errors import RequestError
 from lengua.runtime.files import ASSETS, read_json
@@ -69,7 +70,7 @@ def resolution_list(reading: LoadedEvaluation) -> str:
         needed = [
             [f"{one:g} point{'s' * (one != 1)}", f"{clips_needed(reading, one):,}"] for one in WER_DIFFERENCES_POINTS
         ]
-        lines.append(format_markdown_table(["to show a difference of", "clips like these, about"], needed))
+        lines.append(notebook_table(["to show a difference of", "clips like these, about"], needed))
     return "\n\n".join(lines)
 
 
@@ -83,10 +84,14 @@ def changes_table(reading: LoadedEvaluation, count: int = 8) -> str:
         "as before": [one for one in found if one.gained == 0],
         "worse": [one for one in found if one.gained < 0],
     }
-    sizes = format_markdown_table(
-        ["", "clips", "errors before", "after"], [[name, *_sums(some)] for name, some in kinds.items()]
-    )
-    return "\n\n".join([sizes, *([_beside(kinds["worse"][:count])] if kinds["worse"] else [])])
+    sizes = [
+        [name, len(some), sum(one.errors_before for one in some), sum(one.errors_after for one in some)]
+        for name, some in kinds.items()
+    ]
+    worst = [[one.reference, one.before or DASH, one.after or DASH, -one.gained] for one in kinds["worse"][:count]]
+    tables = [notebook_table(["", "clips", "errors before", "after"], sizes)]
+    tables += [notebook_table(["said", "before", "after", "more errors"], worst, "lll")] if worst else []
+    return "\n\n".join(tables)
 
 
 def doubtful_table(reading: LoadedEvaluation, count: int = 8) -> str:
@@ -95,7 +100,7 @@ def doubtful_table(reading: LoadedEvaluation, count: int = 8) -> str:
     if not found:
         return "No clip of which both models hear the same and mostly something else than its text."
     lines = [[one.id, one.reference, one.after] for one in found[:count]]
-    return format_markdown_table(["clip", "its text", "what both models hear"], lines, words=3)
+    return notebook_table(["clip", "its text", "what both models hear"], lines, "lll")
 
 
 def groups_picture(reading: LoadedEvaluation, path: Path) -> str:
@@ -114,37 +119,29 @@ def groups_table(reading: LoadedEvaluation) -> str:
     ]
     small = [f"{_name(group)}: {group['small']}" for group in groups if group["small"]]
     unknown = unknown_keys(reading.analysis.get("groups") or [])
-    return "\n\n".join(
-        [
-            format_markdown_table(["group", "WER (95 % interval)", "beside the others"], differing)
-            if differing
-            else "No group differs from the others beyond chance.",
-            *([f"Too small to tell: {_named(small)}."] if small else []),
-            *([f"Not told of any clip: {_named(unknown)}."] if unknown else []),
-        ]
-    )
+    lines = ["No group differs from the others beyond chance."]
+    if differing:
+        lines = [notebook_table(["group", "WER (95 % interval)", "beside the others"], differing)]
+    lines += [f"Too small to tell: {_named(small)}."] if small else []
+    lines += [f"Not told of any clip: {_named(unknown)}."] if unknown else []
+    return "\n\n".join(lines)
 
 
 def confusions_table(reading: LoadedEvaluation, count: int = 8) -> str:
     """Return what is taken for what: words, words left out and made up, letters within words."""
-    found = confusions_by_title(reading.analysis.get("confusions") or {})
+    found = confusion_tables(reading.analysis.get("confusions") or {})
     if not found:
         return "Nothing was taken for anything else."
-    columns = [[_pair(one) for one in some[:count]] for some in found.values()]
-    longest = max(map(len, columns))
-    lines = [[column[place] if place < len(column) else "" for column in columns] for place in range(longest)]
-    return format_markdown_table(list(found), lines, words=len(columns))
+    columns = [[f"{said} → {heard} ({times})" for said, heard, times in table.rows[:count]] for table in found]
+    return notebook_table([table.title for table in found], list(zip_longest(*columns, fillvalue="")), "llll")
 
 
 def words_table(reading: LoadedEvaluation, count: int = 12) -> str:
     """Return the words that are wrong most often."""
     found = rank_hard_words(reading.after)[:count]
     lines = [[one.word, one.heard or DASH, one.example, f"{one.wrong} of {one.said}"] for one in found]
-    return (
-        format_markdown_table(["word", "heard as", "first in clip", "wrong"], lines, words=3)
-        if lines
-        else "Not one word is wrong."
-    )
+    table = notebook_table(["word", "heard as", "first in clip", "wrong"], lines, "lll")
+    return table if lines else "Not one word is wrong."
 
 
 def advice_list(reading: LoadedEvaluation) -> str:
@@ -174,19 +171,6 @@ def _named(some: Sequence[str]) -> str:
 
 def _differs(group: dict) -> bool:
     return group["difference_low"] is not None and (group["difference_low"] > 0 or group["difference_high"] < 0)
-
-
-def _pair(one: dict) -> str:
-    return f"{one['said'] or DASH} → {one['heard'] or DASH} ({one['count']})"
-
-
-def _sums(some: Sequence[ClipChange]) -> list[int]:
-    return [len(some), sum(one.errors_before for one in some), sum(one.errors_after for one in some)]
-
-
-def _beside(some: Sequence[ClipChange]) -> str:
-    lines = [[one.reference, one.before or DASH, one.after or DASH, -one.gained] for one in some]
-    return format_markdown_table(["said", "before", "after", "more errors"], lines, words=3)
 
 
 FAILURE_STUDY_FILE = ASSETS / "three_hundred.json"
@@ -333,7 +317,7 @@ def reproduce_failure(base: str, language: str, rows: Sequence[Row], count: int 
     [worst] = sorted(heard[SHORT_MARGIN_S], key=lambda record: -record["tokens"])[:1]
     windows = {"padded to 30 s": padded, f"speech and {SHORT_MARGIN_S:g} s": short}
     lines = [[name, percent(one.wer), one.insertions, _endless_clips(one)] for name, one in windows.items()]
-    table = format_markdown_table(["window", "WER", "words made up", "clips that do not stop"], lines)
+    table = notebook_table(["window", "WER", "words made up", "clips that do not stop"], lines)
     said, written = escape_markdown(worst["reference"]), shorten_text(worst["hypothesis"])
     longest = f"The longest text of the short window, where *{said}* was said: {written}"
     return "\n\n".join([table, longest, findings_list(likely) or "It got away with it: these clips end well."])

@@ -11,13 +11,11 @@ import statistics
 import time
 from collections.abc import Sequence
 from dataclasses import replace
-from functools import partial
 from importlib import metadata
 from itertools import islice
 from pathlib import Path
 from typing import Protocol
 
-import jiwer
 from tokenizers import Tokenizer
 
 import lengua
@@ -26,10 +24,9 @@ from lengua.audio.windows import window_of
 from lengua.data.sources import Utterance, open_source
 from lengua.data.store import MANIFEST_FILE, open_store
 from lengua.evaluation.report import html
-from lengua.evaluation.report.markdown import TrustedMarkdown, escape_markdown, format_markdown_table
-from lengua.evaluation.report.rendering import NOT_KEPT, Player, make_players, template_engine
-from lengua.evaluation.report.significance import choose_opponent
-from lengua.evaluation.report.tables import DASH, examples
+from lengua.evaluation.report.markdown import TrustedMarkdown, escape_markdown
+from lengua.evaluation.report.rendering import template_engine
+from lengua.evaluation.report.tables import DASH, Table, examples
 from lengua.models.checkpoints import find_model, load_tokenizer, read_window_frames
 from lengua.models.tokens import IGNORE_INDEX, decoder_pair
 from lengua.options import TrainOptions
@@ -37,10 +34,8 @@ from lengua.runtime.errors import LenguaError, RequestError
 from lengua.runtime.files import read_json, read_jsonl
 from lengua.runtime.progress import Watch, unwatched
 from lengua.scoring import score
-from lengua.scoring.wer import aligned_words
+from lengua.scoring.wer import aligned_words, word_pairs
 
-format_notebook_table = partial(format_markdown_table, text_rule=":---")
-"""A notebook puts columns of words to the right unless the rule says otherwise."""
 METRIC_FILE = Path("metrics/lengua_wer/lengua_wer.py")
 OPERATION_NAMES = {"equal": "", "substitute": "substituted", "delete": "deleted", "insert": "inserted"}
 """What jiwer calls a chunk of an alignment, and how it is told."""
@@ -48,6 +43,11 @@ MAX_ALIGNED_WORDS = 40
 """Words of an alignment that are shown; a loop has hundreds."""
 PARTIAL_LETTER = "\ufffd"
 """What a token looks like that is only a part of a letter."""
+
+
+def notebook_table(header: Sequence[str], rows: Sequence[Sequence[object]], alignment: str = "l") -> TrustedMarkdown:
+    """Return a table as Markdown; a notebook puts columns of words to the right unless the rule says otherwise."""
+    return Table(header, rows, alignment).to_markdown(":---")
 
 
 def label_table(base: str, text: str, language: str) -> str:
@@ -62,7 +62,7 @@ def label_table(base: str, text: str, language: str) -> str:
         ]
         for place, (read, wanted) in enumerate(zip(inputs, labels, strict=True))
     ]
-    return format_notebook_table(["", "the decoder reads", "it must write next"], rows, words=3)
+    return notebook_table(["", "the decoder reads", "it must write next"], rows, "lll")
 
 
 def format_token(tokenizer: Tokenizer, token: int) -> TrustedMarkdown:
@@ -79,28 +79,23 @@ def alignment_table(reference: str, hypothesis: str) -> str:
         rows = [*rows[:MAX_ALIGNED_WORDS], ["…", f"and {len(rows) - MAX_ALIGNED_WORDS} more words", ""]]
     kinds = f"{found.substitutions} substituted, {found.deletions} deleted, {found.insertions} inserted"
     told = f"{kinds}; {found.words} words were said: WER {found.wer:.0%}."
-    return f"{format_notebook_table(['said', 'heard', 'counts as'], rows, words=3)}\n\n{told}"
+    return f"{notebook_table(['said', 'heard', 'counts as'], rows, 'lll')}\n\n{told}"
 
 
 def align_for_table(reference: str, hypothesis: str) -> list[list[str]]:
     """Return [said, heard, what it counts as] of every word."""
     output = aligned_words([reference], [hypothesis])
     [said], [heard], [chunks] = output.references, output.hypotheses, output.alignments
-    return [row for chunk in chunks for row in _rows(said, heard, chunk)]
-
-
-def _rows(said: list[str], heard: list[str], chunk: jiwer.AlignmentChunk) -> list[list[str]]:
-    left, right = said[chunk.ref_start_idx : chunk.ref_end_idx], heard[chunk.hyp_start_idx : chunk.hyp_end_idx]
-    left, right = left or [DASH] * len(right), right or [DASH] * len(left)
-    return [[*pair, OPERATION_NAMES[chunk.type]] for pair in zip(left, right, strict=True)]
+    return [
+        [DASH if i is None else said[i], DASH if j is None else heard[j], OPERATION_NAMES[kind]]
+        for kind, i, j in word_pairs(chunks)
+    ]
 
 
 def examples_table(evaluation: Path, count: int = 10) -> str:
     """Return clips before and after that nobody chose (`report.tables.examples`), from an evaluation's folder."""
     found = examples(read_jsonl(evaluation / "hypotheses.jsonl"), count)
-    return format_notebook_table(
-        ["said", "before", "after"], [[one.reference, one.before, one.after] for one in found], words=3
-    )
+    return notebook_table(["said", "before", "after"], [one[1:] for one in found], "lll")
 
 
 def metric_path() -> str:
@@ -139,15 +134,8 @@ def splits_table(store: HasManifest) -> str:
     ]
     for reason, found in manifest["dropped"].items():
         rows.append([TrustedMarkdown(f"*left out: {escape_markdown(reason)}*"), f"{found['count']:,}", "", ""])
-    return "\n\n".join(
-        [format_notebook_table(["", "clips", "minutes", "speakers"], rows), *recordings_credit(manifest)]
-    )
-
-
-def recordings_credit(manifest: dict) -> list[str]:
-    """Return whom to name for the recordings, where anybody asked for it."""
-    told = manifest.get("attribution")
-    return [f"Recordings: {escape_markdown(told)}."] if told else []
+    table, whose = notebook_table(["", "clips", "minutes", "speakers"], rows), manifest.get("attribution")
+    return f"{table}\n\nRecordings: {escape_markdown(whose)}." if whose else table
 
 
 CHECK_WORDS = {True: "ok", False: TrustedMarkdown("**wrong**"), None: "unknown"}
@@ -183,7 +171,7 @@ def checks_table(checks: Sequence) -> str:
     for check in checks:
         cure = f". Expected {check.expected}: {check.do}" if check.passed is False else ""
         rows.append([CHECK_WORDS[check.passed], check.name, f"{check.found}{cure}"])
-    return format_notebook_table(["", "check", "found"], rows, words=3)
+    return notebook_table(["", "check", "found"], rows, "lll")
 
 
 TIMING_ROUNDS = 5
@@ -200,7 +188,7 @@ def padding_table(base: str, seconds: float) -> str:
         [name, f"{frames / FRAMES_PER_SECOND:.1f}", f"{1000 * cost:,.1f}", f"{cost / taken[0]:.1f}"]
         for (name, frames), cost in zip(windows.items(), taken, strict=True)
     ]
-    return format_notebook_table(["the encoder is given", "seconds", "milliseconds", "times"], rows)
+    return notebook_table(["the encoder is given", "seconds", "milliseconds", "times"], rows)
 
 
 def encoder_seconds(folder: Path, windows: list[int]) -> list[float]:
@@ -249,10 +237,7 @@ def worst_clips_html(evaluation: Path, store: Path | None = None, count: int = 5
     from IPython.display import HTML
 
     results, records = read_json(evaluation / "results.json"), read_jsonl(evaluation / "hypotheses.jsonl")
-    rows = results["rows"]
-    worst = html.worst_clips(rows, records, choose_opponent(rows, results.get("against")), count)
     split = open_store(store).split(results["split"]) if store else None
-    found = make_players(split, [clip["id"] for clip in worst])
-    shown = [{**clip, "player": found.get(clip["id"], Player(None, NOT_KEPT))} for clip in worst]
+    worst = html.worst_clips(results, records, split, count)
     page = template_engine(autoescape=True).get_template("worst.html")
-    return HTML(page.render(worst=shown, language=results.get("language") or ""))
+    return HTML(page.render(worst=worst, language=results.get("language") or ""))

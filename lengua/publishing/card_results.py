@@ -7,9 +7,9 @@ from lengua.data.sources import is_source
 from lengua.evaluation.report import tables
 from lengua.evaluation.report.figures import order_rows
 from lengua.evaluation.report.html import MAX_UNFOLDED_GROUPS
-from lengua.evaluation.report.markdown import TrustedMarkdown, code_span, format_markdown_table
+from lengua.evaluation.report.markdown import TrustedMarkdown, code_span
 from lengua.evaluation.report.significance import choose_opponent, judge_rows
-from lengua.evaluation.report.tables import DASH
+from lengua.evaluation.report.tables import DASH, Table
 from lengua.evaluation.subgroups import UNKNOWN_GROUP, group_values
 from lengua.publishing import parity
 from lengua.publishing.hub_metadata import published_label
@@ -67,10 +67,7 @@ def evaluation_facts(results: dict | None, records: Sequence[dict], probed: dict
 
 
 def _table(rows: list[dict]) -> TrustedMarkdown | None:
-    if not rows:
-        return None
-    header, *lines = tables.results_table(rows)
-    return format_markdown_table(header, lines, len(tables.ROW_NAME_KEYS))
+    return tables.results_table(rows).to_markdown() if rows else None
 
 
 def _how(results: dict, rows: list[dict]) -> str:
@@ -146,7 +143,7 @@ def _group_table(groups: list[dict], ours: str | None, about: str | None) -> Tru
         for group in groups
     ]
     header = ["group", "clips", "speakers", "words", "base", f"{ours}, padded", f"{about} (95 % interval)", "small"]
-    found = format_markdown_table(header, lines)
+    found = Table(header, lines).to_markdown()
     if len(lines) <= MAX_UNFOLDED_GROUPS:
         return found
     return TrustedMarkdown(f"<details><summary>{len(lines)} groups</summary>\n\n{found}\n\n</details>")
@@ -204,7 +201,7 @@ def _abilities_table(probes: dict) -> TrustedMarkdown | None:
     found = {label: _abilities(probe) for label, probe in probes.items()}
     names = dict.fromkeys(name for abilities in found.values() for name in abilities)
     lines = [[name, *(abilities.get(name, (0, DASH))[1] for abilities in found.values())] for name in names]
-    return format_markdown_table(["ability", *found], lines) if lines else None
+    return Table(["ability", *found], lines).to_markdown() if lines else None
 
 
 def _lost_abilities(probes: dict, other: str | None, ours: str | None) -> list[str]:
@@ -221,8 +218,8 @@ def parity_facts(found: dict | None) -> dict:
     """Return what every program made of the same clips, as parity.json has it."""
     if not found:
         return {"parity": None, "clips": 0, "left_out": []}
-    header, *lines = parity.parity_table(found["rows"])
-    return {"parity": format_markdown_table(header, lines, 2), "clips": found["clips"], "left_out": found["left_out"]}
+    table = parity.parity_table(found["rows"]).to_markdown()
+    return {"parity": table, "clips": found["clips"], "left_out": found["left_out"]}
 
 
 def _percent(fraction: float | None) -> str:

@@ -11,7 +11,8 @@ from functools import cached_property
 from pathlib import Path
 
 from lengua.data.sources import is_source
-from lengua.evaluation.report.markdown import TrustedMarkdown, code_span, render_markdown
+from lengua.evaluation.report.markdown import TrustedMarkdown, code_span
+from lengua.evaluation.report.rendering import render_markdown
 from lengua.models.checkpoints import ModelNote, read_note
 from lengua.models.languages import LANGUAGE_NAMES
 from lengua.publishing import card_results, hub_metadata

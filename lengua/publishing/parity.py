@@ -22,6 +22,7 @@ from lengua import audio
 from lengua.audio import log_mel
 from lengua.data.sources import Utterance, is_source, open_source
 from lengua.data.store import Store, is_store, open_store
+from lengua.evaluation.report.tables import Table
 from lengua.models.checkpoints import read_note
 from lengua.models.integrity import require_consistent_token_ids
 from lengua.options import PublishOptions
@@ -309,10 +310,10 @@ def public_row(side: ProgramParity) -> dict:
     return {key: value for key, value in rounded.items() if key not in private} | {"agrees": side.agrees}
 
 
-def parity_table(rows: Sequence[dict]) -> list[list[str]]:
-    """Return the header and the lines of a table of rows, as they stand in parity.json; bounds in brackets."""
+def parity_table(rows: Sequence[dict]) -> Table:
+    """Return a line for each of the rows, as they stand in parity.json; bounds in brackets."""
     header = ["program", "opens", "WER", "points beside the first", "other words", "clips with other words"]
-    return [header, *(_line(one) for one in rows)]
+    return Table(header, [_line(one) for one in rows], "ll")
 
 
 def _line(row: dict) -> list[str]:

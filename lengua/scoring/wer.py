@@ -1,7 +1,7 @@
 """Word and character errors of hypotheses against references, one row of counts an utterance; jiwer aligns."""
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import jiwer
@@ -75,6 +75,18 @@ def aligned_words(
 ) -> jiwer.WordOutput:
     """Return jiwer's alignment of every utterance, with its words on both sides; no utterances are one empty one."""
     return jiwer.process_words(_texts(references, normaliser), _texts(hypotheses, normaliser))
+
+
+def word_pairs(chunks: Sequence[jiwer.AlignmentChunk]) -> Iterator[tuple[str, int | None, int | None]]:
+    """Yield (jiwer's kind, place in the reference, place in the hypothesis) of each pair of one alignment.
+
+    A place is None where that side has nothing for the other's word.
+    """
+    for chunk in chunks:
+        reference = range(chunk.ref_start_idx, chunk.ref_end_idx)
+        hypothesis = range(chunk.hyp_start_idx, chunk.hyp_end_idx)
+        nothing = [None] * max(len(reference), len(hypothesis))
+        yield from ((chunk.type, *pair) for pair in zip(reference or nothing, hypothesis or nothing, strict=True))
 
 
 def word_errors(aligned: jiwer.WordOutput) -> np.ndarray:

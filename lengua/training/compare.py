@@ -11,8 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from lengua.evaluation.report import curves, write_comparison
-from lengua.evaluation.report.tables import DASH, with_interval
+from lengua.evaluation.report import write_comparison
+from lengua.evaluation.report.figures import draw_curves
+from lengua.evaluation.report.tables import DASH, Table, with_interval
 from lengua.options import CompareOptions
 from lengua.runtime.errors import RequestError
 from lengua.training.runs import Run, read_run
@@ -71,15 +72,15 @@ def compare(options: CompareOptions) -> CompareResult:
     rows = [_summarise(*one) for one in zip(runs, names, differences(runs), strict=True)]
     figure = options.out or runs[0].path.parent / "compare.png"
     histories = {name: run.history for name, run in zip(names, runs, strict=True)}
-    drawn, notes = curves.draw_curves(histories, figure), notes + _cautions(runs, names)
-    page = write_comparison(figure.with_suffix(".html"), runs_table(rows), rows, histories, notes)
-    return CompareResult(rows, figure if drawn else None, page, notes)
+    drawn, notes = figure if draw_curves(histories, figure) else None, notes + _cautions(runs, names)
+    page = write_comparison(figure.with_suffix(".html"), runs_table(rows), rows, drawn, notes)
+    return CompareResult(rows, drawn, page, notes)
 
 
-def runs_table(rows: list[RunSummary]) -> list[list[str]]:
-    """Return header and lines; the base stands among what differs, if it does."""
+def runs_table(rows: list[RunSummary]) -> Table:
+    """Return a line for each run; the base stands among what differs, if it does."""
     several = len({row.base for row in rows}) > 1
-    return [RUNS_HEADER, *(_cells(row, several) for row in rows)]
+    return Table(RUNS_HEADER, [_cells(row, several) for row in rows], "llrrrrl")
 
 
 def differences(runs: list[Run]) -> list[dict[str, Any]]:

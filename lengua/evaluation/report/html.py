@@ -8,24 +8,22 @@ What counts as an error is what `lengua.scoring` counts: words are aligned as `n
 their capitals and punctuation. A section whose data are missing is left out. Equal inputs give equal bytes.
 """
 
+from base64 import b64encode
+from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import asdict, is_dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import jiwer
-
 from lengua.data.store import Split, Store
 from lengua.evaluation.report import rendering
-from lengua.evaluation.report.curves import CurveRow, loss_row, wer_row
 from lengua.evaluation.report.figures import BASE, order_rows
 from lengua.evaluation.report.rendering import NOT_KEPT, Player, make_players, render
 from lengua.evaluation.report.significance import choose_opponent, headline, judge_rows
-from lengua.evaluation.report.tables import BeforeAfter, examples, results_table, with_interval
+from lengua.evaluation.report.tables import DASH, Table, examples, results_table, with_interval
 from lengua.evaluation.subgroups import UNKNOWN_GROUP
 from lengua.runtime.errors import RequestError
-from lengua.scoring import percent
 from lengua.scoring.normalizer import normalise
+from lengua.scoring.wer import aligned_words, word_pairs
 
 EQUAL, SUBSTITUTED, DELETED, INSERTED = "equal", "substituted", "deleted", "inserted"
 MAX_WORDS_SHOWN = 80
@@ -52,16 +50,16 @@ def word_diff(reference: str, hypothesis: str) -> list[AlignedWord]:
     """Return the words of the hypothesis in order, and among them, where they are missing, those of the reference."""
     truth, heard = _tokenise(reference), _tokenise(hypothesis)
     shown, lacking, done = [], set(), -1
-    for said, written in _pairs(truth.words, heard.words):
+    [chunks] = aligned_words([" ".join(truth.words)], [" ".join(heard.words)], str).alignments
+    for _, said, written in word_pairs(chunks):
         if written is None:
             token = truth.owners[said]
             shown += [] if token in lacking else [AlignedWord(truth.tokens[token], DELETED)]
             lacking.add(token)
             continue
         token, word = heard.owners[written], _aligned_word(truth, heard, said, written)
-        shown += [
-            AlignedWord(text, EQUAL) for text in heard.tokens[done + 1 : token]
-        ]  # a dash, or other words without sound
+        # a dash, or other words without sound
+        shown += [AlignedWord(text, EQUAL) for text in heard.tokens[done + 1 : token]]
         if token > done:
             shown.append(word)
         elif word.kind != shown[-1].kind:
@@ -79,18 +77,6 @@ def _aligned_word(truth: TokenisedText, heard: TokenisedText, said: int | None, 
     return AlignedWord(text, SUBSTITUTED, truth.tokens[truth.owners[said]])
 
 
-def _pairs(truth: list[str], heard: list[str]) -> list[tuple[int | None, int | None]]:
-    """Return pairs of places in both lists; None where one has nothing for the other's word."""
-    if not truth or not heard:
-        return [(place, None) for place in range(len(truth))] + [(None, place) for place in range(len(heard))]
-    pairs = []
-    for chunk in jiwer.process_words(" ".join(truth), " ".join(heard)).alignments[0]:
-        said = range(chunk.ref_start_idx, chunk.ref_end_idx)
-        written = range(chunk.hyp_start_idx, chunk.hyp_end_idx)
-        pairs += zip(said or [None] * len(written), written or [None] * len(said), strict=True)
-    return pairs
-
-
 def _tokenise(text: str) -> TokenisedText:
     """Split a text into tokens and say which words each makes; words themselves where a bracket spans tokens."""
     tokens, words = text.split(), normalise(text).split()
@@ -103,71 +89,68 @@ def _tokenise(text: str) -> TokenisedText:
 MAX_WORST_CLIPS, MAX_EXAMPLES = 20, 10
 
 
-def worst_clips(rows: list[dict], records: list[dict], other: str | None, count: int = MAX_WORST_CLIPS) -> list[dict]:
+def worst_clips(
+    results: dict, records: list[dict], split: Split | None = None, count: int = MAX_WORST_CLIPS
+) -> list[dict]:
     """Return the clips with most errors of the model measured, with the words of both; ties by rate, then by id.
 
     The model is the first that is not the opponent, in the adaptive window if it was measured in that; the opponent's
     words are those of the padded one, which is all that an untouched model knows.
+
+    Args:
+        split: the clips that were measured, for their players.
     """
-    mine = [record for record in records if record["model"] != other]
-    if not mine:
-        return []
-    mine = [record for record in mine if record["model"] == mine[0]["model"]]
-    by_clip = {(record["set"], record["id"]): record for record in _last("adaptive", mine)}
-    others = [record for record in records if record["model"] == other]
-    theirs = {(record["set"], record["id"]): record for record in _last("padded", others)}
-    wrong = [record for record in by_clip.values() if record["counts"]["errors"]]
-    wrong.sort(key=lambda record: (-record["counts"]["errors"], record["counts"]["words"], record["id"]))
-    return [_clip(record, theirs.get((record["set"], record["id"]))) for record in wrong[:count]]
+    other = choose_opponent(results["rows"], results.get("against"))
+    model = next((record["model"] for record in records if record["model"] != other), None)
+    after = _by_clip([record for record in records if record["model"] == model], "adaptive")
+    before = _by_clip([record for record in records if record["model"] == other], "padded")
+    wrong = [clip for clip, record in after.items() if record["counts"]["errors"]]
+    wrong.sort(key=lambda clip: (-after[clip]["counts"]["errors"], after[clip]["counts"]["words"], clip[1]))
+    players = make_players(split, [id for _, id in wrong[:count]])
+    return [
+        _clip(after[clip], before.get(clip)) | {"player": players.get(clip[1], Player(None, NOT_KEPT))}
+        for clip in wrong[:count]
+    ]
+
+
+def _by_clip(records: list[dict], window: str) -> dict[tuple[str, str], dict]:
+    """Return records by (set, id): of one window where a clip has two."""
+    ordered = sorted(records, key=lambda record: record["window"] == window)
+    return {(record["set"], record["id"]): record for record in ordered}
+
+
+def _clip(record: dict, before: dict | None) -> dict:
+    hypotheses = {f"{one['model']}, {one['window']}": one["hypothesis"] for one in (before, record) if one}
+    return {
+        "id": record["id"],
+        "speaker": record.get("speaker"),
+        "seconds": record.get("duration_s"),
+        "flags": [flag.replace("_", " ") for flag in record.get("flags", [])],
+        "errors": record["counts"]["errors"],
+        "of": record["counts"]["words"],
+        **marked_clip(record["reference"], hypotheses),
+    }
 
 
 def shown_examples(records: list[dict], other: str | None, count: int = MAX_EXAMPLES) -> list[dict]:
     """Return clips before and after, fairly drawn (see `tables.examples`), for the template."""
-    return [_example(one) for one in examples(_with_base(records, other), count)]
+    renamed = [{**one, "model": BASE} if one["model"] == other else one for one in records]
+    return [
+        {"id": one.id, **marked_clip(one.reference, {"before": one.before, "after": one.after})}
+        for one in examples(renamed, count)
+    ]
 
 
-def marked_words(reference: str, hypothesis: str) -> dict:
-    """Return the words of a hypothesis for the template, and how many more there are than a page shows."""
-    words = word_diff(reference, hypothesis)
-    wrong = sum(word.kind != EQUAL for word in words)
-    return {"words": words[:MAX_WORDS_SHOWN], "more": max(0, len(words) - MAX_WORDS_SHOWN), "wrong": wrong}
+def marked_clip(reference: str, hypotheses: dict[str, str]) -> dict:
+    """Return a reference and the marked words of hypotheses by name, and how many more there are than a page shows."""
+    heard = []
+    for name, text in hypotheses.items():
+        words = word_diff(reference, text)
+        wrong, more = sum(word.kind != EQUAL for word in words), max(0, len(words) - MAX_WORDS_SHOWN)
+        heard.append({"name": name, "words": words[:MAX_WORDS_SHOWN], "more": more, "wrong": wrong})
+    return {"reference": reference, "heard": heard}
 
 
-def _last(window: str, records: list[dict]) -> list[dict]:
-    """Return the records with those of one window last, so that they stay where a clip has two."""
-    return sorted(records, key=lambda record: record["window"] == window)
-
-
-def _clip(record: dict, before: dict | None) -> dict:
-    heard = [(f"{one['model']}, {one['window']}", one) for one in (before, record) if one]
-    return {
-        "id": record["id"],
-        "set": record["set"],
-        "speaker": record.get("speaker"),
-        "seconds": record.get("duration_s"),
-        "flags": [flag.replace("_", " ") for flag in record.get("flags", [])],
-        "reference": record["reference"],
-        "errors": record["counts"]["errors"],
-        "of": record["counts"]["words"],
-        "heard": [{"name": name, **marked_words(one["reference"], one["hypothesis"])} for name, one in heard],
-    }
-
-
-def _example(one: BeforeAfter) -> dict:
-    heard = [("before", one.before), ("after", one.after)]
-    lines = [{"name": name, **marked_words(one.reference, text)} for name, text in heard]
-    return {"id": one.id, "reference": one.reference, "heard": lines}
-
-
-def _with_base(records: list[dict], other: str | None) -> list[dict]:
-    """Return the records with the opponent called the base, which is what examples are picked against."""
-    if other in (BASE, None):
-        return records
-    return [{**record, "model": BASE} if record["model"] == other else record for record in records]
-
-
-TEXT_COLUMNS_OF_RESULTS = 3
-"""Columns of the table that hold words; the others hold figures."""
 CONFUSION_TITLES = {
     "substitutions": "Words",
     "deletions": "Left out",
@@ -178,53 +161,31 @@ MAX_UNFOLDED_GROUPS = 12
 """Groups of one kind, sets and verdicts that are shown at once; more are folded, not left out."""
 
 
-def write_page(
-    path: Path,
-    results: dict[str, Any],
-    records: Sequence[dict],
-    store: Store | None = None,
-    *,
-    groups: Sequence | None = None,
-    findings: Sequence | None = None,
-    confusions: Any = None,
-    notes: Sequence[str] | None = None,
-    about: str = "",
-) -> Path:
+def write_page(path: Path, results: dict[str, Any], records: Sequence[dict], store: Store | None = None) -> Path:
     """Write the page of one evaluation and return its path.
 
     Args:
-        results: what results.json holds; of its keys only "rows" must be there. Groups, findings, confusions and
-            notes that are not given are looked for there, under these names.
+        results: what results.json holds; of its keys only "rows" must be there.
         records: what hypotheses.jsonl holds.
         store: the store that was measured on, for its sound; without it there are no players.
-        groups: dicts or dataclasses with key, group, clips, speakers, words, wer, wer_low, wer_high, small; and, where
-            they are held against all other clips, difference_low and difference_high.
-        findings: dicts or dataclasses with what, cause, cure; if there are, severity, check, and `about`: of what row.
-        confusions: a dict or dataclass of sequences (substitutions, deletions, ...) of ones with said, heard, count.
-        notes: sentences that one must know to read the figures, about leaks for instance.
-        about: what groups and confusions are of: "fine-tuned, adaptive, on test".
     """
-    given = {"groups": groups, "findings": findings, "confusions": confusions, "notes": notes}
-    told = {name: results.get(name) if value is None else value for name, value in given.items()}
     rows, records = results["rows"], list(records)
     other = choose_opponent(rows, results.get("against"))
     judged = judge_rows(rows, records, results.get("against"))
-    worst = worst_clips(rows, records, other)
-    found = make_players(_split(store, results), [clip["id"] for clip in worst])
+    groups = results.get("groups") or []
     facts = {
         "title": headline(rows, judged),
-        "about": about,
+        "about": results.get("about") or "",
         "verdicts": judged,
-        "notes": list(told["notes"] or []),
+        "notes": results.get("notes") or [],
         "table": results_table(rows),
-        "words": TEXT_COLUMNS_OF_RESULTS,
         "sets": wer_bars(rows, other),
-        "findings": findings_by_sign(told["findings"] or []),
-        "groups": group_bars(told["groups"] or []),
-        "untold": unknown_keys([as_plain_dict(group) for group in told["groups"] or []]),
+        "findings": findings_by_sign(results.get("findings") or []),
+        "groups": group_bars(groups),
+        "untold": unknown_keys(groups),
         "open": MAX_UNFOLDED_GROUPS,
-        "confusions": confusions_by_title(told["confusions"] or {}),
-        "worst": [{**clip, "player": found.get(clip["id"], Player(None, NOT_KEPT))} for clip in worst],
+        "confusions": confusion_tables(results.get("confusions") or {}),
+        "worst": worst_clips(results, records, _split(store, results)),
         "heard": store is not None,
         "examples": shown_examples(records, other),
         "facts": measurement_facts(results, rows),
@@ -233,67 +194,58 @@ def write_page(
     return render(path, "report.html", facts)
 
 
-def as_plain_dict(thing: Any) -> dict:
-    """Return a dataclass as a dict, and a dict as it is."""
-    return asdict(thing) if is_dataclass(thing) and not isinstance(thing, type) else dict(thing)
-
-
 def wer_bars(rows: list[dict], other: str | None = BASE) -> dict[str, list[dict]]:
     """Return by set the bars of its rows: name, drawing and value, all sets to one scale."""
-    most, sets = rendering.bar_scale(rows), {}
+    most, sets = rendering.bar_scale(rows), defaultdict(list)
     for row in order_rows(rows):
         name = f"{row['model']}, {row['window']}"
-        sets.setdefault(row["set"], []).append(_bar(row, name, most, rendering.bar_look(row, other)))
-    return sets
+        sets[row["set"]].append(_bar(row, name, most, rendering.bar_look(row, other)))
+    return dict(sets)
 
 
-def group_bars(groups: Sequence) -> dict[str, list[dict]]:
+def group_bars(groups: Sequence[dict]) -> dict[str, list[dict]]:
     """Return by kind (accent, age, ...) the bars of its groups, each with its size; all kinds to one scale.
 
-    Kinds that are not told of anybody are not among them; see `untold`.
+    Kinds that are not told of anybody are not among them; see `unknown_keys`.
     """
-    groups = [as_plain_dict(group) for group in groups]
-    most, kinds, unknown = rendering.bar_scale(groups), {}, unknown_keys(groups)
+    most, kinds, unknown = rendering.bar_scale(groups), defaultdict(list), unknown_keys(groups)
     for group in groups:
-        if group["key"] in unknown:
-            continue
-        name = str(group["group"])
-        sizes = [_counted(group[key], key) for key in ("clips", "speakers", "words") if group.get(key) is not None]
-        drawn = _bar(group, name, most, "small" if group.get("small") else "adaptive")
-        told = {"size": ", ".join(sizes), "small": bool(group.get("small")), "differs": _differs(group)}
-        kinds.setdefault(str(group["key"]), []).append({**drawn, **told})
-    return kinds
+        if group["key"] not in unknown:
+            sizes = [_counted(group[key], key) for key in ("clips", "speakers", "words") if group.get(key) is not None]
+            drawn = _bar(group, str(group["group"]), most, "small" if group.get("small") else "adaptive")
+            more = {"size": ", ".join(sizes), "small": bool(group.get("small")), "differs": _differs(group)}
+            kinds[str(group["key"])].append(drawn | more)
+    return dict(kinds)
 
 
-def findings_by_sign(findings: Sequence) -> list[dict]:
+def findings_by_sign(findings: Sequence[dict]) -> list[dict]:
     """Gather findings of one sign, as there are when it may have several causes; their order is kept."""
-    signs: dict[tuple, list[dict]] = {}
-    for finding in map(as_plain_dict, findings):
-        sign = (finding["what"], finding.get("severity") or "", finding.get("about") or "")
-        signs.setdefault(sign, []).append(finding)
-    return [
-        {"what": what, "severity": severity, "about": about, "causes": causes}
-        for (what, severity, about), causes in signs.items()
-    ]
+    signs = defaultdict(list)
+    for finding in findings:
+        signs[finding["what"], finding.get("severity") or ""].append(finding)
+    return [{"what": what, "severity": severity, "causes": causes} for (what, severity), causes in signs.items()]
 
 
-def unknown_keys(groups: list[dict]) -> list[str]:
+def unknown_keys(groups: Sequence[dict]) -> list[str]:
     """Return the kinds of groups of which nothing is known: their one group is everybody."""
-    names: dict[str, list[str]] = {}
+    names = defaultdict(list)
     for group in groups:
-        names.setdefault(str(group["key"]), []).append(group["group"])
-    return [key for key, told in names.items() if told == [UNKNOWN_GROUP]]
+        names[str(group["key"])].append(group["group"])
+    return [key for key, some in names.items() if some == [UNKNOWN_GROUP]]
 
 
-def confusions_by_title(confusions: Any) -> dict[str, list[dict]]:
-    """Return confusions by the title of their table, without the tables that are empty."""
-    kinds = as_plain_dict(confusions)
-    titles = {
-        name: CONFUSION_TITLES.get(name, name)
-        for name, some in kinds.items()
-        if isinstance(some, list | tuple) and some
-    }
-    return {title: [as_plain_dict(one) for one in kinds[name]] for name, title in titles.items()}
+def confusion_tables(confusions: dict[str, list[dict]]) -> list[Table]:
+    """Return a table for each kind of confusion that occurs."""
+    return [
+        Table(
+            ("said", "heard", "times"),
+            [(one["said"] or DASH, one["heard"] or DASH, one["count"]) for one in some],
+            "ll",
+            CONFUSION_TITLES.get(kind, kind),
+        )
+        for kind, some in confusions.items()
+        if some
+    ]
 
 
 def measurement_facts(results: dict, rows: list[dict]) -> dict[str, str]:
@@ -301,7 +253,7 @@ def measurement_facts(results: dict, rows: list[dict]) -> dict[str, str]:
     sets = {row["set"]: row for row in rows}.values()
     sizes = [f"{row['set']}: {row.get('utterances', 0):,} clips, {row.get('words', 0):,} words" for row in sets]
     revision = f" at {results['source_revision']}" if results.get("source_revision") else ""
-    told = {
+    facts = {
         "model": results.get("model"),
         "against": results.get("against"),
         "data": f"{results['source']}{revision}" if results.get("source") else None,
@@ -316,13 +268,13 @@ def measurement_facts(results: dict, rows: list[dict]) -> dict[str, str]:
         "whose the recordings are": results.get("attribution"),
         "complete": "no: it was interrupted, and rows are missing" if results.get("complete") is False else None,
     }
-    return {name: str(value) for name, value in told.items() if value}
+    return {name: str(value) for name, value in facts.items() if value}
 
 
 def _bar(row: dict, name: str, most: float, look: str) -> dict:
     value = with_interval(row)
     drawn = rendering.bar_svg(row["wer"], row.get("wer_low"), row.get("wer_high"), most, look, f"{name}: {value}")
-    return {"name": name, "drawing": drawn, "value": value, "rate": percent(row["wer"])}
+    return {"name": name, "drawing": drawn, "value": value}
 
 
 def _counted(count: int, names: str) -> str:
@@ -350,114 +302,62 @@ def _distinct(rows: list[dict], key: str) -> str:
 
 
 def write_comparison(
-    path: Path,
-    table: list[list[str]],
-    runs: Sequence[Any],
-    histories: dict[str, list[dict]],
-    notes: Sequence[str] = (),
+    path: Path, table: Table, runs: Sequence[Any], figure: Path | None, notes: Sequence[str] = ()
 ) -> Path:
     """Write the page of several runs and return its path.
 
     Args:
-        table: header and lines, as `lengua.training.compare.runs_table` returns them.
+        table: of `lengua.training.compare.runs_table`.
         runs: a `lengua.training.compare.RunSummary` for each.
-        histories: records of history.jsonl by the name of the run.
+        figure: the PNG of their curves, which the page embeds.
         notes: what one must know to read the table.
     """
-    panels = [panel for panel in (wer_row(histories), loss_row(histories)) if panel]
+    rows = [vars(run) for run in runs if run.wer is not None]
+    most = rendering.bar_scale(rows)
+    curves = f"data:image/png;base64,{b64encode(figure.read_bytes()).decode('ascii')}" if figure else ""
+    title, close = best_run(runs)
     facts = {
-        "title": best_run_sentence(runs),
+        "title": title,
         "table": table,
-        "bars_of_runs": run_bars(runs),
-        "curves": [_panel(panel, list(histories)) for panel in panels],
-        "notes": [*near_best_sentence(runs), *notes],
+        "bars_of_runs": [_bar(row, row["run"], most, "adaptive") for row in rows],
+        "curves": curves,
+        "notes": [*close, *notes],
         "language": "",
     }
     return render(path, "compare.html", facts)
 
 
-def best_run_sentence(runs: Sequence[Any]) -> str:
-    """Return one sentence: which run has the lowest WER on dev."""
-    known = _by_wer(runs)
-    return f"Lowest on dev: {known[0].run}, {with_interval(vars(known[0]))}" if known else "No run was evaluated on dev"
-
-
-def near_best_sentence(runs: Sequence[Any]) -> list[str]:
-    """Return a sentence if other runs lie within the interval of the best: then their order may be chance."""
-    known = _by_wer(runs)
-    if not known or known[0].wer_high is None:
-        return []
-    close = [run.run for run in known[1:] if run.wer <= known[0].wer_high]
-    lie = "lies" if len(close) == 1 else "lie"
-    return [f"{', '.join(close)} {lie} within the interval of {known[0].run}: the order may be chance"] if close else []
-
-
-def _by_wer(runs: Sequence[Any]) -> list:
-    return sorted((run for run in runs if run.wer is not None), key=lambda run: run.wer)
-
-
-def run_bars(runs: Sequence[Any]) -> list[dict]:
-    """Return a bar for each run that has a WER: name, drawing and value."""
-    rows = [vars(run) for run in runs if run.wer is not None]
-    most = rendering.bar_scale(rows)
-    return [
-        {
-            "name": row["run"],
-            "value": (value := with_interval(row)),
-            "drawing": rendering.bar_svg(
-                row["wer"], row["wer_low"], row["wer_high"], most, "adaptive", f"{row['run']}: {value}"
-            ),
-        }
-        for row in rows
-    ]
-
-
-def _panel(panel: CurveRow, names: list[str]) -> dict:
-    """Return a chart and the labels around it; a run has one colour in all panels."""
-    looks = dict(zip(names, rendering.line_styles(len(names)), strict=True))
-    lines = [panel.curves.get(name, []) for name in names]
-    last = max((point.step for line in lines for point in line), default=0)
-    return {
-        "title": panel.title,
-        "drawing": rendering.curves_svg(
-            lines, panel.top, panel.marked, f"{panel.title} over optimiser steps, to {last:,}"
-        ),
-        "cut": any(point.value > panel.top for line in lines for point in line),
-        "ticks": [f"{panel.top * part:.3g}" for part in (1, 0.75, 0.5, 0.25, 0)],
-        "last": last,
-        "legend": [
-            {"name": panel.labels.get(name, name), "key": rendering.legend_line_svg(*looks[name])}
-            for name, line in zip(names, lines, strict=True)
-            if line
-        ],
-    }
+def best_run(runs: Sequence[Any]) -> tuple[str, list[str]]:
+    """Return which run has the lowest WER on dev, and a sentence if others lie within its interval."""
+    best, *others = sorted((run for run in runs if run.wer is not None), key=lambda run: run.wer) or [None]
+    if best is None:
+        return "No run was evaluated on dev", []
+    close = [run.run for run in others if best.wer_high is not None and run.wer <= best.wer_high]
+    lie = f"{', '.join(close)} {'lies' if len(close) == 1 else 'lie'} within the interval of {best.run}"
+    return f"Lowest on dev: {best.run}, {with_interval(vars(best))}", [f"{lie}: the order may be chance"] * bool(close)
 
 
 MAX_WORST_GROUPS = 3
 """Groups of one kind that a terminal shows; the page has them all."""
 
 
-def summary_lines(
-    results: dict, records: Sequence[dict], findings: Sequence | None = None, groups: Sequence | None = None
-) -> list[str]:
+def summary_lines(results: dict, records: Sequence[dict]) -> list[str]:
     """Return lines of text: headline, a sentence a verdict, findings with cause and cure, leaks, the worst groups."""
-    findings = results.get("findings") if findings is None else findings
-    groups = results.get("groups") if groups is None else groups
     judged = judge_rows(results["rows"], list(records), results.get("against"))
     lines = [headline(results["rows"], judged), *(f"  {verdict.sentence}" for verdict in judged)]
-    for sign in findings_by_sign(findings or []):
+    for sign in findings_by_sign(results.get("findings") or []):
         lines.append(sign["what"])
         for place, one in enumerate(sign["causes"]):
             lines += [f"  {'or else' if place else 'cause'}: {one['cause']}", f"  cure: {one['cure']}"]
-    return lines + list(results.get("notes") or []) + _group_lines([as_plain_dict(group) for group in groups or []])
+    return [*lines, *(results.get("notes") or []), *_group_lines(results.get("groups") or [])]
 
 
 def _group_lines(groups: list[dict]) -> list[str]:
     lines, unknown = [], unknown_keys(groups)
     for kind in dict.fromkeys(group["key"] for group in groups if group["key"] not in unknown):
-        told = [group for group in groups if group["key"] == kind]
-        worst = sorted((group for group in told if not group.get("small")), key=lambda group: -group["wer"])
-        small = len(told) - len(worst)
+        some = [group for group in groups if group["key"] == kind]
+        worst = sorted((group for group in some if not group.get("small")), key=lambda group: -group["wer"])
+        small = len(some) - len(worst)
         shown = [f"{group['group']} {with_interval(group)}" for group in worst[:MAX_WORST_GROUPS]]
         shown += [f"{small} too small to tell"] if small else []
         lines.append(f"by {kind}: {', '.join(shown)}")

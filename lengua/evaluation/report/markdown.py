@@ -1,12 +1,6 @@
-"""Markdown from templates and tables. Text from data is escaped: it shows as it is, without HTML or links.
-
-render_markdown("card.md", {"name": "a|b"})      # {{ name }} gives a\\|b, {{ name | code }} gives `a¦b`
-format_markdown_table(["set", "WER"], [["test", "13.0 %"]])
-"""
+"""Markdown from data: its text is escaped and shows as it is, without HTML or links."""
 
 import re
-
-from lengua.evaluation.report.rendering import template_engine
 
 MARKDOWN_ACTIVE = re.compile(r"([\\`*_\[\]|~$#!])")
 """Letters that mean something in Markdown anywhere in a line."""
@@ -15,13 +9,6 @@ HTML_ENTITIES = {"&": "&amp;", "<": "&lt;", ">": "&gt;"}
 
 class TrustedMarkdown(str):
     """Markdown that is meant as such."""
-
-
-def render_markdown(template: str, facts: dict) -> str:
-    """Fill a template; a fact that it names and that is missing is an error."""
-    engine = template_engine(finalize=escape_markdown)
-    engine.filters |= {"code": code_span, "quoted": python_string}
-    return engine.get_template(template).render(**facts)
 
 
 def escape_markdown(value: object) -> str:
@@ -49,17 +36,3 @@ def python_string(value: object) -> TrustedMarkdown:
 def as_one_line(value: object) -> str:
     """Return text without line breaks and other control letters."""
     return " ".join("".join(letter if letter.isprintable() else " " for letter in str(value)).split())
-
-
-def format_markdown_table(
-    header: list[str], lines: list[list[object]], words: int = 1, text_rule: str = "---"
-) -> TrustedMarkdown:
-    """Return a table; the first columns hold words, the others figures, which stand to the right.
-
-    Args:
-        words: columns of words.
-        text_rule: the rule below their headers; ":---" where Markdown would not put them to the left by itself.
-    """
-    rule = [text_rule] * words + ["---:"] * (len(header) - words)
-    rows = [list(map(escape_markdown, header)), rule, *(list(map(escape_markdown, line)) for line in lines)]
-    return TrustedMarkdown("\n".join(f"| {' | '.join(row)} |" for row in rows))

@@ -1,4 +1,4 @@
-"""One-file HTML pages from the templates of `lengua/assets`: escaped text, embedded audio, inline SVG.
+"""Templates of `lengua/assets` filled: one-file HTML pages with escaped text, embedded audio, inline SVG; Markdown.
 
 Audio that a store kept is embedded as data: URIs, bounded so that the page stays light. The SVG is text: it takes the
 page's colours, light or dark, and any width; it holds numbers and an escaped label, words beside it are the template's.
@@ -7,14 +7,13 @@ page's colours, light or dark, and any width; it holds numbers and an escaped la
 from base64 import b64encode
 from collections.abc import Sequence
 from html import escape
-from itertools import product
 from pathlib import Path
 from typing import NamedTuple
 
 from lengua import audio
 from lengua.data.store import Split
-from lengua.evaluation.report.curves import CURVE_COLOURS, CurvePoint
-from lengua.evaluation.report.figures import BASE, BLUE, INK
+from lengua.evaluation.report.figures import BASE
+from lengua.evaluation.report.markdown import code_span, escape_markdown, python_string
 from lengua.runtime.errors import LenguaError
 from lengua.runtime.files import ASSETS, write_bytes
 
@@ -25,10 +24,8 @@ def render(path: Path, template: str, facts: dict) -> Path:
 
     engine = template_engine(autoescape=True)
     style = Markup((ASSETS / "page.css").read_text(encoding="utf-8"))
-    engine.filters["drawn"] = (
-        Markup  # for SVG of lengua.evaluation.report.rendering, which holds nothing that came from data raw
-    )
-    engine.filters["unbroken"] = unbroken
+    engine.filters["drawn"] = Markup  # for SVG of `bar_svg`, which holds nothing that came from data raw
+    engine.filters["unbroken"] = lambda text: text.replace(" %", "\u00a0%")  # every figure and its % on one line
     write_bytes(Path(path), engine.get_template(template).render(style=style, **facts).encode())
     return Path(path)
 
@@ -47,9 +44,11 @@ def template_engine(**how):
     )
 
 
-def unbroken(text: str) -> str:
-    """Return the text with every figure and its % on one line."""
-    return text.replace(" %", "\u00a0%")
+def render_markdown(template: str, facts: dict) -> str:
+    """Fill a template: `{{ name }}` is escaped, `{{ name | code }}` code, `{{ name | quoted }}` Python source."""
+    engine = template_engine(finalize=escape_markdown)
+    engine.filters |= {"code": code_span, "quoted": python_string}
+    return engine.get_template(template).render(**facts)
 
 
 MAX_CLIP_PLAYER_BYTES, MAX_PAGE_AUDIO_BYTES = 2_000_000, 8_000_000
@@ -109,9 +108,6 @@ def _player(data: bytes | None, each: int, left: int) -> Player:
     return Player(uri) if len(uri) <= left else Player(None, PAGE_FULL)
 
 
-DASHES = ("none", "6 3", "2 3")
-
-
 def bar_svg(value: float, low: float | None, high: float | None, most: float, look: str, label: str) -> str:
     """Return a bar of `value` of `most`, with a line from `low` to `high` where both are known."""
     parts = [f'<rect width="{_share(value, most)}" height="100%"/>']
@@ -132,39 +128,6 @@ def bar_look(row: dict, opponent: str | None = BASE) -> str:
     if row["model"] in (BASE, opponent):
         return "base"
     return "adaptive" if row.get("window") == "adaptive" else "padded"
-
-
-def line_styles(count: int) -> list[tuple[str, str]]:
-    """Return a colour and a dash for each of so many lines, no two alike as long as there are any left."""
-    looks = [(colour, dash) for dash, colour in product(DASHES, CURVE_COLOURS)]
-    return [looks[place % len(looks)] for place in range(count)]
-
-
-def curves_svg(lines: Sequence[Sequence[CurvePoint]], top: float, marked: bool, label: str) -> str:
-    """Return lines over optimiser steps, from 0 to `top`; what is above is cut off, points are marked if asked."""
-    last = max((point.step for line in lines for point in line), default=0) or 1
-    drawn = [f'<path class="grid" d="M0 {y} H100"/>' for y in (0, 25, 50, 75, 100)]
-    for line, (colour, dash) in zip(lines, line_styles(len(lines)), strict=True):
-        if not line:
-            continue
-        places = [(100 * point.step / last, 100 - 100 * min(point.value, top) / top) for point in line]
-        path = " L".join(f"{x:.2f} {y:.2f}" for x, y in places)
-        drawn.append(f'<path class="line" d="M{path}" style="stroke:{_ink(colour)};stroke-dasharray:{dash}"/>')
-        dots = "".join(f"M{x:.2f} {y:.2f}h0" for x, y in places) if marked or len(places) == 1 else ""
-        drawn += [f'<path class="dots" d="{dots}" style="stroke:{_ink(colour)}"/>'] if dots else []
-    box = 'viewBox="0 0 100 100" preserveAspectRatio="none"'
-    return f'<svg class="curves" {box} role="img" aria-label="{escape(label)}">{"".join(drawn)}</svg>'
-
-
-def legend_line_svg(colour: str, dash: str) -> str:
-    """Return a piece of line, for a legend."""
-    look = f"stroke:{_ink(colour)};stroke-dasharray:{dash}"
-    return f'<svg class="key" aria-hidden="true"><line x1="0" x2="100%" y1="50%" y2="50%" style="{look}"/></svg>'
-
-
-def _ink(colour: str) -> str:
-    """Return the colour, or the page's own where a dark page would swallow it."""
-    return {INK: "var(--ink)", BLUE: "var(--blue)"}.get(colour, colour)
 
 
 def _share(value: float, most: float) -> str:

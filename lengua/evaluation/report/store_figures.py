@@ -23,22 +23,20 @@ from lengua.evaluation.report.figures import (
     BLUE,
     EDGE_IN,
     FAINT,
-    FULL_IN,
     GREY,
     HALF_IN,
     INK,
-    NAMED_BAR_IN,
     NOTE_LINE_IN,
     PAGE_HEAD_IN,
-    RIGHT_COLUMN_IN,
-    SKY,
+    PALETTE,
     VERMILION,
     WIDTH_IN,
     Bar,
+    BarGroup,
     axes_at,
-    draw_bars,
+    bars_page,
+    clean_axes,
     new_page,
-    plot_at,
     truncate_to_width,
     write_pair,
     write_png,
@@ -189,12 +187,9 @@ def sample_rows(split: Split) -> list[int]:
     return by_length[sorted({round(at * (len(split) - 1)) for at in SAMPLE_QUANTILES})].tolist()
 
 
-SPLIT_COLOURS = (BLUE, SKY, VERMILION, "#009e73", "#e69f00", "#cc79a7")
 DENSITY_COLOURS = ("#9fcdea", BLUE, "#00223a")
-PICTURES_PER_ROW = 4
-"""Splits that a line of the legend holds."""
-PICTURE_IN = 2.2
-"""Height of a log-mel with its text."""
+LEGEND_COLUMNS = 4
+PICTURE_IN, AXIS_NUMBERS_IN = 2.2, 0.95  # height of a log-mel with its text, width of an axis and its numbers
 NUMBER_OFFSETS = [
     np.array([far * np.cos(turn), far * np.sin(turn)])
     for far in range(15, 90, 12)
@@ -207,7 +202,8 @@ def draw_store_figures(store: Store, folder: Path) -> list[Path]:
     """Draw the store's figures into a folder, and remove those of an earlier call that no longer hold."""
     clips, written = read_clip_columns(store), []
     for name, make in STORE_FIGURES.items():
-        path, figure = Path(folder) / name, make(store, clips)
+        drawn = len(clips.seconds) or name == DROPPED_FIGURE
+        path, figure = Path(folder) / name, make(store, clips) if drawn else None
         if figure is None:
             path.unlink(missing_ok=True)
         else:
@@ -217,30 +213,26 @@ def draw_store_figures(store: Store, folder: Path) -> list[Path]:
 
 
 def durations_figure(store: Store, clips: ClipColumns):
-    """Return a histogram of durations, split upon split; None for an empty store."""
-    if not len(clips.seconds):
-        return None
+    """Return a histogram of durations, split upon split."""
     edges, counts = duration_histogram(clips)
     low, middle, high = np.quantile(clips.seconds, [0.05, 0.5, 0.95])
     notes = _size(clips), f"Half are shorter than {middle:.1f} s; nine in ten last {low:.1f} to {high:.1f} s."
-    legend_in = NOTE_LINE_IN * -(-len(counts) // PICTURES_PER_ROW)
+    legend_in = NOTE_LINE_IN * -(-len(counts) // LEGEND_COLUMNS)
     figure = new_page("How long the clips are", notes, 3.4 + legend_in)
-    axes = plot_at(figure, PAGE_HEAD_IN + legend_in, 2.75, "seconds", "clips")
+    axes = _wide_axes(figure, PAGE_HEAD_IN + legend_in, 2.75, "clips")
     below = np.zeros(len(edges) - 1)
-    for (name, count), colour in zip(counts.items(), cycle(SPLIT_COLOURS), strict=False):
+    for (name, count), colour in zip(counts.items(), cycle(PALETTE), strict=False):
         look = {"color": colour, "edgecolor": "white", "linewidth": 0.5}
         axes.bar(edges[:-1], count, np.diff(edges), below, align="edge", label=f"{name}: {_clips(count.sum())}", **look)
         below += count
     axes.set_xlim(0, edges[-1])
-    place = {"loc": "lower right", "bbox_to_anchor": (1, 1), "ncols": PICTURES_PER_ROW, "borderaxespad": 0}
+    place = {"loc": "lower right", "bbox_to_anchor": (1, 1), "ncols": LEGEND_COLUMNS, "borderaxespad": 0}
     axes.legend(**place, frameon=False, handlelength=0.8, labelcolor=INK)
     return figure
 
 
 def pace_figure(store: Store, clips: ClipColumns):
-    """Return characters per second over duration, the farthest clips numbered and listed; None for an empty store."""
-    if not len(clips.seconds):
-        return None
+    """Return characters per second over duration, the farthest clips numbered and listed."""
     pace, far = clips.pace, pace_outliers(clips)
     beyond = f"{(np.abs(robust_z(pace)) > OUTLIER_Z).sum():,} of {_clips(len(pace))}"
     notes = (
@@ -248,7 +240,7 @@ def pace_figure(store: Store, clips: ClipColumns):
         "The darker, the more clips. The farthest are numbered; look whether text and audio agree.",
     )
     figure = new_page("How fast they are spoken", notes, 4.0 + NOTE_LINE_IN * (len(far) + 1))
-    axes = plot_at(figure, PAGE_HEAD_IN + 0.1, 3.1, "seconds", "characters per second")
+    axes = _wide_axes(figure, PAGE_HEAD_IN + 0.1, 3.1, "characters per second")
     extent = (0, 1.05 * max(clips.seconds.max(), 1), 0, 1.08 * max(pace.max(), 1))
     _draw_density(axes, clips.seconds, pace, extent)
     _number(axes, [(one.seconds, one.pace) for one in far])
@@ -258,34 +250,15 @@ def pace_figure(store: Store, clips: ClipColumns):
 
 def speakers_figure(store: Store, clips: ClipColumns):
     """Return hours by accent, age and gender; where none of them is told, a note that says so."""
-    if not len(clips.seconds):
-        return None
     if not any(any(names) for names, _ in clips.told.values()):
         return new_page("Who speaks", (_size(clips), "The source tells neither accent nor age nor gender."), 0)
-    groups = {key: hours_by(clips, key) for key in SPEAKER_KEYS}
-    most = max(group.hours for of_key in groups.values() for group in of_key) or 1
-    accents, ages, genders = ([_group_bar(group, most) for group in groups[key]] for key in SPEAKER_KEYS)
-    below = len(ages) + 1.7  # heights in bars: the panel of genders begins there
-    tall = max(len(accents), below + len(genders)) + 1
-    figure = new_page(
-        "Who speaks", (_size(clips), "As the speakers tell it themselves; all bars to one scale."), tall * NAMED_BAR_IN
-    )
-    _draw_panel(figure, "By accent", accents, EDGE_IN, 0)
-    _draw_panel(figure, "By age", ages, RIGHT_COLUMN_IN, 0)
-    _draw_panel(figure, "By gender", genders, RIGHT_COLUMN_IN, below * NAMED_BAR_IN)
-    return figure
-
-
-def _draw_panel(figure, title: str, bars: list[Bar], x: float, y: float) -> None:
-    top = PAGE_HEAD_IN + 0.2 + y
-    write_text(figure, x, top, title, size=12, weight="bold")
-    draw_bars(figure, bars, x, top + 0.06, HALF_IN)
+    notes = _size(clips), "As the speakers tell it themselves; all bars to one scale."
+    groups = [BarGroup(f"By {key}", [_speaker_bar(group) for group in hours_by(clips, key)]) for key in SPEAKER_KEYS]
+    return bars_page("Who speaks", notes, groups)
 
 
 def log_mel_figure(store: Store, clips: ClipColumns):
-    """Return pictures of the log-mels of six clips of the largest split; None for an empty store."""
-    if not len(clips.seconds):
-        return None
+    """Return pictures of the log-mels of six clips of the largest split."""
     name, split = max(clips.splits.items(), key=lambda item: len(item[1]))
     rows = [split[index] for index in sample_rows(split)]
     notes = (
@@ -294,16 +267,10 @@ def log_mel_figure(store: Store, clips: ClipColumns):
     )
     figure = new_page("What the model hears", notes, PICTURE_IN * -(-len(rows) // 2))
     for place, row in enumerate(rows):
-        x, y = (EDGE_IN, RIGHT_COLUMN_IN)[place % 2], PAGE_HEAD_IN + place // 2 * PICTURE_IN
-        write_text(figure, x, y + 0.15, truncate_to_width(row.text, HALF_IN, 11), size=11)
-        write_text(
-            figure,
-            x,
-            y + 0.37,
-            truncate_to_width(f"{row.id}, {row.duration_s:.1f} s", HALF_IN, 10),
-            size=10,
-            color=FAINT,
-        )
+        x = EDGE_IN if place % 2 == 0 else WIDTH_IN - EDGE_IN - HALF_IN
+        y = PAGE_HEAD_IN + place // 2 * PICTURE_IN
+        write_text(figure, x, y + 0.15, row.text, HALF_IN)
+        write_text(figure, x, y + 0.37, f"{row.id}, {row.duration_s:.1f} s", HALF_IN, size=10, color=FAINT)
         _draw_log_mel(axes_at(figure, x + 0.5, y + 0.47, HALF_IN - 0.5, 1.3), row)
     return figure
 
@@ -313,31 +280,38 @@ def dropped_figure(store: Store, clips: ClipColumns):
     dropped = store.manifest["dropped"]
     if not dropped:
         return None
-    total, most = (function(one["count"] for one in dropped.values()) for function in (sum, max))
     bars = [
-        Bar(reason, f"e.g. {one['examples'][0]}", f"{one['count']:,}", one["count"] / most, VERMILION)
+        Bar(reason, f"{one['count']:,}", [(one["count"], VERMILION)], f"e.g. {one['examples'][0]}")
         for reason, one in dropped.items()
     ]
-    kept = _clips(len(clips.seconds))
-    figure = new_page(
-        "What was left out, and why", (f"{total:,} left out; {kept} in the store.",), len(bars) * NAMED_BAR_IN
-    )
-    draw_bars(figure, bars, EDGE_IN, PAGE_HEAD_IN - 0.2, FULL_IN)
-    return figure
+    left_out = sum(one["count"] for one in dropped.values())
+    note = f"{left_out:,} left out; {_clips(len(clips.seconds))} in the store."
+    return bars_page("What was left out, and why", (note,), [BarGroup("", bars)])
 
 
+DROPPED_FIGURE = "dropped.png"  # the one that an empty store has, too
 STORE_FIGURES = {
     "durations.png": durations_figure,
     "pace.png": pace_figure,
     "speakers.png": speakers_figure,
     "log_mel.png": log_mel_figure,
-    "dropped.png": dropped_figure,
+    DROPPED_FIGURE: dropped_figure,
 }
 
 
-def _group_bar(group: SpeakerGroup, most: float) -> Bar:
-    value = f"{_hours(group.hours)}, {_clips(group.clips)}"
-    return Bar(group.name, "", value, group.hours / most, GREY if group.name == UNSTATED_NAME else BLUE)
+def _speaker_bar(group: SpeakerGroup) -> Bar:
+    colour = GREY if group.name == UNSTATED_NAME else BLUE
+    return Bar(group.name, _hours(group.hours), [(group.hours, colour)], _clips(group.clips))
+
+
+def _wide_axes(figure, top: float, tall: float, y_name: str):
+    """Add axes over seconds as wide as the page, with room for the numbers on the left."""
+    axes = axes_at(figure, AXIS_NUMBERS_IN, top, WIDTH_IN - AXIS_NUMBERS_IN - EDGE_IN, tall)
+    axes.set_ylabel(y_name, color=FAINT)
+    axes.yaxis.set_label_coords((EDGE_IN + 0.1 - AXIS_NUMBERS_IN) / (WIDTH_IN - AXIS_NUMBERS_IN - EDGE_IN), 0.5)
+    axes.yaxis.set_major_formatter("{x:,g}")
+    clean_axes(axes, "seconds")
+    return axes
 
 
 def _draw_density(axes, x: np.ndarray, y: np.ndarray, extent: tuple[float, float, float, float]) -> None:

@@ -1,49 +1,102 @@
-"""The before/after table of an evaluation and its examples, as rows of text.
+"""Tables: one model, `Table`, rendered for a terminal, for Markdown and, by the macro `grid` of page.html, for a page.
 
-Everything is read from rows of results.json and records of hypotheses.jsonl. Rates are fractions there, per cent here.
+    results_table(rows).to_markdown()
+    results_table(rows).select(TERMINAL_COLUMNS).to_terminal()
+
+Here, too, are the before/after table of an evaluation, one function a column (`RESULT_COLUMNS`), and the examples
+beside it, read from rows of results.json and records of hypotheses.jsonl. Rates are fractions there, per cent here.
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass, replace
 from hashlib import sha256
 from typing import NamedTuple
 
 import numpy as np
 
 from lengua.evaluation.report.figures import BASE, history_figure, order_rows, wer_figure
-from lengua.evaluation.report.markdown import TrustedMarkdown, format_markdown_table
+from lengua.evaluation.report.markdown import TrustedMarkdown, escape_markdown
 from lengua.scoring import percent, score
 
-__all__ = ["BeforeAfter", "examples", "history_figure", "markdown_table", "results_table", "wer_figure", "worsened"]
+__all__ = ["BeforeAfter", "Table", "examples", "history_figure", "markdown_table", "results_table", "wer_figure"]
 
-RESULTS_HEADER = [
-    "set",
-    "model",
-    "window",
-    "WER (95 % interval)",
-    "change",
-    "CER",
-    "S / D / I",
-    "looped",
-    "ms a clip",
-    "words",
-]
-ROW_NAME_KEYS = ("set", "model", "window")
 DASH = "–"
+MIN_TERMINAL_WIDTH_CHARS, MIN_FOLDED_WIDTH_CHARS = 100, 22
 
 
-class BeforeAfter(NamedTuple):
-    """One utterance before and after fine-tuning."""
+@dataclass(frozen=True)
+class Table:
+    """Rows of text under a header."""
 
-    id: str
-    reference: str
-    before: str
-    after: str
+    header: Sequence[str]
+    rows: Sequence[Sequence[object]]
+    alignment: str = "l"
+    """A letter a column, l or r; what lacks one holds figures and stands to the right."""
+    title: str = ""
+    notes: Sequence[str] = ()
+    """Sentences that stand before it."""
+
+    @property
+    def sides(self) -> str:
+        """The alignment of every column."""
+        return self.alignment.ljust(len(self.header), "r")
+
+    def select(self, names: Collection[str]) -> "Table":
+        """Return the table with these columns alone, in its own order."""
+        places = [place for place, name in enumerate(self.header) if name in names]
+        header, *rows = ([row[place] for place in places] for row in (self.header, *self.rows))
+        return replace(self, header=header, rows=rows, alignment="".join(self.sides[place] for place in places))
+
+    def to_markdown(self, left_rule: str = "---") -> TrustedMarkdown:
+        """Return the table as Markdown.
+
+        Args:
+            left_rule: below the headers of words; ":---" where they would not stand to the left by themselves, as in a
+                notebook.
+        """
+        rules = [left_rule if side == "l" else "---:" for side in self.sides]
+        rows = [list(map(escape_markdown, self.header)), rules, *(map(escape_markdown, row) for row in self.rows)]
+        grid = "\n".join(f"| {' | '.join(row)} |" for row in rows)
+        title = [f"**{escape_markdown(self.title)}**"] if self.title else []
+        return TrustedMarkdown("\n\n".join([*title, *self.notes, grid]))
+
+    def to_terminal(self, folded: str = "") -> None:
+        """Print the table; one column may stand in several lines."""
+        from rich import box
+        from rich.console import Console
+        from rich.table import Table as Grid
+
+        grid = Grid(box=box.SIMPLE_HEAD, header_style="bold", title=self.title or None)
+        for name, side in zip(self.header, self.sides, strict=True):
+            look = {"min_width": MIN_FOLDED_WIDTH_CHARS} if name == folded else {"no_wrap": True}
+            grid.add_column(name, justify="left" if side == "l" else "right", **look)
+        for row in self.rows:
+            grid.add_row(*map(str, row))
+        for note in self.notes:
+            print(note)
+        Console(width=max(Console().width, MIN_TERMINAL_WIDTH_CHARS)).print(grid)
 
 
-def results_table(rows: list[dict]) -> list[list[str]]:
-    """Return header and lines of the before/after table: sets as they come, the base model first in each."""
-    return [RESULTS_HEADER, *(_line(row, _base_of(row, rows)) for row in order_rows(rows))]
+RESULT_COLUMNS: dict[str, Callable[[dict, dict | None], str]] = {
+    "set": lambda row, base: str(row["set"]),
+    "model": lambda row, base: str(row["model"]),
+    "window": lambda row, base: str(row["window"]),
+    "WER (95 % interval)": lambda row, base: with_interval(row),
+    "change": lambda row, base: _change(row, base),
+    "CER": lambda row, base: DASH if row.get("cer") is None else percent(row["cer"]),
+    "S / D / I": lambda row, base: " / ".join(_whole(row, key) for key in ("substitutions", "deletions", "insertions")),
+    "looped": lambda row, base: _whole(row, "looped"),
+    "ms a clip": lambda row, base: _whole(row, "ms_per_clip"),
+    "words": lambda row, base: _whole(row, "words"),
+}
+"""Columns of the before/after table: what stands there of a row, given the row of the base that it is held against."""
+
+
+def results_table(rows: list[dict]) -> Table:
+    """Return the before/after table: sets as they come, the base model first in each."""
+    lines = [[cell(row, _base_of(row, rows)) for cell in RESULT_COLUMNS.values()] for row in order_rows(rows)]
+    return Table(list(RESULT_COLUMNS), lines, "lll")
 
 
 def markdown_table(rows: list[dict], verdicts: Sequence[dict] | None = None) -> str:
@@ -52,11 +105,12 @@ def markdown_table(rows: list[dict], verdicts: Sequence[dict] | None = None) -> 
     Args:
         verdicts: those of results.json, whose sentences know whether it may be chance.
     """
-    header, *lines = results_table(rows)
-    cells = [[TrustedMarkdown(cell.replace("|", "\\|")) for cell in line] for line in lines]  # labels stay readable
-    grid = format_markdown_table(header, cells, len(ROW_NAME_KEYS))
-    worse = [one["sentence"] for one in verdicts or [] if one["difference"] > 0]
-    return "\n\n".join([*(worsened(rows) if verdicts is None else worse), grid]) + "\n"
+    table = results_table(rows)
+    worse = worsened(rows) if verdicts is None else [one["sentence"] for one in verdicts if one["difference"] > 0]
+    trusted = [
+        [TrustedMarkdown(cell.replace("|", "\\|")) for cell in row] for row in table.rows
+    ]  # labels stay readable
+    return replace(table, rows=trusted, notes=worse).to_markdown() + "\n"
 
 
 def worsened(rows: list[dict]) -> list[str]:
@@ -67,6 +121,15 @@ def worsened(rows: list[dict]) -> list[str]:
         for row, base in pairs
         if base and row["wer"] > base["wer"]
     ]
+
+
+class BeforeAfter(NamedTuple):
+    """One utterance before and after fine-tuning."""
+
+    id: str
+    reference: str
+    before: str
+    after: str
 
 
 def examples(hypotheses: list[dict], count: int = 10) -> list[BeforeAfter]:
@@ -96,16 +159,14 @@ def relative_change(wer: float, base_wer: float) -> str:
     return f"{100 * (wer / base_wer - 1):+.0f} %".replace("-", "−") if base_wer else DASH
 
 
-def _line(row: dict, base: dict | None) -> list[str]:
-    change = relative_change(row["wer"], base["wer"]) if base else "" if row["model"] == BASE else DASH
-    cer = DASH if row.get("cer") is None else percent(row["cer"])
-    operations = " / ".join(_whole(row.get(key)) for key in ("substitutions", "deletions", "insertions"))
-    figures = [_whole(row.get(key)) for key in ("looped", "ms_per_clip", "words")]
-    return [*(str(row[key]) for key in ROW_NAME_KEYS), with_interval(row), change, cer, operations, *figures]
+def _change(row: dict, base: dict | None) -> str:
+    if base:
+        return relative_change(row["wer"], base["wer"])
+    return "" if row["model"] == BASE else DASH
 
 
-def _whole(value: float | None) -> str:
-    return DASH if value is None else f"{value:.0f}"
+def _whole(row: dict, key: str) -> str:
+    return DASH if row.get(key) is None else f"{row[key]:.0f}"
 
 
 def _base_of(row: dict, rows: list[dict]) -> dict | None:
