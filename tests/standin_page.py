@@ -13,7 +13,7 @@ from starlette.requests import Request
 from lengua.app.context import AppContext
 from lengua.app.i18n import Wording
 from lengua.app.limits import Admission
-from lengua.app.transcribing import MicrophoneOutput
+from lengua.app.microphone import MicrophoneOutput
 from lengua.inference import Segment, Transcriber
 from lengua.inference.engines import EngineOutput
 from lengua.models.tokens import word_tokens
@@ -49,7 +49,7 @@ def build(mode: Callable, parts: AppContext, *more) -> gr.Blocks:
         recording, text = gr.Audio(type="filepath"), gr.Textbox()
         segments = gr.State(())
         ready = recording.change(heard_in, recording, [text, segments])
-        mode(parts, MicrophoneOutput(recording, segments, text, ready), *more)
+        mode(parts, MicrophoneOutput(recording, segments, ready), *more)
     return demo
 
 
@@ -77,9 +77,10 @@ class Visitor:
             (place,) = self.web.post("upload", files={"files": file}).json()
         return {"path": place, "orig_name": path.name, "meta": {"_type": "gradio.FileData"}}
 
-    def does(self, function: str, *data) -> list:
+    def does(self, function: str, *data, which: int = 0) -> list:
         """Run the event of this function and return what it gives to its outputs in the end."""
-        (number,) = [number for number, one in self.demo.fns.items() if getattr(one.fn, "__name__", "") == function]
+        numbers = [number for number, one in self.demo.fns.items() if getattr(one.fn, "__name__", "") == function]
+        number = numbers[which]
         body = {"fn_index": number, "session_hash": self.session, "data": list(data), "event_data": None}
         joined = self.web.post("queue/join", json=body)
         assert joined.status_code == 200, joined.text

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 
 import gradio as gr
 import httpx
@@ -14,7 +15,6 @@ from gradio_client.utils import apply_diff
 
 from lengua.app import server
 from lengua.app.chat import tab as talk
-from lengua.app.chat.panel import Panel
 from lengua.app.context import AppContext
 from lengua.options import AppOptions
 
@@ -37,7 +37,7 @@ def talking(parts: AppContext) -> Iterator["Page"]:
 class Page:
     """The server's side."""
 
-    def __init__(self, demo: gr.Blocks, panel: Panel):
+    def __init__(self, demo: gr.Blocks, panel: SimpleNamespace):
         self.demo, self.panel, self.url = demo, panel, demo.local_url
 
     def tab(self, language: str = "es", agent: str = "tests") -> "Tab":
@@ -79,7 +79,7 @@ class Tab:
     def say(self, text: str, leave: Callable[["Tab"], bool] | None = None) -> None:
         """Type a message and send it."""
         self.put(self.panel.message, text)
-        self.do("sent", leave)
+        self.do("send", leave)
 
     def record(self, path: Path) -> None:
         """Record what is in a file."""
@@ -87,7 +87,7 @@ class Tab:
             (place,) = self.web.post("upload", files={"files": file}).json()
         recording = {"path": place, "orig_name": path.name, "meta": {"_type": "gradio.FileData"}}
         self.put(self.panel.recorder, recording)
-        self.do("heard")
+        self.do("transcribe")
 
     def do(self, name: str, leave: Callable[["Tab"], bool] | None = None, event=None) -> None:
         """Run the event of this handler to its end, or until the tab is to be left: then the connection breaks off."""

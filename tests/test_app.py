@@ -337,7 +337,7 @@ def test_the_base_model_is_opened_once_and_only_where_there_is_another(tiny, tin
     base = app.make_app_context(tiny, AppOptions(base=str(tiny_model))).base
     assert base() is base() is not tiny
     opened = []
-    failing = server.LazyTranscriber("x/y", "es", lambda *asked: opened.append(asked) or len(opened) > 1 or _missing())
+    failing = server.open_once("x/y", "es", lambda *asked: opened.append(asked) or len(opened) > 1 or _missing())
     with pytest.raises(LenguaError):
         failing()
     assert failing() is True and opened == [("x/y", "es")] * 2

@@ -39,7 +39,6 @@ from lengua.app.recordings import (
     RecordedClip,
     RecordingsFolder,
     corrected_clips,
-    open_lasting,
     segment_cuts,
 )
 from lengua.data import features
@@ -175,7 +174,7 @@ def test_nothing_is_written_without_consent(keeper, tmp_path, consent):
 
 
 def test_consent_is_asked_for_with_each_recording(keeper, tmp_path):
-    *_, last = keeper.prepare(a_draft(tmp_path, seconds=2.0).recording, (Segment(0, 1, "a", "es"),), None, SPANISH)
+    *_, last = keeper.prepare(a_draft(tmp_path, seconds=2.0).recording, (Segment(0, 1, "a", "es"),), SPANISH)
     assert CorrectionOutputs(*last).consent is False
 
 
@@ -194,7 +193,7 @@ def test_the_box_names_a_lasting_folder_and_only_then(tiny, tmp_path):
 
 
 def test_a_lasting_folder_outlives_the_visit_and_holds_what_was_agreed_to(tiny, tmp_path):
-    lasting = open_lasting(tmp_path / "voces", ROOM)
+    lasting = recordings.lasting_folder_of({KEEP_DIR_VARIABLE: str(tmp_path / "voces")}, ROOM)
     keeper = RecordHandlers(parts_of(tiny), VisitFolders(tmp_path / "cache"), lasting)
     one, _, _ = keep_all(keeper, tmp_path, TEXTS[:2])
     other, _, _ = keep_all(keeper, tmp_path, ["Otra voz."])
@@ -208,7 +207,8 @@ def test_a_lasting_folder_outlives_the_visit_and_holds_what_was_agreed_to(tiny, 
 
 
 def test_a_refused_recording_does_not_reach_a_lasting_folder(tiny, tmp_path):
-    keeper = RecordHandlers(parts_of(tiny), VisitFolders(tmp_path / "cache"), open_lasting(tmp_path / "voces", ROOM))
+    lasting = recordings.lasting_folder_of({KEEP_DIR_VARIABLE: str(tmp_path / "voces")})
+    keeper = RecordHandlers(parts_of(tiny), VisitFolders(tmp_path / "cache"), lasting)
     keeper.keep(a_draft(tmp_path), "Hola.", False, None, SPANISH)
     assert not (tmp_path / "voces/metadata.jsonl").exists()
 
@@ -308,7 +308,7 @@ LONG = tuple(Segment(start, start + 8, f"trozo {start}", "es") for start in (1, 
 def test_of_a_long_recording_each_line_is_a_clip_and_an_empty_one_is_left_out():
     samples = np.arange(45 * 16_000, dtype=np.float32)
     clips = corrected_clips(samples, LONG, "Uno.\n\n«Tres»\nCuatro.\n", "es")
-    assert [(clip.text, clip.heard) for clip in clips] == [
+    assert [(clip.text, clip.hypothesis) for clip in clips] == [
         ("Uno.", "trozo 1"), ("Tres", "trozo 21"), ("Cuatro.", "trozo 33"),
     ]  # fmt: skip
     assert [round(clip.samples[0] / 16_000, 2) for clip in clips] == [0.7, 20.7, 32.7]
@@ -385,7 +385,7 @@ def test_no_kind_is_told_by_colour_alone():
 
 def test_what_was_heard_is_laid_out_word_by_word_with_a_legend(keeper, tmp_path):
     draft = a_draft(tmp_path, seconds=2.0)
-    *_, last = keeper.prepare(draft.recording, draft.segments, None, SPANISH)
+    *_, last = keeper.prepare(draft.recording, draft.segments, SPANISH)
     sheet = CorrectionOutputs(*last)
     assert sheet.text == "el camion rojo" and "camion" in sheet.words
     assert sheet.draft.recording == draft.recording and sheet.draft.take.isalnum()
@@ -395,14 +395,14 @@ def test_what_was_heard_is_laid_out_word_by_word_with_a_legend(keeper, tmp_path)
 
 def test_it_is_heard_in_the_language_it_was_said_in_even_if_a_translation_is_shown(keeper, tmp_path):
     path = a_draft(tmp_path, seconds=2.0).recording
-    *_, last = keeper.prepare(path, (Segment(0, 2, "the red truck", "es"),), None, SPANISH)
+    *_, last = keeper.prepare(path, (Segment(0, 2, "the red truck", "es"),), SPANISH)
     assert CorrectionOutputs(*last).text == "el camion rojo"
 
 
 def test_an_engine_that_knows_no_times_says_so(keeper, tiny, tmp_path, monkeypatch):
     monkeypatch.setattr(tiny.engine, "aligns", False)
     draft = a_draft(tmp_path, seconds=2.0)
-    *_, last = keeper.prepare(draft.recording, draft.segments, None, ENGLISH)
+    *_, last = keeper.prepare(draft.recording, draft.segments, ENGLISH)
     assert (
         "does not tell which words it doubts" in CorrectionOutputs(*last).words
         and CorrectionOutputs(*last).text == "el camion rojo"
@@ -411,9 +411,10 @@ def test_an_engine_that_knows_no_times_says_so(keeper, tiny, tmp_path, monkeypat
 
 def test_an_unread_closed_or_long_recording_is_not_heard_again_unasked(keeper, tmp_path):
     draft = a_draft(tmp_path)
-    assert list(keeper.after_hearing(draft.recording, draft.segments, None, False, SPANISH)) == [CorrectionOutputs()]
-    (step,) = keeper.after_hearing(draft.recording, LONG, None, True, SPANISH)
-    assert "grabación larga" in CorrectionOutputs(*step).told and CorrectionOutputs(*step).prepare["visible"] is True
+    (step,) = keeper.after_transcribing(draft.recording, draft.segments, None, False, SPANISH)
+    assert step == CorrectionOutputs()
+    (step,) = keeper.after_transcribing(draft.recording, LONG, None, True, SPANISH)
+    assert "grabación larga" in CorrectionOutputs(*step).note and CorrectionOutputs(*step).prepare["visible"] is True
     (step,) = keeper.on_opening(draft.recording, draft.segments, draft, SPANISH)
     assert all("value" not in one for one in step)
 
@@ -424,10 +425,10 @@ def test_a_long_recording_is_laid_out_line_by_line(keeper, tiny, spoken_es, tmp_
     pause = np.zeros(16_000, np.float32)
     said = [samples for path in sorted(spoken_es)[:9] for samples in (audio.load(path), pause)]
     path = str(wav(tmp_path / "long.wav", np.concatenate(said)))
-    *_, last = keeper.prepare(path, LONG, None, SPANISH)
+    *_, last = keeper.prepare(path, LONG, SPANISH)
     sheet = CorrectionOutputs(*last)
     lines = sheet.text.split("\n")
-    assert len(lines) == len(sheet.draft.segments) > 1 and f"{len(lines)} en total" in sheet.told
+    assert len(lines) == len(sheet.draft.segments) > 1 and f"{len(lines)} en total" in sheet.note
     _, visit, *_ = keeper.keep(sheet.draft, sheet.text, True, None, SPANISH)
     items = utterances(visit.folder / ZIP_FOLDER)
     assert len(items) == len(lines) and all(item.duration_s <= 30 for item in items)
@@ -435,12 +436,12 @@ def test_a_long_recording_is_laid_out_line_by_line(keeper, tiny, spoken_es, tmp_
 
 def test_silence_and_failures_are_told_in_a_sentence(keeper, tiny, tmp_path, monkeypatch, caplog):
     silent = str(wav(tmp_path / "silent.wav", np.zeros(32_000)))
-    *_, last = keeper.prepare(silent, LONG[:1], None, SPANISH)
-    assert Wording().said(SPANISH, "refusal.silent") in CorrectionOutputs(*last).told
+    *_, last = keeper.prepare(silent, LONG[:1], SPANISH)
+    assert Wording().said(SPANISH, "refusal.silent") in CorrectionOutputs(*last).note
     monkeypatch.setattr(tiny.engine, "generate", lambda *_: 1 / 0)
     with caplog.at_level(logging.ERROR, "lengua.app.record_tab"):
-        *_, last = keeper.prepare(a_draft(tmp_path, seconds=2.0).recording, LONG[:1], None, SPANISH)
-    assert "Algo falló aquí" in CorrectionOutputs(*last).told and "ZeroDivision" in caplog.text
+        *_, last = keeper.prepare(a_draft(tmp_path, seconds=2.0).recording, LONG[:1], SPANISH)
+    assert "Algo falló aquí" in CorrectionOutputs(*last).note and "ZeroDivision" in caplog.text
 
 
 # The end of a visit
@@ -487,7 +488,7 @@ def test_on_the_page_a_recording_is_kept_downloaded_and_forgotten_when_the_tab_c
     with Visitor(page) as one, Visitor(page, "en") as other, one.staying():
         file = one.upload(wav(tmp_path / "loud.wav", chirp(2, 200)))
         one.does("heard_in", file)
-        words, _, text, *_ = one.does("prepare", file, None, None)
+        words, _, text, *_ = one.does("prepare", file, None)
         told, _, download, _ = one.does("keep", None, "El camión rojo.", True, None)
         assert "Guardado. En esta visita: 1 (audio: 2 s)." in told, (words, text)
         place = download["value"]["path"]

@@ -234,7 +234,7 @@ def test_a_stopped_reply_keeps_what_came_and_holds_up_nobody(page, tab, model):
 
     def stop(one: Tab) -> None:
         if one.talk[-1] == ("assistant", "Hola. Te oigo ") and one.line["state"] == "replying":  # it never ends
-            one.at_once("stopped")
+            one.at_once("stop")
 
     tab.say("Hola", stop)
     assert (tab.line["state"], tab.line["text"], tab.line["reply"]) == ("ready", ES["talk.stopped"], "")
@@ -252,7 +252,7 @@ def test_a_stopped_reply_keeps_what_came_and_holds_up_nobody(page, tab, model):
 def test_a_turn_that_is_stopped_before_it_began_asks_for_no_whole_reply(tab, model, spoken):
     model.behave("slow-50ms+long-400")
     tab.put(tab.panel.turn, 1)
-    tab.at_once("stopped")
+    tab.at_once("stop")
     tab.say("Hola")
     assert tab.talk[0] == ("user", "Hola") and tab.line["text"] == ES["talk.stopped"]
     assert len(tab.talk) == 1 or len(tab.talk[1][1]) < 1000
@@ -328,23 +328,23 @@ def test_a_broken_recording_gets_a_sentence(tab, model, tmp_path):
 def test_the_last_turn_can_be_corrected_undone_and_all_of_it_cleared(tab, model):
     tab.say("Uno")
     tab.say("Dso")
-    tab.do("edited")
+    tab.do("edit")
     assert tab.shown(tab.panel.message) == "Dso" and len(tab.talk) == 2
     tab.say("Dos")
     assert [text for role, text in tab.talk if role == "user"] == ["Uno", "Dos"]
-    tab.do("undone")
+    tab.do("undo")
     assert [text for role, text in tab.talk if role == "user"] == ["Uno"]
-    tab.do("cleared")
+    tab.do("clear")
     assert tab.talk == []
     tab.say("De nuevo")
     assert [one["content"] for one in model.asked[-1].messages[1:]] == ["De nuevo"]
     for _ in range(3):
-        tab.do("undone")
+        tab.do("undo")
     assert tab.talk == []
 
 
 def test_the_empty_talk_suggests_a_beginning(tab, model):
-    tab.do("suggested", event={"index": 0, "value": {"text": "Empieza tú."}})
+    tab.do("suggest", event={"index": 0, "value": {"text": "Empieza tú."}})
     assert tab.talk[0] == ("user", "Empieza tú.")
 
 
@@ -369,7 +369,7 @@ def test_a_conversation_is_saved_as_text(tab, model):
 def test_without_a_key_the_tutor_replies_and_says_what_it_is(page, model, spoken):
     WORLD.environ = {}
     tab = page.tab()
-    tab.do("named")
+    tab.do("name_responder")
     assert ES["tutor.notice"] in tab.shown(tab.panel.who)
     tab.record(spoken)
     assert tab.talk[0] == ("user", HEARD)
@@ -384,7 +384,7 @@ def test_a_visitors_key_serves_that_visit_and_is_nowhere(page, model, caplog, ca
     tab = page.tab()
     tab.put(tab.panel.key, OWN_KEY)
     with caplog.at_level(logging.DEBUG):
-        tab.do("named")
+        tab.do("name_responder")
         for behaviour in ("", "status-401", "cut-after-3"):
             model.behave(behaviour)
             tab.say("Hola")

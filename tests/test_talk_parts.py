@@ -11,8 +11,7 @@ import tomllib
 import pytest
 from conftest import ROOT
 
-from lengua.app.chat.history import LEVELS, REPLY_ERROR_KINDS, SITUATIONS, VARIETIES, Setting, Turn
-from lengua.app.chat.panel import SAVE_FORMATS, MessageDraft, SecretText, key_field
+from lengua.app.chat.history import LEVELS, REPLY_ERROR_KINDS, SITUATIONS, VARIETIES, Setting, Turn, corrected_turn
 from lengua.app.chat.replies import (
     MAX_SPOKEN_LETTERS,
     chatbot_messages,
@@ -21,6 +20,7 @@ from lengua.app.chat.replies import (
     strip_markdown,
     voice_languages,
 )
+from lengua.app.chat.tab import SAVE_FORMATS, SecretText, key_field
 from lengua.app.i18n import Wording
 
 DATA = ROOT / "lengua/assets"
@@ -157,10 +157,11 @@ def test_fast_pieces_are_shown_together():
 
 
 def test_a_recording_belongs_to_the_text_that_was_heard_in_it_corrected_or_not():
-    draft = MessageDraft("quiero un cafe con leche", "/tmp/a.wav", ("cafe", "leche"))
-    assert draft.turn("Quiero un café con leche") == Turn("user", "Quiero un café con leche", "/tmp/a.wav", ("leche",))
-    assert draft.turn("otra cosa distinta") == Turn("user", "otra cosa distinta")
-    assert MessageDraft().turn("hola") == Turn("user", "hola")
+    draft = Turn("user", "quiero un cafe con leche", "/tmp/a.wav", ("cafe", "leche"))
+    text = "Quiero un café con leche"
+    assert corrected_turn(draft, text) == Turn("user", text, "/tmp/a.wav", ("leche",))
+    assert corrected_turn(draft, "otra cosa distinta") == Turn("user", "otra cosa distinta")
+    assert corrected_turn(Turn("user", ""), "hola") == Turn("user", "hola")
 
 
 # The key

@@ -13,7 +13,6 @@ import csv
 import html
 import io
 import json
-import logging
 import secrets
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -28,8 +27,7 @@ from lengua import audio
 from lengua.app.context import AppContext, model_display_name
 from lengua.app.highlighting import highlight_differences, live_note
 from lengua.app.limits import Refusal
-from lengua.app.microphone import SAVE_SCRIPT
-from lengua.app.transcribing import MicrophoneOutput
+from lengua.app.microphone import HIDDEN_EVENT, SAVE_SCRIPT, MicrophoneOutput
 from lengua.inference import Segment
 from lengua.runtime.errors import LenguaError
 from lengua.scoring.normalizer import normalise
@@ -45,7 +43,7 @@ MAX_PICKS = 500
 
 @dataclass(frozen=True)
 class BlindPair:
-    """What two models heard in one clip, in the order in which it was shown."""
+    """The transcripts of one clip by two models, in the order in which they were shown."""
 
     left: str
     right: str
@@ -58,7 +56,7 @@ class BlindPair:
 
     @property
     def alike(self) -> bool:
-        """Whether both heard the same words: there is nothing to pick."""
+        """Whether both are the same words: there is nothing to pick."""
         return normalise(self.left) == normalise(self.right)
 
 
@@ -71,7 +69,7 @@ class Pick:
 
     @property
     def winner(self) -> str:
-        """One of WINNERS."""
+        """One of PICK_OUTCOMES."""
         if self.choice in ("both", "none"):
             return self.choice
         return "tuned" if self.choice == self.pair.tuned else "base"
@@ -83,13 +81,13 @@ class Tally:
 
     picks: tuple[Pick, ...] = ()
     alike: int = 0
-    """Clips in which both models heard the same words."""
+    """Clips in which both models wrote the same words."""
 
     @property
     def counts(self) -> dict[str, int]:
         """How often each won, over the picks that were blind."""
-        found = Counter(pick.winner for pick in self.picks if not pick.pair.seen)
-        return {winner: found[winner] for winner in PICK_OUTCOMES}
+        counts = Counter(pick.winner for pick in self.picks if not pick.pair.seen)
+        return {winner: counts[winner] for winner in PICK_OUTCOMES}
 
     @property
     def seen(self) -> int:
@@ -122,24 +120,24 @@ MIN_PICKS = picks_still_needed(0, 0)
 
 def picks_as_json(tally: Tally, tuned: str, base: str, verdict: str) -> str:
     """Return all picks as JSON; tuned and base are the names of the models, verdict the sentence of the page."""
-    told = {
+    value = {
         "models": {"tuned": tuned, "base": base},
         "counts": tally.counts | {"alike": tally.alike, "not_blind": tally.seen},
         "by_chance": chance_bound(tally.counts["tuned"], tally.counts["base"]),
         "verdict": verdict,
         "picks": [_row(pick) for pick in tally.picks],
     }
-    return json.dumps(told, indent=2, ensure_ascii=False) + "\n"
+    return json.dumps(value, indent=2, ensure_ascii=False) + "\n"
 
 
 def picks_as_csv(tally: Tally) -> str:
     """Return all picks as CSV. A text that a spreadsheet would take for a formula gets an apostrophe in front."""
     rows = [{name: _harmless(cell) for name, cell in _row(pick).items()} for pick in tally.picks]
-    written = io.StringIO(newline="")
-    writer = csv.DictWriter(written, list(_row(Pick(BlindPair("", "", "left"), "none"))))
+    file = io.StringIO(newline="")
+    writer = csv.DictWriter(file, list(_row(Pick(BlindPair("", "", "left"), "none"))))
     writer.writeheader()
     writer.writerows(rows)
-    return written.getvalue()
+    return file.getvalue()
 
 
 def _row(pick: Pick) -> dict:
@@ -150,8 +148,8 @@ def _row(pick: Pick) -> dict:
 
 
 def _harmless(cell):
-    formula = isinstance(cell, str) and cell.lstrip().startswith(("=", "+", "-", "@"))
-    return f"'{cell}" if formula or (isinstance(cell, str) and cell[:1] in "\t\r" and cell) else cell
+    formula = isinstance(cell, str) and (cell.startswith(("\t", "\r")) or cell.lstrip().startswith(tuple("=+-@")))
+    return f"'{cell}" if formula else cell
 
 
 def tally_verdict(tally: Tally, said: Callable[..., str]) -> str:
@@ -175,16 +173,13 @@ def tally_verdict(tally: Tally, said: Callable[..., str]) -> str:
     return " ".join(sentences)
 
 
-log = logging.getLogger(__name__)
-
-
 class MirrorOutputs(NamedTuple):
     """What the mirror shows, in the order of its outputs."""
 
     left: str = ""
     right: str = ""
     choices: dict = gr.update(visible=False)
-    told: str = ""
+    note: str = ""
     pair: BlindPair | None = None
 
 
@@ -193,8 +188,8 @@ class LatestRecording:
 
     def __init__(self):
         self.recording: str | None = None
-        self.heard: str | None = None
-        """Of which the visitor had a text; heard once more, say with other options, it is not blind."""
+        self.read: str | None = None
+        """Of which the visitor had a text; decoded once more, say with other options, it is not blind."""
 
 
 WAITING_CLASS = "mirror-waits"
@@ -210,47 +205,34 @@ new ResizeObserver(() => {{
 of Gradio's would come behind those of the microphone, and the text be read before."""
 
 
-def build_compare_tab(parts: AppContext, heard: MicrophoneOutput) -> None:
+def build_compare_tab(parts: AppContext, source: MicrophoneOutput) -> None:
     """Make the mirror in an accordion of its own. Only where there is a base model: `parts.base`."""
-    text, mirror = parts.wording.text, MirrorHandlers(parts)
-    with gr.Accordion(text("mirror.title"), open=False, elem_id="mirror") as whole:
-        gr.Markdown(text("mirror.what"))
-        again = gr.Button(text("mirror.compare"), elem_id="mirror-compare")
-        told = gr.HTML(elem_id="mirror-told", js_on_load=WATCH_SCRIPT)
+    t, mirror = parts.wording.text, MirrorHandlers(parts)
+    with gr.Accordion(t("mirror.title"), open=False, elem_id="mirror") as accordion:
+        gr.Markdown(t("mirror.what"))
+        again = gr.Button(t("mirror.compare"), elem_id="mirror-compare")
+        note = gr.HTML(elem_id="mirror-told", js_on_load=WATCH_SCRIPT)
         with gr.Row(elem_id="mirror-sides"):
             left, right = (gr.HTML(elem_id=f"mirror-{side}") for side in get_args(PairSide))
         with gr.Row(visible=False, elem_id="mirror-choices") as choices:
-            buttons = {choice: gr.Button(text(f"mirror.{choice}")) for choice in get_args(PickChoice)}
+            buttons = {choice: gr.Button(t(f"mirror.{choice}")) for choice in get_args(PickChoice)}
         with gr.Row(visible=False, elem_id="mirror-files") as files:
-            saves = {kind: gr.Button(text(f"mirror.{kind}"), size="sm") for kind in ("json", "csv")}
-    made = gr.JSON(visible=False)
+            saves = {kind: gr.Button(t(f"mirror.{kind}"), size="sm") for kind in ("json", "csv")}
+    file = gr.JSON(visible=False)
     opened, pair, tally, latest = gr.State(False), gr.State(None), gr.State(Tally()), gr.State(LatestRecording())
 
-    shown = [left, right, choices, told, pair]
-    asking = {"api_visibility": "private", "show_progress": "hidden", "concurrency_limit": None}
-    whole.expand(_opened, None, opened, **asking)
-    whole.collapse(_closed, None, [*shown, opened], **asking)
-    inputs = [heard.recording, tally, latest]
-    heard.recording.change(_recorded, [heard.recording, latest], None, **asking)
-    heard.ready.then(mirror.after_hearing, [*inputs, opened, heard.segments], [*shown, tally], **asking)
-    again.click(mirror.compare, inputs, [*shown, tally], **asking)
+    shown, given = [left, right, choices, note, pair], [source.recording, tally, latest]
+    accordion.expand(lambda: True, None, opened, **HIDDEN_EVENT)
+    # A closed mirror shows the text: a pair that waits for its pick is forgotten.
+    accordion.collapse(lambda: (*MirrorOutputs(), False), None, [*shown, opened], **HIDDEN_EVENT)
+    source.recording.change(mirror.recorded, [source.recording, latest], None, **HIDDEN_EVENT)
+    source.ready.then(mirror.after_transcribing, [*given, opened, source.segments], [*shown, tally], **HIDDEN_EVENT)
+    again.click(mirror.compare, given, [*shown, tally], **HIDDEN_EVENT)
     for choice, button in buttons.items():
-        button.click(getattr(mirror, f"pick_{choice}"), [pair, tally], [*shown, tally, files], **asking)
+        # Of a partial Gradio does not see that it wants the request; so the choice is a constant state.
+        button.click(mirror.pick, [gr.State(choice), pair, tally], [*shown, tally, files], **HIDDEN_EVENT)
     for kind, button in saves.items():
-        button.click(getattr(mirror, kind), tally, made, **asking).success(None, made, None, js=SAVE_SCRIPT)
-
-
-def _recorded(recording: str | None, latest: LatestRecording) -> None:
-    latest.recording = recording
-
-
-def _opened() -> bool:
-    return True
-
-
-def _closed() -> tuple:
-    """Forget a pair that waits for its pick: a closed mirror shows the text."""
-    return *MirrorOutputs(), False
+        button.click(getattr(mirror, kind), tally, file, **HIDDEN_EVENT).success(None, file, None, js=SAVE_SCRIPT)
 
 
 class MirrorHandlers:
@@ -259,7 +241,11 @@ class MirrorHandlers:
     def __init__(self, parts: AppContext):
         self.parts = parts
 
-    def after_hearing(
+    def recorded(self, recording: str | None, latest: LatestRecording) -> None:
+        """Note which recording is in the page."""
+        latest.recording = recording
+
+    def after_transcribing(
         self,
         recording: str | None,
         tally: Tally,
@@ -268,36 +254,45 @@ class MirrorHandlers:
         segments: tuple[Segment, ...],
         request: gr.Request,
     ) -> Iterator[tuple]:
-        """Compare what was just heard if the mirror is open: then nobody has read its text yet, the first time."""
-        seen = latest.heard == recording
+        """Compare the new recording if the mirror is open: then nobody has read its text yet, the first time."""
+        seen = latest.read == recording
         if segments:
-            latest.heard = recording
+            latest.read = recording
         if opened and segments:
-            yield from self._compared(recording, tally, latest, request, seen)
+            yield from self.compare(recording, tally, latest, request, seen)
         else:
             yield *MirrorOutputs(), tally
 
     def compare(
-        self, recording: str | None, tally: Tally, latest: LatestRecording, request: gr.Request
+        self, recording: str | None, tally: Tally, latest: LatestRecording, request: gr.Request, seen: bool = True
     ) -> Iterator[tuple]:
-        """Compare a recording whose text was in sight."""
-        yield from self._compared(recording, tally, latest, request, seen=True)
+        """Yield what to show while both models decode the clip, and after. Whatever happens, there is a sentence.
 
-    def pick_left(self, pair: BlindPair | None, tally: Tally, request: gr.Request) -> tuple:
+        Args:
+            seen: its text was in sight.
+        """
+        said, waits = partial(self.parts.wording.said, request), "" if seen else WAITING_CLASS
+        latest.recording = recording
+        try:
+            for ahead_or_pair in self._transcribe(recording, request, seen):
+                if latest.recording != recording:  # what is shown now would let the newer text be read
+                    return
+                if isinstance(ahead_or_pair, BlindPair):
+                    yield self._show(ahead_or_pair, tally, said)
+                else:
+                    key = "mirror.waiting" if ahead_or_pair else "mirror.hearing"
+                    yield *MirrorOutputs(note=live_note(said(key, ahead=ahead_or_pair), waits)), tally
+        except Exception as error:
+            key = "mirror.no_base" if isinstance(error, LenguaError) else "mirror.failed"
+            yield *MirrorOutputs(note=live_note(self.parts.failure_sentence(error, request, key))), tally
+
+    def pick(self, choice: PickChoice, pair: BlindPair | None, tally: Tally, request: gr.Request) -> tuple:
         """Count a pick, tell which side was which, and how much the count means."""
-        return self._picked("left", pair, tally, request)
-
-    def pick_right(self, pair: BlindPair | None, tally: Tally, request: gr.Request) -> tuple:
-        """As `pick_left`."""
-        return self._picked("right", pair, tally, request)
-
-    def pick_both(self, pair: BlindPair | None, tally: Tally, request: gr.Request) -> tuple:
-        """As `pick_left`."""
-        return self._picked("both", pair, tally, request)
-
-    def pick_none(self, pair: BlindPair | None, tally: Tally, request: gr.Request) -> tuple:
-        """As `pick_left`."""
-        return self._picked("none", pair, tally, request)
+        if pair is None or len(tally.picks) >= MAX_PICKS:  # pressed twice, or by a program
+            return *(gr.skip() for _ in MirrorOutputs._fields), tally, gr.skip()
+        said = partial(self.parts.wording.said, request)
+        tally = replace(tally, picks=(*tally.picks, Pick(pair, choice)))
+        return *self._reveal(pair, said, tally_verdict(tally, said)), tally, gr.update(visible=True)
 
     def json(self, tally: Tally, request: gr.Request) -> dict[str, str]:
         """Return all picks as a file that the browser saves."""
@@ -309,35 +304,11 @@ class MirrorHandlers:
         """Return all picks as a file that the browser saves."""
         return {"name": "espejo.csv", "kind": "text/csv", "text": picks_as_csv(tally)}
 
-    def _compared(
-        self, recording: str | None, tally: Tally, latest: LatestRecording, request: gr.Request, seen: bool
-    ) -> Iterator[tuple]:
-        """Yield what to show while both models hear the clip, and after. Whatever happens, there is a sentence."""
-        said, waits = partial(self.parts.wording.said, request), "" if seen else WAITING_CLASS
-        latest.recording = recording
-        try:
-            for ahead_or_pair in self._heard(recording, request, seen):
-                if latest.recording != recording:  # what is told now would let the newer text be read
-                    return
-                if isinstance(ahead_or_pair, BlindPair):
-                    yield self._compared_pair(ahead_or_pair, tally, said)
-                else:
-                    key = "mirror.waiting" if ahead_or_pair else "mirror.hearing"
-                    yield *MirrorOutputs(told=live_note(said(key, ahead=ahead_or_pair), waits)), tally
-        except Refusal as refusal:
-            yield *MirrorOutputs(told=live_note(said(refusal.key, **refusal.values))), tally
-        except LenguaError:
-            log.exception("the mirror has no base model")
-            yield *MirrorOutputs(told=live_note(said("mirror.no_base"))), tally
-        except Exception:  # the log has the trace
-            log.exception("comparing failed")
-            yield *MirrorOutputs(told=live_note(said("mirror.failed"))), tally
-
-    def _heard(self, recording: str | None, request: gr.Request, seen: bool) -> Iterator[int | BlindPair]:
-        """Yield how many are ahead while waiting, 0 when both begin to hear, and the pair.
+    def _transcribe(self, recording: str | None, request: gr.Request, seen: bool) -> Iterator[int | BlindPair]:
+        """Yield how many are ahead while waiting, 0 when both begin, and the pair.
 
         Raises:
-            Refusal: the recording is not let in, or longer than a model hears at once.
+            Refusal: the recording is not admitted, or longer than a model decodes at once.
             LenguaError: there is no base model.
         """
         samples = self.parts.admission.admit(recording, request)
@@ -345,32 +316,25 @@ class MirrorHandlers:
             raise Refusal("mirror.too_long")
         yield 0
         base = self.parts.base()
-        with self.parts.admission.line.enter() as turn:
-            while ahead := turn.wait(seconds=1.0):
+        with self.parts.admission.line.enter() as ticket:
+            while ahead := ticket.wait(seconds=1.0):
                 yield ahead
             texts = [one.transcribe(samples).text for one in (self.parts.transcriber, base)]
         side = secrets.choice(get_args(PairSide))
         left, right = texts if side == "left" else reversed(texts)
         yield BlindPair(left, right, side, seen, audio.duration_s(samples))
 
-    def _compared_pair(self, pair: BlindPair, tally: Tally, said: Callable[..., str]) -> tuple:
+    def _show(self, pair: BlindPair, tally: Tally, said: Callable[..., str]) -> tuple:
         """Return what to show of a pair: both sides to pick from, or, where they are alike, which is which at once."""
         if pair.alike:
-            return *self._revealed(pair, said, said("mirror.alike")), replace(tally, alike=tally.alike + 1)
+            return *self._reveal(pair, said, said("mirror.alike")), replace(tally, alike=tally.alike + 1)
         left, right = (self._panel(pair, side, said) for side in get_args(PairSide))
-        told = live_note(said("mirror.pick_seen")) if pair.seen else live_note(said("mirror.pick"), WAITING_CLASS)
-        return *MirrorOutputs(left, right, gr.update(visible=True), told, pair), tally
+        note = live_note(said("mirror.pick_seen")) if pair.seen else live_note(said("mirror.pick"), WAITING_CLASS)
+        return *MirrorOutputs(left, right, gr.update(visible=True), note, pair), tally
 
-    def _picked(self, choice: PickChoice, pair: BlindPair | None, tally: Tally, request: gr.Request) -> tuple:
-        if pair is None or len(tally.picks) >= MAX_PICKS:  # pressed twice, or by a program
-            return *(gr.skip() for _ in MirrorOutputs._fields), tally, gr.skip()
-        said = partial(self.parts.wording.said, request)
-        tally = replace(tally, picks=(*tally.picks, Pick(pair, choice)))
-        return *self._revealed(pair, said, tally_verdict(tally, said)), tally, gr.update(visible=True)
-
-    def _revealed(self, pair: BlindPair, said: Callable[..., str], told: str) -> MirrorOutputs:
+    def _reveal(self, pair: BlindPair, said: Callable[..., str], sentence: str) -> MirrorOutputs:
         left, right = (self._panel(pair, side, said, named=True) for side in get_args(PairSide))
-        return MirrorOutputs(left, right, told=live_note(told))
+        return MirrorOutputs(left, right, note=live_note(sentence))
 
     def _panel(self, pair: BlindPair, side: PairSide, said: Callable[..., str], named: bool = False) -> str:
         """Return one side as HTML; named: with the model that it is of."""

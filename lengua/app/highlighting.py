@@ -4,10 +4,11 @@ Colour is never the only sign: each kind is underlined in its own way (assets/ap
 """
 
 import html
+import re
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
 
-from lengua.evaluation.report.html import DELETED, EQUAL, word_diff
-from lengua.evaluation.report.html import AlignedWord as Compared
+from lengua.evaluation.report.html import DELETED, EQUAL, AlignedWord, word_diff
 from lengua.inference import Segment, Word
 
 SURE_PROBABILITY, GUESSED_PROBABILITY = 0.8, 0.6
@@ -22,19 +23,14 @@ GAP_HTML = "<i class='gap'><span>—</span></i>"
 
 def confidence_class(word: Word) -> str:
     """Return sure, doubtful or guessed."""
-    return (
-        "sure"
-        if word.probability >= SURE_PROBABILITY
-        else "doubtful"
-        if word.probability >= GUESSED_PROBABILITY
-        else "guessed"
-    )
+    if word.probability >= SURE_PROBABILITY:
+        return "sure"
+    return "doubtful" if word.probability >= GUESSED_PROBABILITY else "guessed"
 
 
 def highlight_confidence(segments: Iterable[Segment], language: str) -> str:
-    """Return the words of segments as a paragraph, marked by probability; those of MOST_SHOWN words."""
-    pieces = [piece for segment in segments for piece in _highlight_segment(segment)]
-    return _paragraph(pieces[:MAX_HIGHLIGHTED_WORDS], language, cut=len(pieces) > MAX_HIGHLIGHTED_WORDS)
+    """Return the words of segments as a paragraph, marked by probability."""
+    return _paragraph((piece for segment in segments for piece in _highlight_segment(segment)), language)
 
 
 def _highlight_segment(segment: Segment) -> Iterator[str]:
@@ -47,9 +43,10 @@ def _highlight_segment(segment: Segment) -> Iterator[str]:
 
 
 def unsure_words(segments: Iterable[Segment]) -> list[str]:
-    """Return the words that are not sure, each once, the least sure first; at most MOST_NAMED."""
+    """Return the words that are not sure, each once, the least sure first; at most 12."""
     unsure = [word for segment in segments for word in segment.words if confidence_class(word) != "sure"]
-    names = (_bare(word.text) for word in sorted(unsure, key=lambda word: word.probability))
+    texts = (word.text for word in sorted(unsure, key=lambda word: word.probability))
+    names = (re.sub(r"^[\W_]+|[\W_]+$", "", text) for text in texts)
     return list(dict.fromkeys(filter(None, names)))[:MAX_UNSURE_WORDS]
 
 
@@ -58,14 +55,13 @@ def highlight_differences(text: str, other: str, language: str) -> str:
 
     Words are compared as lengua.scoring compares them: capitals and punctuation do not count.
     """
-    pieces = list(_mark_differences(text, other))
-    return _paragraph(pieces[:MAX_HIGHLIGHTED_WORDS], language, cut=len(pieces) > MAX_HIGHLIGHTED_WORDS)
+    return _paragraph(_mark_differences(text, other), language)
 
 
 def _mark_differences(text: str, other: str) -> Iterator[str]:
     words = word_diff(other, text)
     if [word.text for word in words if word.kind != DELETED] != text.split():  # a bracket over several words
-        words = [Compared(token, EQUAL) for token in text.split()]
+        words = [AlignedWord(token, EQUAL) for token in text.split()]
     for word in words:
         if word.kind == DELETED:
             yield GAP_HTML
@@ -85,11 +81,7 @@ def live_note(sentence: str, more: str = "") -> str:
     return f"<p class='said-here {more}' role='status'>{html.escape(sentence)}</p>"
 
 
-def _paragraph(pieces: list[str], language: str, cut: bool) -> str:
-    return f"<p class='words' lang='{html.escape(language)}'>{' '.join(pieces)}{' …' if cut else ''}</p>"
-
-
-def _bare(text: str) -> str:
-    """Return a word without the punctuation around it."""
-    kept = [place for place, letter in enumerate(text) if letter.isalnum()]
-    return text[kept[0] : kept[-1] + 1] if kept else ""
+def _paragraph(pieces: Iterable[str], language: str) -> str:
+    shown = list(islice(pieces, MAX_HIGHLIGHTED_WORDS + 1))
+    words = " ".join(shown[:MAX_HIGHLIGHTED_WORDS]) + (" …" if len(shown) > MAX_HIGHLIGHTED_WORDS else "")
+    return f"<p class='words' lang='{html.escape(language)}'>{words}</p>"

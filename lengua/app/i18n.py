@@ -8,11 +8,13 @@ program that states no language is answered in Spanish.
 import tomllib
 from functools import cached_property
 from pathlib import Path
-
-import gradio as gr
+from typing import TYPE_CHECKING
 
 from lengua.runtime.errors import RequestError
 from lengua.runtime.files import ASSETS
+
+if TYPE_CHECKING:
+    import gradio as gr
 
 FIRST_LANGUAGE, FALLBACK_LANGUAGE = "es", "en"
 
@@ -32,20 +34,22 @@ class Wording:
             raise RequestError("the same keys in every language of the page", found, do)
 
     @cached_property
-    def i18n(self) -> gr.I18n:
+    def i18n(self) -> "gr.I18n":
         """For launch(), and for the static text of components."""
-        return gr.I18n(**self.languages)
+        from gradio import I18n  # conversation and transcription work without a page
+
+        return I18n(**self.languages)
 
     def text(self, key: str):
         """Return static text, which the browser puts into its language."""
         assert key in self.languages[FIRST_LANGUAGE], key
         return self.i18n(key)
 
-    def said(self, request: gr.Request | None, key: str, **values) -> str:
+    def said(self, request: "gr.Request | None", key: str, **values) -> str:
         """Return a sentence in the language of a request, with its values filled in."""
         return self.languages[self.language(request)][key].format(**values)
 
-    def language(self, request: gr.Request | None) -> str:
+    def language(self, request: "gr.Request | None") -> str:
         """Return the code of the page's language for a request, by its Accept-Language."""
         header = request.headers.get("accept-language", "") if request is not None else ""
         if not header.strip():

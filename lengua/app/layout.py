@@ -16,21 +16,21 @@ CACHE_CLEANUP_S = (600, 2 * 3600)
 
 def build_demo(parts: AppContext) -> gr.Blocks:
     """Return the page: microphone with mirror and keeping below it, conversation, and whose model it is."""
-    said = parts.wording.text
+    t = parts.wording.text
     with gr.Blocks(title="lengua", analytics_enabled=False, delete_cache=CACHE_CLEANUP_S) as demo:
         with gr.Column(elem_id="title"):
             gr.HTML("<h1>lengua</h1>")
-            gr.HTML(f"<p>{said('page.tagline')}</p>")
+            gr.HTML(f"<p>{t('page.tagline')}</p>")
             if parts.notice:
-                gr.HTML(f"<p role='note'>{said(parts.notice)}</p>", elem_id="notice")
+                gr.HTML(f"<p role='note'>{t(parts.notice)}</p>", elem_id="notice")
         with gr.Tabs(elem_id="modes"):
-            with gr.Tab(said("page.microphone"), id="microphone"):
-                heard = microphone.build_microphone_tab(parts)
+            with gr.Tab(t("page.microphone"), id="microphone"):
+                output = microphone.build_microphone_tab(parts)
                 with gr.Column(elem_id="after", elem_classes="after"):
-                    record_tab.build_record_tab(parts, heard)
+                    record_tab.build_record_tab(parts, output)
                     if parts.base:
-                        compare_tab.build_compare_tab(parts, heard)
-            with gr.Tab(said("page.conversation"), id="conversation"):
+                        compare_tab.build_compare_tab(parts, output)
+            with gr.Tab(t("page.conversation"), id="conversation"):
                 tab.build_chat_tab(parts)
         with gr.Column(elem_id="foot"):
             for line in page_footer(parts):
@@ -45,16 +45,13 @@ def open_session() -> None:
 
 def page_footer(parts: AppContext) -> list[str]:
     """Return HTML that names the model, where it came from, what runs it, and whose voices it learned from."""
-    said, transcriber = parts.wording.text, parts.transcriber
+    t, transcriber, note = parts.wording.text, parts.transcriber, parts.transcriber.note
     place = next((place for start, place in ORIGIN_KEYS.items() if transcriber.origin.startswith(start)), "folder")
     model = f"<b>{html.escape(model_display_name(transcriber))}</b>"
-    if transcriber.note.language:
-        model += f" ← {html.escape(transcriber.note.base)}"
-    lines = [
-        f"{said('page.model')} {model}",
-        f"{said(f'page.from_{place}')} ({html.escape(transcriber.engine.name)})",
-        f"{said('page.private')}",
-    ]
-    if voices := transcriber.note.attribution:
-        lines.append(f"{said('page.voices')} {html.escape(voices)}")
+    if note.language:
+        model += f" ← {html.escape(note.base)}"
+    lines = [f"{t('page.model')} {model}", f"{t(f'page.from_{place}')} ({html.escape(transcriber.engine.name)})"]
+    lines.append(str(t("page.private")))
+    if note.attribution:
+        lines.append(f"{t('page.voices')} {html.escape(note.attribution)}")
     return [f"<p>{line}</p>" for line in lines]

@@ -16,13 +16,12 @@ import ipaddress
 import secrets
 import threading
 import time
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-import gradio as gr
 import numpy as np
 
 from lengua import audio
@@ -30,16 +29,13 @@ from lengua.audio import log_mel
 from lengua.inference import hallucinations
 from lengua.runtime.errors import RequestError
 
+if TYPE_CHECKING:
+    import gradio as gr
+
 SECONDS_PER_DAY = 86_400
+FULL_WINDOW_S = log_mel.WINDOW_SAMPLES / audio.SAMPLE_RATE
+"""The model decodes so much at once; training drops what is longer."""
 AllowanceKind = Literal["turns", "replies", "tokens"]
-
-
-@dataclass
-class DailyUsage:
-    """What one visitor took today."""
-
-    turns: int = 0
-    replies: int = 0
 
 
 class Allowance:
@@ -48,7 +44,7 @@ class Allowance:
     Args:
         turns: recordings a visitor may have transcribed in a day.
         replies: a visitor may ask for in a day.
-        tokens: of all replies to all visitors in a day, as `Responder.cost` tells them: the cap of what a day costs.
+        tokens: of all replies to all visitors in a day, as `Responder.cost` tells them: the cap of its costs.
         visitors: who are remembered; of more, those who were not seen for longest are forgotten.
         now: seconds since 1970.
     """
@@ -65,49 +61,45 @@ class Allowance:
         self.visitors = visitors
         self._now, self._salt, self._lock = now, secrets.token_bytes(16), threading.Lock()
         self._day, self._tokens = 0, 0
-        self._taken: OrderedDict[str, DailyUsage] = OrderedDict()
+        self._taken: OrderedDict[str, Counter] = OrderedDict()
 
     def visitor(self, *marks: str | None) -> str:
-        """Return who this is: the hash of an address, and of whatever else tells visitors apart."""
-        told = "\0".join(mark or "" for mark in marks).encode(errors="replace")
-        return hashlib.blake2b(told, key=self._salt, digest_size=12).hexdigest()
+        """Return the hash of an address, and of whatever else tells visitors apart."""
+        joined = "\0".join(mark or "" for mark in marks).encode(errors="replace")
+        return hashlib.blake2b(joined, key=self._salt, digest_size=12).hexdigest()
 
     def turn(self, visitor: str) -> bool:
         """Count a recording; False, and nothing is counted, where it would be one too many."""
-        with self._lock:
-            taken = self._of(visitor)
-            if taken.turns >= self.limits["turns"]:
-                return False
-            taken.turns += 1
-            return True
+        return self._take(visitor, "turns")
 
     def reply(self, visitor: str, tokens: int = 0) -> bool:
         """Count a reply and what it may cost; False, and nothing is counted, where it would be too much.
 
         What costs nothing, such as the tutor, goes on when the tokens of the day are used up.
         """
-        with self._lock:
-            taken = self._of(visitor)
-            if taken.replies >= self.limits["replies"] or (tokens and self._tokens + tokens > self.limits["tokens"]):
-                return False
-            taken.replies += 1
-            self._tokens += tokens
-            return True
+        return self._take(visitor, "replies", tokens)
 
     def left(self, visitor: str) -> dict[AllowanceKind, int]:
         """Return what is left for today."""
         with self._lock:
-            taken = self._of(visitor)
-            used = {"turns": taken.turns, "replies": taken.replies, "tokens": self._tokens}
-        return {what: max(0, limit - used[what]) for what, limit in self.limits.items()}
+            used = {**self._today(visitor), "tokens": self._tokens}
+        return {kind: max(0, limit - used.get(kind, 0)) for kind, limit in self.limits.items()}
 
-    def _of(self, visitor: str) -> DailyUsage:
-        """Return what a visitor took today; at most `visitors` are remembered."""
+    def _take(self, visitor: str, kind: AllowanceKind, tokens: int = 0) -> bool:
+        with self._lock:
+            taken = self._today(visitor)
+            if taken[kind] >= self.limits[kind] or (tokens and self._tokens + tokens > self.limits["tokens"]):
+                return False
+            taken[kind] += 1
+            self._tokens += tokens
+            return True
+
+    def _today(self, visitor: str) -> Counter:
         day = int(self._now() // SECONDS_PER_DAY)
         if day != self._day:
             self._day, self._tokens = day, 0
             self._taken.clear()
-        taken = self._taken.setdefault(visitor, DailyUsage())
+        taken = self._taken.setdefault(visitor, Counter())
         self._taken.move_to_end(visitor)
         while len(self._taken) > self.visitors:
             self._taken.popitem(last=False)
@@ -154,11 +146,11 @@ class Limits:
     bytes: int = 64 * 2**20
     """Of the biggest file; 15 minutes of the page's own recording are 29 MB."""
     line: int = 24
-    """Recordings that are heard or wait for it, at once."""
+    """Recordings that are decoded or wait for it, at once."""
 
 
 class Refusal(Exception):
-    """Something that is not let in: the key of the sentence that a visitor reads, and its values."""
+    """Something that is not admitted: the key of the sentence that a visitor reads, and its values."""
 
     def __init__(self, key: str, **values):
         super().__init__(key)
@@ -166,13 +158,13 @@ class Refusal(Exception):
 
 
 class Admission:
-    """The limits, the line before the transcriber, and who had how much today. Thread-safe."""
+    """The limits, the queue before the transcriber, and who had how much today. Thread-safe."""
 
     def __init__(self, limits: Limits = Limits(), allowance: Allowance | None = None):
         self.limits, self.allowance = limits, allowance or Allowance()
         self.line = TranscriberQueue(limits.line)
 
-    def visitor(self, request: gr.Request | None) -> str:
+    def visitor(self, request: "gr.Request | None") -> str:
         """Return the hash that stands for whoever asks."""
         if request is None:
             return self.allowance.visitor()
@@ -180,12 +172,11 @@ class Admission:
         address = visitor_address(host, request.headers.get("x-forwarded-for"))
         return self.allowance.visitor(address, request.headers.get("user-agent"))
 
-    def admit(self, recording: str | None, request: gr.Request | None) -> np.ndarray | None:
-        """Return the samples of a short recording, None for a long one, which is to be read while it is heard.
+    def admit(self, recording: str | None, request: "gr.Request | None") -> np.ndarray | None:
+        """Return the samples of a short recording, None for a long one, which is to be read while it is decoded.
 
         Raises:
-            Refusal: it is missing, empty, too big, too long, too short, not audio or silent; the line is full; or today
-                was enough.
+            Refusal: as `load`; or it is silent; the queue is full; or today was enough.
         """
         samples = self.load(recording)
         if samples is not None and hallucinations.silence_reason(samples):
@@ -210,19 +201,18 @@ class Admission:
         if size > self.limits.bytes:
             raise Refusal("refusal.too_big", megabytes=self.limits.bytes >> 20)
         try:
-            told, samples = audio.recording_duration_s(recording), audio.load(recording, max_seconds=FULL_WINDOW_S + 1)
+            declared_s = audio.recording_duration_s(recording) or 0.0
+            samples = audio.load(recording, max_seconds=FULL_WINDOW_S + 1)
         except RequestError as error:
             raise as_refusal(error) from error
         seconds = audio.duration_s(samples)
         if seconds < self.limits.shortest_s:
             raise Refusal("refusal.too_short")
-        if max(told or 0.0, seconds) > self.limits.seconds:
+        if max(declared_s, seconds) > self.limits.seconds:
             raise Refusal("refusal.too_long", minutes=round(self.limits.seconds / 60))
         return samples if seconds <= FULL_WINDOW_S else None
 
 
-FULL_WINDOW_S = log_mel.WINDOW_SAMPLES / audio.SAMPLE_RATE
-"""The model hears so much at once."""
 AUDIO_ERROR_PREFIXES = {
     "pictures": "no_sound",
     "no sound": "no_sound",
@@ -243,16 +233,16 @@ class TranscriberQueue:
     """Who waits for the one transcriber: first come, first served. Thread-safe.
 
     Gradio's queue has no sentence for who has to wait, or for whom there is no place; and it holds up everybody behind
-    a long recording. This one does not: see `Turn.let_others`.
+    a long recording. This one does not: see `QueueTicket.let_others`.
     """
 
     def __init__(self, places: int):
         self.places = places
-        self._turns: list[QueueTicket] = []
-        self._moved = threading.Condition()
+        self.tickets: list[QueueTicket] = []
+        self.moved = threading.Condition()
 
     def __len__(self) -> int:
-        return len(self._turns)
+        return len(self.tickets)
 
     def enter(self) -> "QueueTicket":
         """Return a place at the end; leave it by its `with`.
@@ -260,16 +250,15 @@ class TranscriberQueue:
         Raises:
             Refusal: there is none left.
         """
-        with self._moved:
-            if len(self._turns) >= self.places:
+        with self.moved:
+            if len(self.tickets) >= self.places:
                 raise Refusal("refusal.busy")
-            turn = QueueTicket(self)
-            self._turns.append(turn)
-        return turn
+            self.tickets.append(ticket := QueueTicket(self))
+        return ticket
 
 
 class QueueTicket:
-    """A place in the line."""
+    """A place in the queue."""
 
     def __init__(self, line: TranscriberQueue):
         self.line = line
@@ -278,19 +267,19 @@ class QueueTicket:
         return self
 
     def __exit__(self, *error) -> None:
-        with self.line._moved:
-            self.line._turns.remove(self)
-            self.line._moved.notify_all()
+        with self.line.moved:
+            self.line.tickets.remove(self)
+            self.line.moved.notify_all()
 
     def wait(self, seconds: float) -> int:
         """Return how many are ahead: 0 as soon as nobody is, else after so many seconds."""
-        with self.line._moved:
-            self.line._moved.wait_for(lambda: self.line._turns[0] is self, seconds)
-            return self.line._turns.index(self)
+        with self.line.moved:
+            self.line.moved.wait_for(lambda: self.line.tickets[0] is self, seconds)
+            return self.line.tickets.index(self)
 
     def let_others(self) -> None:
-        """Go to the end of the line; wait for the turn again."""
-        with self.line._moved:
-            self.line._turns.remove(self)
-            self.line._turns.append(self)
-            self.line._moved.notify_all()
+        """Go to the end of the queue; wait for the turn again."""
+        with self.line.moved:
+            self.line.tickets.remove(self)
+            self.line.tickets.append(self)
+            self.line.moved.notify_all()

@@ -11,16 +11,15 @@ The path of a visit's folder is its only key: gradio serves what is in its cache
 cannot be guessed.
 """
 
-import logging
 import os
 import secrets
 import shutil
 import tempfile
 import time
 import weakref
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
 
@@ -29,10 +28,10 @@ import gradio as gr
 from lengua import audio
 from lengua.app.context import AppContext, model_display_name
 from lengua.app.highlighting import highlight_confidence, highlight_legend, live_note, unsure_words
-from lengua.app.limits import Refusal
+from lengua.app.limits import FULL_WINDOW_S, Refusal
+from lengua.app.microphone import HIDDEN_EVENT, MicrophoneOutput
 from lengua.app.recordings import (
     MAX_CLIP_LETTERS,
-    MAX_CLIP_S,
     FolderBounds,
     RecordedClip,
     RecordingsFolder,
@@ -40,12 +39,17 @@ from lengua.app.recordings import (
     lasting_folder_of,
     write_recordings_zip,
 )
-from lengua.app.transcribing import MicrophoneOutput, TranscriptionProgress, transcribe_recording
+from lengua.app.transcribing import TranscriptionProgress, transcribe_recording
 from lengua.inference import Segment
 
 VISITS_PREFIX = "lengua-visits-"
 MAX_VISIT_S = 2 * 3600
 """A visit that keeps nothing more for so long has ended. Gradio ends one an hour after its page was closed."""
+VISIT_BOUNDS = FolderBounds(clips=200, seconds=30 * 60)
+MAX_CORRECTED_LETTERS = 100_000
+"""Letters of a corrected text that are looked at at all."""
+ZIP_FOLDER = "grabaciones"
+"""What the folder of recordings is called in a ZIP."""
 
 
 class VisitFolders:
@@ -92,25 +96,14 @@ def _touched(folder: Path) -> float:
         return time.time()
 
 
-VISIT_BOUNDS = FolderBounds(clips=200, seconds=30 * 60)
-MAX_CORRECTED_LETTERS = 100_000
-"""Letters of a corrected text that are looked at at all."""
-ZIP_FOLDER = "grabaciones"
-"""What the folder of recordings is called in a ZIP."""
-
-log = logging.getLogger(__name__)
-
-TextLookup = Callable[..., str]
-
-
 @dataclass(frozen=True)
 class CorrectionDraft:
-    """A recording whose text is being put right."""
+    """A recording whose text is being corrected."""
 
     recording: str
     segments: tuple[Segment, ...]
     take: str
-    """Names it among what is kept, so that a second thought replaces the first."""
+    """Names it among what is kept, so that a second correction replaces the first."""
 
 
 @dataclass(frozen=True)
@@ -125,7 +118,7 @@ class CorrectionOutputs(NamedTuple):
     """What there is to correct, in the order of its outputs."""
 
     words: str = ""
-    told: str = ""
+    note: str = ""
     text: str = ""
     draft: CorrectionDraft | None = None
     consent: bool = False
@@ -133,69 +126,56 @@ class CorrectionOutputs(NamedTuple):
     prepare: dict = gr.update(visible=False)
 
 
-def build_record_tab(parts: AppContext, heard: MicrophoneOutput, environ: Mapping[str, str] = os.environ) -> None:
+def build_record_tab(parts: AppContext, source: MicrophoneOutput, environ: Mapping[str, str] = os.environ) -> None:
     """Make the mode in an accordion of its own.
 
     Raises:
         RequestError: the folder that the environment names cannot be used.
     """
-    said, lasting = parts.wording.text, lasting_folder_of(environ)
-    with gr.Accordion(said("keeping.title"), open=False, elem_id="keeping") as whole:
-        gr.Markdown(said("keeping.what"))
+    t, lasting = parts.wording.text, lasting_folder_of(environ)
+    with gr.Accordion(t("keeping.title"), open=False, elem_id="keeping") as accordion:
+        gr.Markdown(t("keeping.what"))
         if lasting is None:
-            gr.Markdown(said("keeping.ends"))
-        prepare = gr.Button(said("keeping.prepare"), visible=False, elem_id="keeping-prepare")
+            gr.Markdown(t("keeping.ends"))
+        prepare = gr.Button(t("keeping.prepare"), visible=False, elem_id="keeping-prepare")
         words = gr.HTML(elem_id="keeping-words")
-        text = _text_box(said)
-        consent = gr.Checkbox(label=_consent_label(said, lasting), elem_id="keeping-consent")
+        text = gr.Textbox(
+            label=t("keeping.text"),
+            info=t("keeping.text_info"),
+            lines=3,
+            max_lines=12,
+            max_length=MAX_CORRECTED_LETTERS,
+            interactive=True,
+            elem_id="keeping-text",
+        )
+        consent = gr.Checkbox(label=consent_text(t, lasting), elem_id="keeping-consent")
         with gr.Row():
-            keep = gr.Button(said("keeping.keep"), variant="primary", interactive=False, elem_id="keeping-keep")
-            download = gr.DownloadButton(said("keeping.download"), visible=False, elem_id="keeping-download")
-            forget = gr.Button(said("keeping.forget"), visible=False, elem_id="keeping-forget")
-        told = gr.HTML(elem_id="keeping-told")
+            keep = gr.Button(t("keeping.keep"), variant="primary", interactive=False, elem_id="keeping-keep")
+            download = gr.DownloadButton(t("keeping.download"), visible=False, elem_id="keeping-download")
+            forget = gr.Button(t("keeping.forget"), visible=False, elem_id="keeping-forget")
+        note = gr.HTML(elem_id="keeping-told")
     keeping = RecordHandlers(parts, VisitFolders(Path(download.GRADIO_CACHE)), lasting)
     opened, draft = gr.State(False), gr.State(None)
     visit = gr.State(None, time_to_live=MAX_VISIT_S, delete_callback=keeping.end)
 
-    asking = {"api_visibility": "private", "show_progress": "hidden", "concurrency_limit": None}
-    sheet, source = [words, told, text, draft, consent, prepare], [heard.recording, heard.segments, draft]
-    whole.expand(_opened, None, opened, **asking).then(keeping.on_opening, source, sheet, **asking)
-    whole.collapse(_closed, None, opened, **asking)
-    heard.ready.then(keeping.after_hearing, [*source, opened], sheet, **asking)
-    prepare.click(keeping.prepare, source, sheet, **asking)
-    consent.change(_allowed, consent, keep, **asking)
-    buttons = [download, forget]
-    one_by_one = asking | {"concurrency_limit": 1}  # they decode and write files
-    keep.click(keeping.keep, [draft, text, consent, visit], [told, visit, *buttons], **one_by_one)
-    forget.click(keeping.forget, visit, [told, visit, *buttons], **one_by_one)
+    shown, given = [words, note, text, draft, consent, prepare], [source.recording, source.segments, draft]
+    opening = accordion.expand(lambda: True, None, opened, **HIDDEN_EVENT)
+    opening.then(keeping.on_opening, given, shown, **HIDDEN_EVENT)
+    accordion.collapse(lambda: False, None, opened, **HIDDEN_EVENT)
+    source.ready.then(keeping.after_transcribing, [*given, opened], shown, **HIDDEN_EVENT)
+    prepare.click(keeping.prepare, given[:2], shown, **HIDDEN_EVENT)
+    consent.change(lambda consent: gr.update(interactive=bool(consent)), consent, keep, **HIDDEN_EVENT)
+    changed, one_by_one = (
+        [note, visit, download, forget],
+        HIDDEN_EVENT | {"concurrency_limit": 1},
+    )  # decode, write files
+    keep.click(keeping.keep, [draft, text, consent, visit], changed, **one_by_one)
+    forget.click(keeping.forget, visit, changed, **one_by_one)
 
 
-def _consent_label(said, lasting: RecordingsFolder | None):
-    return said("keeping.consent") if lasting is None else said("keeping.consent_lasting") + f" «{lasting.folder.name}»"
-
-
-def _text_box(said) -> gr.Textbox:
-    return gr.Textbox(
-        label=said("keeping.text"),
-        info=said("keeping.text_info"),
-        lines=3,
-        max_lines=12,
-        max_length=MAX_CORRECTED_LETTERS,
-        interactive=True,
-        elem_id="keeping-text",
-    )
-
-
-def _opened() -> bool:
-    return True
-
-
-def _closed() -> bool:
-    return False
-
-
-def _allowed(consent: bool) -> dict:
-    return gr.update(interactive=bool(consent))
+def consent_text(t, lasting: RecordingsFolder | None) -> str:
+    """Return what a visitor agrees to; a lasting folder is named. t: gives the text of a key."""
+    return t("keeping.consent") if lasting is None else t("keeping.consent_lasting") + f" «{lasting.folder.name}»"
 
 
 class RecordHandlers:
@@ -207,13 +187,13 @@ class RecordHandlers:
     def on_opening(
         self, recording: str | None, segments: tuple[Segment, ...], draft: CorrectionDraft | None, request: gr.Request
     ) -> Iterator[tuple]:
-        """Lay out what was heard, unless it is laid out already."""
+        """Lay out the transcript, unless it is laid out already."""
         if draft is not None and draft.recording == recording:
             yield tuple(gr.skip() for _ in CorrectionOutputs._fields)
         else:
-            yield from self.after_hearing(recording, segments, draft, True, request)
+            yield from self.after_transcribing(recording, segments, draft, True, request)
 
-    def after_hearing(
+    def after_transcribing(
         self,
         recording: str | None,
         segments: tuple[Segment, ...],
@@ -221,32 +201,30 @@ class RecordHandlers:
         opened: bool,
         request: gr.Request,
     ) -> Iterator[tuple]:
-        """Lay out what was just heard where somebody looks; a long recording only when it is asked for."""
+        """Lay out the new transcript where the accordion is open; a long recording only when it is asked for."""
         if not (opened and recording and segments):
             yield CorrectionOutputs()
-        elif segments[-1].end_s > MAX_CLIP_S:
-            yield CorrectionOutputs(told=self._note(request, "keeping.long"), prepare=gr.update(visible=True))
+        elif segments[-1].end_s > FULL_WINDOW_S:
+            yield CorrectionOutputs(note=self._note(request, "keeping.long"), prepare=gr.update(visible=True))
         else:
-            yield from self.prepare(recording, segments, draft, request)
+            yield from self.prepare(recording, segments, request)
 
-    def prepare(
-        self, recording: str | None, segments: tuple[Segment, ...], draft: CorrectionDraft | None, request: gr.Request
-    ) -> Iterator[tuple]:
-        """Hear a recording once more, word by word, as it was said: what was shown may be a translation."""
+    def prepare(self, recording: str | None, segments: tuple[Segment, ...], request: gr.Request) -> Iterator[tuple]:
+        """Decode a recording once more, word by word, as it was said: what was shown may be a translation."""
         if not (recording and segments):
-            yield CorrectionOutputs(told=self._note(request, "keeping.nothing"))
+            yield CorrectionOutputs(note=self._note(request, "keeping.nothing"))
             return
+        language, words = segments[0].language or None, self.parts.transcriber.engine.aligns
         try:
-            language, words = segments[0].language or None, self.parts.transcriber.engine.aligns
-            for hearing in transcribe_recording(self.parts, recording, request, language, words=words):
-                yield CorrectionOutputs(told=self._progress(hearing, request))
-        except Refusal as refusal:
-            yield CorrectionOutputs(told=self._note(request, refusal.key, **refusal.values))
-        except Exception:  # the log has the trace
-            log.exception("preparing failed")
-            yield CorrectionOutputs(told=self._note(request, "keeping.failed"))
-        else:
-            yield self._laid_out(recording, hearing, request)
+            for progress in transcribe_recording(self.parts, recording, request, language, words=words):
+                waits, values = progress.step == "waiting", {"ahead": progress.ahead}
+                values["seconds"] = round(progress.position_s)
+                yield CorrectionOutputs(
+                    note=self._note(request, f"keeping.{'waiting' if waits else 'reading'}", **values)
+                )
+            yield self._laid_out(recording, progress, request)
+        except Exception as error:
+            yield CorrectionOutputs(note=self._failure(error, request))
 
     def keep(
         self, draft: CorrectionDraft | None, text: str, consent: bool, visit: Visit | None, request: gr.Request
@@ -255,23 +233,21 @@ class RecordHandlers:
         try:
             clips = self._clips(draft, text, consent)
             visit = visit or Visit(self.visits.open(), f"v{secrets.token_hex(6)}")
-            rows = self._written(clips, draft.take, visit, partial(self.parts.wording.said, request))
-            file = self._zipped(visit, len(rows), request)
-        except Refusal as refusal:
-            return self._note(request, refusal.key, **refusal.values), visit, gr.skip(), gr.skip()
-        except Exception:  # the log has the trace
-            log.exception("keeping failed")
-            return self._note(request, "keeping.failed"), visit, gr.skip(), gr.skip()
+            rows = self._write(clips, draft.take, visit, request)
+            file = self._zip(visit, len(rows), request)
+        except Exception as error:
+            return self._failure(error, request), visit, gr.skip(), gr.skip()
         seconds = round(sum(row["duration_s"] for row in rows))
-        told = self._note(request, "keeping.kept", clips=len(rows), seconds=seconds)
-        return told, visit, gr.update(value=str(file), visible=True), gr.update(visible=True)
+        note = self._note(request, "keeping.kept", clips=len(rows), seconds=seconds)
+        return note, visit, gr.update(value=str(file), visible=True), gr.update(visible=True)
 
     def forget(self, visit: Visit | None, request: gr.Request) -> tuple[str, None, dict, dict]:
         """Remove all that was kept in this visit, from a lasting folder, too."""
         if visit is not None and self.lasting is not None:
             self.lasting.forget(visit.speaker)
         self.end(visit)
-        return self._note(request, "keeping.forgotten"), None, gr.update(value=None, visible=False), _hidden()
+        hidden = gr.update(visible=False)
+        return self._note(request, "keeping.forgotten"), None, gr.update(value=None, visible=False), hidden
 
     def end(self, visit: Visit | None) -> None:
         """Remove the folder of a visit that is over; a lasting folder keeps what it was given."""
@@ -291,51 +267,40 @@ class RecordHandlers:
             samples = audio.load(draft.recording, max_seconds=self.parts.admission.limits.seconds)
         return corrected_clips(samples, draft.segments, text, self.parts.transcriber.language)
 
-    def _written(self, clips: list[RecordedClip], take: str, visit: Visit, said: TextLookup) -> list[dict]:
+    def _write(self, clips: list[RecordedClip], take: str, visit: Visit, request: gr.Request) -> list[dict]:
         """Write clips into every folder that they were given for; return what this visit kept so far."""
-        agreed = said("keeping.consent")
-        if self.lasting is not None:
-            agreed = f"{said('keeping.consent_lasting')} «{self.lasting.folder.name}»"
+        agreed = consent_text(lambda key: self.parts.wording.said(request, key), self.lasting)
         facts = {"model": model_display_name(self.parts.transcriber), "consent": agreed}
         if self.lasting is not None:
             self.lasting.add(clips, take, visit.speaker, **facts)
         return RecordingsFolder(visit.folder / ZIP_FOLDER, VISIT_BOUNDS).add(clips, take, visit.speaker, **facts)
 
-    def _zipped(self, visit: Visit, clips: int, request: gr.Request) -> Path:
+    def _zip(self, visit: Visit, clips: int, request: gr.Request) -> Path:
         """Write all that this visit kept as a ZIP, under a new name each time: browsers keep what they had by name."""
         for old in visit.folder.glob("*.zip"):
             old.unlink(missing_ok=True)
-        said = partial(self.parts.wording.said, request)
+        name, text = (self.parts.wording.said(request, f"keeping.{key}") for key in ("readme", "readme_text"))
         out = visit.folder / f"{ZIP_FOLDER}-{clips}-{secrets.token_hex(2)}.zip"
-        return write_recordings_zip(
-            visit.folder / ZIP_FOLDER, out, ZIP_FOLDER, [(said("keeping.readme"), said("keeping.readme_text"))]
-        )
+        return write_recordings_zip(visit.folder / ZIP_FOLDER, out, ZIP_FOLDER, (name, text))
 
-    def _laid_out(self, recording: str, hearing: TranscriptionProgress, request: gr.Request) -> CorrectionOutputs:
-        said, segments = partial(self.parts.wording.said, request), hearing.segments
-        long = (hearing.duration_s or hearing.position_s) > MAX_CLIP_S
+    def _laid_out(self, recording: str, progress: TranscriptionProgress, request: gr.Request) -> CorrectionOutputs:
+        segments = progress.segments
+        long = (progress.duration_s or progress.position_s) > FULL_WINDOW_S
         text = ("\n" if long else " ").join(segment.text for segment in segments)
-        shown = highlight_confidence(segments, hearing.language)
+        words = highlight_confidence(segments, progress.language)
         if not any(segment.words for segment in segments):
-            shown += live_note(said("keeping.no_times"))
+            words += self._note(request, "keeping.no_times")
         elif unsure := unsure_words(segments):
-            kinds = [(kind, said(f"keeping.{kind}")) for kind in ("doubtful", "guessed")]
-            shown += highlight_legend(kinds) + live_note(
-                said("keeping.unsure", words=", ".join(f"«{word}»" for word in unsure))
-            )
+            kinds = [(kind, self.parts.wording.said(request, f"keeping.{kind}")) for kind in ("doubtful", "guessed")]
+            quoted = ", ".join(f"«{word}»" for word in unsure)
+            words += highlight_legend(kinds) + self._note(request, "keeping.unsure", words=quoted)
         else:
-            shown += live_note(said("keeping.all_sure"))
-        told = live_note(said("keeping.lines_info", segments=len(segments))) if long else ""
-        return CorrectionOutputs(shown, told, text, CorrectionDraft(recording, segments, secrets.token_hex(6)))
-
-    def _progress(self, hearing: TranscriptionProgress, request: gr.Request) -> str:
-        if hearing.step == "waiting":
-            return self._note(request, "keeping.waiting", ahead=hearing.ahead)
-        return self._note(request, "keeping.reading", seconds=round(hearing.position_s))
+            words += self._note(request, "keeping.all_sure")
+        note = self._note(request, "keeping.lines_info", segments=len(segments)) if long else ""
+        return CorrectionOutputs(words, note, text, CorrectionDraft(recording, segments, secrets.token_hex(6)))
 
     def _note(self, request: gr.Request, key: str, **values) -> str:
         return live_note(self.parts.wording.said(request, key, **values))
 
-
-def _hidden() -> dict:
-    return gr.update(visible=False)
+    def _failure(self, error: Exception, request: gr.Request) -> str:
+        return live_note(self.parts.failure_sentence(error, request, "keeping.failed"))

@@ -10,7 +10,7 @@ names are made here; what a visitor writes is only ever a value in the metadata.
 
 import shutil
 import zipfile
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -19,8 +19,7 @@ import numpy as np
 from filelock import FileLock
 
 from lengua import audio
-from lengua.app.limits import Refusal
-from lengua.audio import log_mel
+from lengua.app.limits import FULL_WINDOW_S, Refusal
 from lengua.data.sources.folder import METADATA_NAMES
 from lengua.inference import Segment
 from lengua.runtime.errors import RequestError
@@ -31,8 +30,6 @@ KEEP_DIR_VARIABLE = "LENGUA_KEEP_DIR"
 """Names the folder where recordings outlive the visit; without it none does."""
 CLIPS_FOLDER = "clips"
 METADATA_FILE = "metadata.jsonl"
-MAX_CLIP_S = log_mel.WINDOW_SAMPLES / audio.SAMPLE_RATE
-"""Training drops what is longer."""
 MAX_CLIP_LETTERS = 1000
 """Of one clip's text: 30 s of the fastest speech are some 750, and a label has 448 tokens."""
 CUT_MARGIN_S = 0.3
@@ -48,7 +45,7 @@ class RecordedClip:
     samples: np.ndarray
     text: str
     language: str
-    heard: str = ""
+    hypothesis: str = ""
     """What the model wrote, before somebody corrected it."""
 
     @property
@@ -69,23 +66,14 @@ LASTING_BOUNDS = FolderBounds(clips=20_000, seconds=50 * 3600)
 
 
 class RecordingsFolder:
-    """A folder of recordings. Safe to share between threads and processes.
-
-    Args:
-        folder: made with its first clip.
-        bounds: what it holds at most.
-    """
+    """A folder of recordings, made with its first clip. Safe to share between threads and processes."""
 
     def __init__(self, folder: Path, bounds: FolderBounds):
         self.folder, self.bounds = folder, bounds
         self.table = folder / METADATA_FILE
 
-    def rows(self, speaker: str | None = None) -> list[dict]:
-        """Return what is in it, or what is of one speaker."""
-        return [row for row in read_jsonl(self.table) if speaker in (None, row.get("speaker"))]
-
     def add(self, clips: Sequence[RecordedClip], take: str, speaker: str, **facts: str) -> list[dict]:
-        """Write clips down and return the speaker's rows; what was kept of the same take is replaced.
+        """Write clips and return the speaker's rows; what was kept of the same take is replaced.
 
         Args:
             take: names a recording: letters and digits.
@@ -95,21 +83,22 @@ class RecordingsFolder:
         Raises:
             Refusal: it would not fit.
         """
-        with self._lock():
+        with self.lock():
             others = [row for row in read_jsonl(self.table) if (row.get("speaker"), row.get("take")) != (speaker, take)]
             self._require_room(others, clips)
-            rows = [_row(clip, take, number, speaker, facts) for number, clip in enumerate(clips, start=1)]
-            for row, clip in zip(rows, clips, strict=True):
+            rows = others + [_row(clip, take, number, speaker, facts) for number, clip in enumerate(clips, start=1)]
+            for row, clip in zip(rows[len(others) :], clips, strict=True):
                 write_bytes(self.folder / row["file_name"], audio.as_flac(clip.samples))
-            self._write(others + rows)
-        return [row for row in others + rows if row.get("speaker") == speaker]
+            self._write(rows)
+        return [row for row in rows if row.get("speaker") == speaker]
 
     def forget(self, speaker: str) -> None:
         """Remove all clips of a speaker."""
-        with self._lock():
+        with self.lock():
             self._write([row for row in read_jsonl(self.table) if row.get("speaker") != speaker])
 
-    def _lock(self) -> FileLock:
+    def lock(self) -> FileLock:
+        """Return the lock of all who write here."""
         self.folder.mkdir(parents=True, exist_ok=True)
         return FileLock(self.folder / ".lock", timeout=30)
 
@@ -131,33 +120,27 @@ class RecordingsFolder:
 
 def _row(clip: RecordedClip, take: str, number: int, speaker: str, facts: dict[str, str]) -> dict:
     assert take.isalnum() and speaker.isalnum()
-    row = {
-        "file_name": f"{CLIPS_FOLDER}/{speaker}-{take}-{number:03}.flac",
-        "text": clip.text,
-        "language": clip.language,
-    }
-    row |= {"speaker": speaker, "duration_s": round(clip.seconds, 3), "take": take, "heard": clip.heard}
-    return row | facts
+    file_name = f"{CLIPS_FOLDER}/{speaker}-{take}-{number:03}.flac"
+    row = {"file_name": file_name, "text": clip.text, "language": clip.language, "speaker": speaker}
+    return row | {"duration_s": round(clip.seconds, 3), "take": take, "heard": clip.hypothesis} | facts
 
 
-def lasting_folder_of(environ: Mapping[str, str]) -> RecordingsFolder | None:
-    """Return the lasting folder that the environment names, if it does; see `open_lasting`."""
-    return open_lasting(Path(environ[KEEP_DIR_VARIABLE]), LASTING_BOUNDS) if environ.get(KEEP_DIR_VARIABLE) else None
-
-
-def open_lasting(folder: Path, bounds: FolderBounds) -> RecordingsFolder:
-    """Return the folder of an operator.
+def lasting_folder_of(environ: Mapping[str, str], bounds: FolderBounds = LASTING_BOUNDS) -> RecordingsFolder | None:
+    """Return the lasting folder that the environment names, if it does.
 
     Raises:
         RequestError: it holds the metadata of other recordings, or nothing can be written there.
     """
+    if not environ.get(KEEP_DIR_VARIABLE):
+        return None
+    folder = Path(environ[KEEP_DIR_VARIABLE])
     others = [name for name in METADATA_NAMES if name != METADATA_FILE and (folder / name).exists()]
     if others:
         raise RequestError("a folder for new recordings", f"{folder} with a {others[0]}", "name an empty one")
-    kept = RecordingsFolder(folder, bounds)
+    lasting = RecordingsFolder(folder, bounds)
     try:
-        with kept._lock():
-            return kept
+        with lasting.lock():
+            return lasting
     except OSError as error:
         raise RequestError("a folder that can be written", f"{error.strerror}: {folder}", "name another") from error
 
@@ -167,17 +150,17 @@ def corrected_clips(samples: np.ndarray, segments: Sequence[Segment], text: str,
 
     Args:
         samples: all of the recording, at 16 kHz.
-        segments: what was heard in it; of a longer one, each line of the text is what is said in one of them, and a
-            line without a word leaves it out.
+        segments: its transcript; of a longer one, each line of the text is what is said in one of them, and a line
+            without a word leaves it out.
         language: code, where a segment does not tell it.
 
     Raises:
         Refusal: no word in it, too many, or not as many lines as segments.
     """
-    if audio.duration_s(samples) <= MAX_CLIP_S:
-        heard = " ".join(segment.text for segment in segments)
+    if audio.duration_s(samples) <= FULL_WINDOW_S:
+        hypothesis = " ".join(segment.text for segment in segments)
         language = next((segment.language for segment in segments if segment.language), language)
-        clips = [RecordedClip(samples, clean_label(text), language, heard)]
+        clips = [RecordedClip(samples, clean_label(text), language, hypothesis)]
     else:
         lines = [clean_label(line) for line in text.strip("\n").split("\n")]
         if len(lines) != len(segments):
@@ -198,21 +181,19 @@ def segment_cuts(segments: Sequence[Segment], samples: int) -> list[tuple[int, i
     """Return the (first, last) sample of each segment with a margin, none reaching into the next, none over 30 s."""
     middles = [(one.end_s + other.start_s) / 2 for one, other in pairwise(segments)]
     ends = [0.0, *middles, samples / audio.SAMPLE_RATE]
-    found = []
+    cuts = []
     for segment, before, after in zip(segments, ends, ends[1:], strict=False):
         start = max(before, segment.start_s - CUT_MARGIN_S)
-        end = min(after, segment.end_s + CUT_MARGIN_S, start + MAX_CLIP_S)
-        found.append((round(start * audio.SAMPLE_RATE), round(end * audio.SAMPLE_RATE)))
-    return found
+        end = min(after, segment.end_s + CUT_MARGIN_S, start + FULL_WINDOW_S)
+        cuts.append((round(start * audio.SAMPLE_RATE), round(end * audio.SAMPLE_RATE)))
+    return cuts
 
 
-def write_recordings_zip(folder: Path, out: Path, name: str, more: Iterable[tuple[str, str]] = ()) -> Path:
-    """Write a kept folder as a ZIP whose one folder is `name`; more: (file name, text) of other files in it."""
+def write_recordings_zip(folder: Path, out: Path, name: str, note: tuple[str, str]) -> Path:
+    """Write recordings as a ZIP whose one folder is `name`; note: (file name, text) of one more file in it."""
     part = out.with_name(f".{out.name}")
     with zipfile.ZipFile(part, "w") as archive:  # FLAC is compressed
-        for row in [METADATA_FILE, *sorted(path.name for path in (folder / CLIPS_FOLDER).glob("*.flac"))]:
-            place = row if row == METADATA_FILE else f"{CLIPS_FOLDER}/{row}"
-            archive.write(folder / place, f"{name}/{place}")
-        for file, text in more:
-            archive.writestr(f"{name}/{file}", text)
+        for path in [folder / METADATA_FILE, *sorted((folder / CLIPS_FOLDER).glob("*.flac"))]:
+            archive.write(path, f"{name}/{path.relative_to(folder)}")
+        archive.writestr(f"{name}/{note[0]}", note[1])
     return part.replace(out)

@@ -5,6 +5,7 @@ import os
 import sys
 import threading
 from collections.abc import Callable
+from functools import cache
 
 import gradio as gr
 import numpy as np
@@ -27,7 +28,7 @@ from lengua.runtime.errors import LenguaError, RequestError
 from lengua.runtime.files import ASSETS
 
 QUEUE_SIZE, MAX_THREADS = 256, 64
-"""Far more than the line of `admission` holds, so that it is the line that refuses, with a sentence."""
+"""Far more than the queue of `admission` holds, so that it is that queue that refuses, with a sentence."""
 MAX_SESSIONS = 1000
 """Visits and requests whose state is kept, 0.2 MB each; of more, those not heard of for longest are dropped."""
 LANGUAGE_SCRIPT = "<script>document.documentElement.lang = %s[navigator.language.slice(0, 2)] || 'en'</script>"
@@ -46,10 +47,10 @@ def launch(options: AppOptions) -> None:
 
 
 def open_model(options: AppOptions) -> tuple[Transcriber, str | None]:
-    """Return the transcriber, and the key of what is to be told at the top of the page, if anything.
+    """Return the transcriber, and the key of the notice at the top of the page, if any.
 
-    A model that the environment names, as on a Space, gives way to the base model if it is not to be had: a page that
-    hears less well is better than none. One that was asked for by --model does not.
+    A model that the environment names, as on a Space, gives way to the base model if it is not to be had. One that was
+    asked for by --model does not.
     """
     try:
         return Transcriber(options.model, options.language), None
@@ -71,28 +72,22 @@ def make_app_context(
         Wording(),
         Admission(Limits(seconds=60 * options.max_minutes)),
         responder_for,
-        LazyTranscriber(base, options.language) if base else None,
+        open_once(base, options.language) if base else None,
         notice,
     )
 
 
-class LazyTranscriber:
-    """A transcriber that is opened when it is first asked for. Safe to share between threads."""
+def open_once(
+    model: str, language: str, opening: Callable[..., Transcriber] = Transcriber
+) -> Callable[[], Transcriber]:
+    """Return what opens a transcriber when it is first asked for; after a failure, the next call tries again."""
+    lock, opened = threading.Lock(), cache(lambda: opening(model, language))
 
-    def __init__(self, model: str, language: str, opening: Callable[..., Transcriber] = Transcriber):
-        self.model, self._language, self._opening = model, language, opening
-        self._transcriber: Transcriber | None = None
-        self._lock = threading.Lock()
+    def transcriber() -> Transcriber:
+        with lock:
+            return opened()
 
-    def __call__(self) -> Transcriber:
-        """Return it.
-
-        Raises:
-            LenguaError: there is no such model; the next call tries again.
-        """
-        with self._lock:
-            self._transcriber = self._transcriber or self._opening(self.model, self._language)
-            return self._transcriber
+    return transcriber
 
 
 def warm_up(transcriber: Transcriber) -> None:
@@ -118,7 +113,7 @@ def serve(demo: gr.Blocks, options: AppOptions, wait: bool = True) -> str:
             max_file_size=2 * Limits.bytes,  # what is over the limit gets a sentence; what is far over it is cut off
             theme=page_theme(),
             css_paths=sorted(ASSETS.glob("app*.css")),
-            head=document_head(wording),
+            head=LANGUAGE_SCRIPT % json.dumps({code: code for code in wording.languages}),
             i18n=wording.i18n,
             footer_links=["api"],
             run_history=False,
@@ -146,13 +141,8 @@ def close_deep_links(demo: gr.Blocks) -> None:
 
 
 async def answer_malformed(request: Request, error: Exception) -> JSONResponse:
-    """Answer a request that is none, or for a function that there is not; Gradio and FastAPI fail at some of these."""
+    """Answer a malformed request, or one for an unknown function; Gradio and FastAPI fail at some of these."""
     return JSONResponse({"detail": "malformed request"}, 404 if isinstance(error, KeyError) else 422)
-
-
-def document_head(wording: Wording) -> str:
-    """Return what goes into the head of the document: a script that tells which language the page is in."""
-    return LANGUAGE_SCRIPT % json.dumps({code: code for code in wording.languages})
 
 
 def page_theme() -> gr.themes.Base:

@@ -1,4 +1,1 @@
-"""Conversation mode: history and prompts, backends, the tutor, export, and their tab in the page.
-
-`history`, `backend` and `tutor` know no gradio. Nothing is imported here.
-"""
+"""Conversation mode: `history`, `tutor`, `backend`, `replies` and `export` know no gradio; `tab` and `handlers` do."""

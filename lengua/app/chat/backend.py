@@ -20,7 +20,7 @@ import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import cache, partial
+from functools import cache
 from importlib import import_module
 from typing import Any, ClassVar, Literal
 from urllib.parse import urlsplit
@@ -41,7 +41,33 @@ from lengua.app.chat.history import (
 )
 from lengua.app.chat.tutor import Tutor
 
+OPENAI_HOST = "api.openai.com"
+OPENAI_URL = f"https://{OPENAI_HOST}/v1"
+DEFAULT_CHAT_MODEL = "gpt-5.4-mini"
+"""Of those without an announced end (openai 3.54), a small one: a spoken reply is short, and wanted soon."""
+PLACEHOLDER_KEY = "none"
+"""For a server that needs no key: the client insists on one."""
 MAX_KEY_LETTERS = 400
+REPLY_TOKENS = 500
+"""The longest reply: the prompt asks for three sentences; the rest is for models that think before."""
+MAX_REPLY_LETTERS = 6000
+"""Of a reply, from a server that does not keep to the tokens it was asked for."""
+CONTEXT_TOKENS = 16_000
+OWN_CONTEXT_TOKENS = 4096
+"""Where a server is one's own: what Ollama and llama.cpp hold unless they are told otherwise."""
+CONNECT_TIMEOUT_S = 10.0
+MAX_REQUEST_TRIES = 2
+RETRY_PAUSE_S = 0.5
+MAX_RETRY_PAUSE_S = 5.0
+MAX_RETRY_AFTER_S = 3600.0
+THINK_START, THINK_END = "<think>", "</think>"
+
+http = import_module(openai.DefaultHttpxClient.__mro__[1].__module__.partition(".")[0])
+"""The library under the client: httpx2 of openai 3, httpx of openai 2."""
+REQUEST_ERRORS = (openai.OpenAIError, http.HTTPError, http.InvalidURL, ReplyError, ValueError, OSError)
+"""What a request may end in; a ValueError is of a piece that is no JSON or no UTF-8, or of an impossible URL."""
+
+log = logging.getLogger(__name__)
 
 
 class APIKey:
@@ -69,261 +95,6 @@ class APIKey:
     def reveal(self) -> str:
         """Return the secret itself."""
         return self._value
-
-
-MAX_RETRY_AFTER_S = 3600.0
-
-
-@dataclass(frozen=True)
-class FailedRequest:
-    """A try that failed."""
-
-    kind: ReplyErrorKind
-    message: str
-    again: bool = False
-    """Whether another try may do better."""
-    retry_after_s: float | None = None
-    mend: Literal["", "limits", "context"] = ""
-    """What to leave out of the next try: the limits of the reply, which not all servers know; half of the turns."""
-
-
-def classify_failure(error: Exception, came: bool, has_key: bool) -> FailedRequest:
-    """Return what an error means.
-
-    Args:
-        came: whether a piece of the reply came before it.
-        has_key: whether a key was sent.
-    """
-    if came:
-        refused = isinstance(error, ReplyError) and error.kind == "refused"
-        return FailedRequest("refused" if refused else "cut", f"{_name(error)} amid the reply")
-    if isinstance(error, ReplyError):  # a stream that ended without an end and without a beginning is no answer at all
-        down = error.kind == "cut"
-        return FailedRequest("server_down" if down else error.kind, str(error), again=down)
-    if isinstance(error, openai.APIStatusError):
-        return _of_status(error, has_key)
-    if isinstance(error, openai.APITimeoutError | http.TimeoutException):
-        unanswered = isinstance(error.__cause__ or error, http.ConnectTimeout)  # what is slow will be slow again
-        return FailedRequest("timeout", _name(error), again=unanswered)
-    if isinstance(error, openai.APIError) and _is_about_quota(error):
-        return FailedRequest("no_quota", _name(error))
-    return FailedRequest("server_down", _name(error), again=True)
-
-
-def _of_status(error: openai.APIStatusError, has_key: bool) -> FailedRequest:
-    status, code = error.status_code, str(error.code or error.type or "")
-    told = f"status {status} {code}" if re.fullmatch(r"[a-z_]{1,40}", code) else f"status {status}"
-    if _is_about_quota(error):
-        return FailedRequest("no_quota", told)
-    if "model_not" in code:  # some say it with 400
-        return FailedRequest("no_model", told)
-    if status in (401, 403):
-        return FailedRequest("wrong_key" if has_key else "no_key", told)
-    if status == 404:
-        return FailedRequest("no_model", told)
-    if status == 429:
-        return FailedRequest("rate_limited", told, again=True, retry_after_s=_retry_after(error))
-    if status in (400, 413, 422):
-        return _of_request(error, told, code)
-    if status in (408, 504):
-        return FailedRequest("timeout", told, again=True)
-    return FailedRequest("server_down", told, again=status >= 500 or status == 409)
-
-
-def _of_request(error: openai.APIStatusError, told: str, code: str) -> FailedRequest:
-    """Return what it means that a server does not like the request: the request can be made smaller or plainer."""
-    said = str(error).lower()
-    if "content_filter" in code or "content_policy" in code:
-        return FailedRequest("refused", told)
-    if error.status_code == 413 or "context" in code or re.search(r"context (length|size|window)|too long", said):
-        return FailedRequest("too_long", told, again=True, mend="context")
-    return FailedRequest("server_down", told, again=True, mend="limits")
-
-
-def _is_about_quota(error: openai.APIError) -> bool:
-    told = f"{error.code} {error.type}"
-    return "quota" in told or "billing" in told or "credits" in told or getattr(error, "status_code", 0) == 402
-
-
-def _retry_after(error: openai.APIStatusError) -> float | None:
-    """Return the seconds to wait, where the server told them as a number."""
-    try:
-        seconds = float(error.response.headers.get("retry-after", ""))
-    except ValueError:
-        return None
-    return min(seconds, MAX_RETRY_AFTER_S) if seconds > 0 else None
-
-
-def _name(error: Exception) -> str:
-    return type(error).__name__
-
-
-http = import_module(openai.DefaultHttpxClient.__mro__[1].__module__.partition(".")[0])
-"""The library under the client: httpx2 of openai 3, httpx of openai 2."""
-REQUEST_ERRORS = (openai.OpenAIError, http.HTTPError, http.InvalidURL, ReplyError, ValueError, OSError)
-"""What a request may end in; a ValueError is of a piece that is no JSON or no UTF-8, or of an impossible URL."""
-CONNECT_TIMEOUT_S = 10.0
-PLACEHOLDER_KEY = "none"
-"""For a server that needs no key: the client insists on one."""
-MAX_REPLY_LETTERS = 6000
-"""Of a reply, from a server that does not keep to the tokens it was asked for."""
-THINK_START, THINK_END = "<think>", "</think>"
-
-
-class ReplyDeadline:
-    """How long to wait: so many seconds for the first sign of a reply, so many for the whole of it."""
-
-    def __init__(self, first_s: float, whole_s: float):
-        self._start = time.monotonic()
-        self._first, self._whole = first_s, whole_s
-        self._until = self._start + first_s
-        self.ended = False
-        """Whether the server has said that a reply is whole: [DONE]."""
-
-    def left(self) -> float:
-        """Return the seconds that are left."""
-        return self._until - time.monotonic()
-
-    def read_s(self) -> float:
-        """Return how long one read may take."""
-        return max(0.01, min(self._first, self.left()))
-
-    def began(self) -> None:
-        """Note that a reply has begun."""
-        self._until = self._start + self._whole
-
-
-class DeadlineStream(http.SyncByteStream):
-    """A body whose pieces must come in time, however many of them come."""
-
-    def __init__(self, body: http.SyncByteStream, patience: ReplyDeadline):
-        self._body, self._patience, self._tail = body, patience, b""
-
-    def __iter__(self) -> Iterator[bytes]:
-        for data in self._body:
-            if self._patience.left() < 0:
-                raise http.ReadTimeout("the reply takes too long")
-            self._tail = self._tail[-16:] + data
-            self._patience.ended |= b"data: [DONE]" in self._tail
-            yield data
-
-    def close(self) -> None:
-        self._body.close()
-
-
-@contextmanager
-def open_chunk_stream(url: str, key: APIKey, patience: ReplyDeadline, **request: Any) -> Iterator[Iterable[Any]]:
-    """Ask, and give the chunks of the answer. The connection is closed at the end, whatever the end is."""
-
-    timeout = openai.Timeout(patience.read_s(), connect=min(CONNECT_TIMEOUT_S, patience.read_s()))
-    wires = openai.DefaultHttpxClient(
-        timeout=timeout, verify=_certificates(), event_hooks={"response": [partial(_watch, patience)]}
-    )
-    with (
-        wires,
-        _client(url, key, wires, timeout) as client,
-        client.chat.completions.create(stream=True, **request) as chunks,
-    ):
-        yield chunks
-
-
-def _watch(patience: ReplyDeadline, response: Any) -> None:
-    """Put the bounds of time around the body of a response, before it is read."""
-    response.stream = DeadlineStream(response.stream, patience)
-
-
-def _client(url: str, key: APIKey, wires, timeout) -> openai.OpenAI:
-    """Return a client that takes nothing from the environment: neither an organisation nor headers of another key."""
-    secret = key.reveal() or PLACEHOLDER_KEY
-    headers = {"Authorization": f"Bearer {secret}"}
-    client = openai.OpenAI(
-        api_key=secret, base_url=url, timeout=timeout, max_retries=0, http_client=wires, default_headers=headers
-    )
-    client.organization = client.project = None
-    return client
-
-
-@cache
-def warm_up_client() -> None:
-    """Do once what the first request would have to wait for: half a second of imports and certificates."""
-    with openai.DefaultHttpxClient(verify=_certificates()) as wires:
-        _ = _client("http://127.0.0.1", APIKey(None), wires, None).chat.completions
-
-
-@cache
-def _certificates():
-    """Return the certificates that servers are checked by; reading them takes longer than a request on loopback."""
-    return http.create_ssl_context()
-
-
-def text_deltas(chunks: Iterable[Any], patience: ReplyDeadline) -> Iterator[str]:
-    """Yield the text of chunks, read with care: they are whatever a server sent.
-
-    Raises:
-        ReplyError: refused; or cut, where nothing said that the reply is whole.
-    """
-    reason, refused, letters = None, False, 0
-    for chunk in chunks:
-        patience.began()
-        choice = next(iter(getattr(chunk, "choices", None) or ()), None)
-        delta = getattr(choice, "delta", None)
-        reason = getattr(choice, "finish_reason", None) or reason
-        refused |= bool(getattr(delta, "refusal", None))
-        text = getattr(delta, "content", None)
-        if isinstance(text, str) and text:
-            letters += len(text)
-            yield text
-        if letters > MAX_REPLY_LETTERS:
-            reason = "length"
-            break
-    if refused or reason == "content_filter":
-        raise ReplyError("refused", f"finish_reason {reason}")
-    if reason is None and not patience.ended:
-        raise ReplyError("cut", "the stream ended without an end")
-    if reason == "length" and letters:
-        yield "…"
-
-
-def strip_thinking(pieces: Iterable[str]) -> Iterator[str]:
-    """Yield the text without a <think> block before it, and without the white space at its start."""
-    held, thinking, begun = "", False, False
-    for piece in pieces:
-        if begun:
-            yield piece
-            continue
-        held += piece
-        if not thinking:
-            held = held.lstrip()
-            if not held or THINK_START.startswith(held):
-                continue
-            thinking = held.startswith(THINK_START)
-        if thinking:
-            _, end, rest = held.partition(THINK_END)
-            if not end:
-                held = THINK_START + held[-len(THINK_END) :] if len(held) > 1000 else held
-                continue
-            held, thinking = rest.lstrip(), False
-        if held:
-            begun = True
-            yield held
-    if not begun and held and not thinking:
-        yield held
-
-
-OPENAI_HOST = "api.openai.com"
-OPENAI_URL = f"https://{OPENAI_HOST}/v1"
-DEFAULT_CHAT_MODEL = "gpt-5.4-mini"
-"""Of those without an announced end (openai 3.54), a small one: a spoken reply is short, and wanted soon."""
-REPLY_TOKENS = 500
-"""The longest reply: the prompt asks for three sentences; the rest is for models that think before."""
-CONTEXT_TOKENS = 16_000
-OWN_CONTEXT_TOKENS = 4096
-"""Where a server is one's own: what Ollama and llama.cpp hold unless they are told otherwise."""
-MAX_REQUEST_TRIES = 2
-RETRY_PAUSE_S = 0.5
-MAX_RETRY_PAUSE_S = 5.0
-
-log = logging.getLogger(__name__)
 
 
 def responder_for(key: str | None = None, environ: Mapping[str, str] = os.environ) -> Responder:
@@ -414,13 +185,15 @@ class Backend:
     def _tries(self, turns: Sequence[Turn], setting: Setting) -> Iterator[str]:
         if not self.key.is_possible:
             raise ReplyError("wrong_key", "no header can hold the key")
-        patience, limits, share = ReplyDeadline(self.timeout_s, self.whole_s), self._limits(), 1.0
+        # OpenAI's newer models know the second name only, most others the first.
+        limits = {"max_completion_tokens" if self.host == OPENAI_HOST else "max_tokens": REPLY_TOKENS}
+        deadline, share = ReplyDeadline(self.timeout_s, self.whole_s), 1.0
         for number in range(1, MAX_REQUEST_TRIES + 1):
-            failure = yield from self._try(self.messages(turns, setting, share), limits, patience)
+            failure = yield from self._try(self.messages(turns, setting, share), limits, deadline)
             if failure is None:
                 return
             pause = failure.retry_after_s or RETRY_PAUSE_S
-            hopeful = failure.again and pause <= MAX_RETRY_PAUSE_S and patience.left() > pause
+            hopeful = failure.again and pause <= MAX_RETRY_PAUSE_S and deadline.left() > pause
             if number == MAX_REQUEST_TRIES or not hopeful:
                 raise ReplyError(failure.kind, failure.message, failure.retry_after_s)
             if failure.mend == "limits":
@@ -430,23 +203,217 @@ class Backend:
             else:
                 time.sleep(pause)
 
-    def _try(self, messages: list[dict], limits: dict, patience: ReplyDeadline) -> Iterator[str]:
+    def _try(self, messages: list[dict], limits: dict, deadline: "ReplyDeadline") -> Iterator[str]:
         """Yield the pieces of one try; return its failure, or None.
 
         The library's error is left behind with its traceback, in which the request and its header are.
         """
-        came = False
+        came, request = False, {"model": self.model, "messages": messages, **limits}
         try:
-            with open_chunk_stream(
-                self.url, self.key, patience, model=self.model, messages=messages, **limits
-            ) as chunks:
-                for piece in strip_thinking(text_deltas(chunks, patience)):
+            with open_chunk_stream(self.url, self.key, deadline, **request) as chunks:
+                for piece in strip_thinking(text_deltas(chunks, deadline)):
                     came = True
                     yield piece
         except REQUEST_ERRORS as error:
             return classify_failure(error, came, bool(self.key))
         return None
 
-    def _limits(self) -> dict:
-        """OpenAI's newer models know the second name only, most others the first."""
-        return {"max_completion_tokens" if self.host == OPENAI_HOST else "max_tokens": REPLY_TOKENS}
+
+@dataclass(frozen=True)
+class FailedRequest:
+    """A try that failed."""
+
+    kind: ReplyErrorKind
+    message: str
+    again: bool = False
+    """Whether another try may do better."""
+    retry_after_s: float | None = None
+    mend: Literal["", "limits", "context"] = ""
+    """What to leave out of the next try: the limits of the reply, which not all servers know; half of the turns."""
+
+
+def classify_failure(error: Exception, came: bool, has_key: bool) -> FailedRequest:
+    """Return what an error means.
+
+    Args:
+        came: whether a piece of the reply came before it.
+        has_key: whether a key was sent.
+    """
+    name = type(error).__name__
+    if came:
+        refused = isinstance(error, ReplyError) and error.kind == "refused"
+        return FailedRequest("refused" if refused else "cut", f"{name} amid the reply")
+    if isinstance(error, ReplyError):  # a stream that ended without an end and without a beginning is no answer at all
+        down = error.kind == "cut"
+        return FailedRequest("server_down" if down else error.kind, str(error), again=down)
+    if isinstance(error, openai.APITimeoutError | http.TimeoutException):
+        unanswered = isinstance(error.__cause__ or error, http.ConnectTimeout)  # what is slow will be slow again
+        return FailedRequest("timeout", name, again=unanswered)
+    status = error.status_code if isinstance(error, openai.APIStatusError) else 0
+    code = str(getattr(error, "code", None) or getattr(error, "type", None) or "")
+    message = name
+    if status:
+        message = f"status {status} {code}" if re.fullmatch(r"[a-z_]{1,40}", code) else f"status {status}"
+    about = f"{getattr(error, 'code', '')} {getattr(error, 'type', '')}"
+    if status == 402 or any(word in about for word in ("quota", "billing", "credits")):
+        return FailedRequest("no_quota", message)
+    if not status:
+        return FailedRequest("server_down", message, again=True)
+    if status == 404 or "model_not" in code:  # some say it with 400
+        return FailedRequest("no_model", message)
+    if status in (401, 403):
+        return FailedRequest("wrong_key" if has_key else "no_key", message)
+    if status == 429:
+        return FailedRequest("rate_limited", message, again=True, retry_after_s=_retry_after(error))
+    if status in (408, 504):
+        return FailedRequest("timeout", message, again=True)
+    if status not in (400, 413, 422):
+        return FailedRequest("server_down", message, again=status >= 500 or status == 409)
+    if "content_filter" in code or "content_policy" in code:
+        return FailedRequest("refused", message)
+    # The server does not like the request, which can be made smaller or plainer.
+    long = re.search(r"context (length|size|window)|too long", str(error).lower())
+    if status == 413 or "context" in code or long:
+        return FailedRequest("too_long", message, again=True, mend="context")
+    return FailedRequest("server_down", message, again=True, mend="limits")
+
+
+def _retry_after(error: openai.APIStatusError) -> float | None:
+    """Return the seconds to wait, where the server told them as a number."""
+    try:
+        seconds = float(error.response.headers.get("retry-after", ""))
+    except ValueError:
+        return None
+    return min(seconds, MAX_RETRY_AFTER_S) if seconds > 0 else None
+
+
+class ReplyDeadline:
+    """How long to wait: so many seconds for the first sign of a reply, so many for the whole of it."""
+
+    def __init__(self, first_s: float, whole_s: float):
+        self._start = time.monotonic()
+        self._first, self._whole = first_s, whole_s
+        self._until = self._start + first_s
+        self.ended = False
+        """Whether the server has said that a reply is whole: [DONE]."""
+
+    def left(self) -> float:
+        """Return the seconds that are left."""
+        return self._until - time.monotonic()
+
+    def read_s(self) -> float:
+        """Return how long one read may take."""
+        return max(0.01, min(self._first, self.left()))
+
+    def began(self) -> None:
+        """Note that a reply has begun."""
+        self._until = self._start + self._whole
+
+
+class DeadlineStream(http.SyncByteStream):
+    """A body whose pieces must come in time, however many of them come."""
+
+    def __init__(self, body: http.SyncByteStream, deadline: ReplyDeadline):
+        self._body, self._deadline, self._tail = body, deadline, b""
+
+    def __iter__(self) -> Iterator[bytes]:
+        for data in self._body:
+            if self._deadline.left() < 0:
+                raise http.ReadTimeout("the reply takes too long")
+            self._tail = self._tail[-16:] + data
+            self._deadline.ended |= b"data: [DONE]" in self._tail
+            yield data
+
+    def close(self) -> None:
+        self._body.close()
+
+
+@contextmanager
+def open_chunk_stream(url: str, key: APIKey, deadline: ReplyDeadline, **request: Any) -> Iterator[Iterable[Any]]:
+    """Ask, and give the chunks of the answer. The connection is closed at the end, whatever the end is."""
+
+    def bound(response: Any) -> None:
+        response.stream = DeadlineStream(response.stream, deadline)
+
+    timeout = openai.Timeout(deadline.read_s(), connect=min(CONNECT_TIMEOUT_S, deadline.read_s()))
+    transport = openai.DefaultHttpxClient(timeout=timeout, verify=_certificates(), event_hooks={"response": [bound]})
+    with (
+        transport,
+        _client(url, key, transport, timeout) as client,
+        client.chat.completions.create(stream=True, **request) as chunks,
+    ):
+        yield chunks
+
+
+def _client(url: str, key: APIKey, transport, timeout=None) -> openai.OpenAI:
+    """Return a client that takes nothing from the environment: neither an organisation nor headers of another key."""
+    secret = key.reveal() or PLACEHOLDER_KEY
+    headers = {"Authorization": f"Bearer {secret}"}
+    client = openai.OpenAI(
+        api_key=secret, base_url=url, timeout=timeout, max_retries=0, http_client=transport, default_headers=headers
+    )
+    client.organization = client.project = None
+    return client
+
+
+@cache
+def warm_up_client() -> None:
+    """Do once what the first request would have to wait for: half a second of imports and certificates."""
+    with openai.DefaultHttpxClient(verify=_certificates()) as transport:
+        _ = _client("http://127.0.0.1", APIKey(None), transport).chat.completions
+
+
+@cache
+def _certificates():
+    """Return the certificates that servers are checked by; reading them takes longer than a request on loopback."""
+    return http.create_ssl_context()
+
+
+def text_deltas(chunks: Iterable[Any], deadline: ReplyDeadline) -> Iterator[str]:
+    """Yield the text of chunks, read with care: they are whatever a server sent.
+
+    Raises:
+        ReplyError: refused; or cut, where nothing said that the reply is whole.
+    """
+    reason, refused, letters = None, False, 0
+    for chunk in chunks:
+        deadline.began()
+        choice = next(iter(getattr(chunk, "choices", None) or ()), None)
+        delta = getattr(choice, "delta", None)
+        reason = getattr(choice, "finish_reason", None) or reason
+        refused |= bool(getattr(delta, "refusal", None))
+        text = getattr(delta, "content", None)
+        if isinstance(text, str) and text:
+            letters += len(text)
+            yield text
+        if letters > MAX_REPLY_LETTERS:
+            reason = "length"
+            break
+    if refused or reason == "content_filter":
+        raise ReplyError("refused", f"finish_reason {reason}")
+    if reason is None and not deadline.ended:
+        raise ReplyError("cut", "the stream ended without an end")
+    if reason == "length" and letters:
+        yield "…"
+
+
+def strip_thinking(pieces: Iterable[str]) -> Iterator[str]:
+    """Yield the text without a <think> block before it, and without the white space at its start."""
+    pieces, held, thinking = iter(pieces), "", False
+    for piece in pieces:
+        held += piece
+        if not thinking:
+            held = held.lstrip()
+            if THINK_START.startswith(held):  # not yet, or perhaps
+                continue
+            thinking = held.startswith(THINK_START)
+        if thinking:
+            _, end, rest = held.partition(THINK_END)
+            held = rest.lstrip() if end else THINK_START + held[len(THINK_START) :][-len(THINK_END) :]
+            thinking = not end
+        if held and not thinking:
+            yield held
+            yield from pieces
+            return
+    if held and not thinking:
+        yield held

@@ -100,6 +100,14 @@ class Turn:
     """Words that the model was not sure of, as they stand in the text."""
 
 
+def corrected_turn(draft: Turn, text: str) -> Turn:
+    """Return the visitor's turn of a text, with the recording of a draft where it is that draft's text, corrected."""
+    before, after = (set(words.lower().split()) for words in (draft.text, text))
+    if not before or 2 * len(before & after) < len(before):
+        return Turn("user", text)
+    return Turn("user", text, draft.audio, tuple(word for word in draft.doubtful if word in text))
+
+
 class Responder(Protocol):
     """Who replies: a server behind OpenAI's API, or the tutor that needs none."""
 
@@ -133,19 +141,19 @@ def parse_turns(messages: Any) -> list[Turn]:
 
 
 def _text(content: Any) -> str:
-    if isinstance(content, str):
-        return content.strip()
     parts = content if isinstance(content, list | tuple) else [content]
     texts = [part.get("text") if isinstance(part, dict) else part for part in parts]
     return " ".join(text.strip() for text in texts if isinstance(text, str)).strip()
 
 
-PROMPTS_FILE = ASSETS / "prompts.toml"
-ANY_LANGUAGE = "any"
+def up_to_last_user_turn(turns: Sequence[Turn]) -> tuple[Turn, ...]:
+    """Return the turns up to the visitor's last one; what was replied to it is not among them."""
+    last = max((place for place, turn in enumerate(turns) if turn.role == "user"), default=-1)
+    return tuple(turns[: last + 1])
 
 
 def system_prompt(setting: Setting) -> str:
-    """Return what a model is told before the first turn; each paragraph is one line."""
+    """Return the instructions before the first turn; each paragraph is one line."""
     texts = _texts(setting.language)
     whole = texts["prompt"].format(
         language=LANGUAGE_NAMES.get(setting.language, setting.language).title(),
@@ -163,8 +171,8 @@ def opening_message(setting: Setting) -> str:
 
 @cache
 def _texts(language: str) -> dict:
-    texts = tomllib.loads(PROMPTS_FILE.read_text(encoding="utf-8"))
-    return texts.get(language, texts[ANY_LANGUAGE])
+    texts = tomllib.loads((ASSETS / "prompts.toml").read_text(encoding="utf-8"))
+    return texts.get(language, texts["any"])
 
 
 MAX_TURN_LETTERS = 4000
@@ -190,16 +198,21 @@ def trim_turns(turns: Sequence[Turn], room: int) -> list[Turn]:
     Raises:
         ReplyError: too_long, the visitor's last turn is over MAX_TURN_LETTERS.
     """
-    spoken = [turn for turn in turns if turn.text.strip()]
-    while spoken and spoken[-1].role == "assistant":
-        spoken.pop()
+    spoken = up_to_last_user_turn([turn for turn in turns if turn.text.strip()])
     if not spoken:
         return []
     require_bounded(spoken[-1])
-    kept = _fitting(spoken, room)
-    while kept[0].role == "assistant":
-        kept.pop(0)
-    runs = ((role, list(run)) for role, run in groupby(kept, key=lambda turn: turn.role))
+    kept, left = [], room
+    for turn in reversed(spoken):
+        if kept and len(turn.text) > 3 * left:  # whatever letters these are; a program may send millions
+            break
+        left -= estimate_tokens(turn.text) + TOKENS_PER_TURN
+        if kept and left < 0:
+            break
+        kept.append(turn)
+    while kept[-1].role == "assistant":
+        kept.pop()
+    runs = ((role, list(run)) for role, run in groupby(reversed(kept), key=lambda turn: turn.role))
     return [Turn(role, "\n".join(turn.text.strip() for turn in run)) for role, run in runs]
 
 
@@ -211,17 +224,3 @@ def require_bounded(turn: Turn) -> None:
     """
     if len(turn.text) > MAX_TURN_LETTERS:
         raise ReplyError("too_long", f"{len(turn.text)} letters in a turn, over {MAX_TURN_LETTERS}")
-
-
-def _fitting(turns: Sequence[Turn], room: int) -> list[Turn]:
-    """Return the last turns, newest first chosen: the last one always, others while there is room."""
-    kept = [turns[-1]]
-    left = room - estimate_tokens(turns[-1].text) - TOKENS_PER_TURN
-    for turn in reversed(turns[:-1]):
-        if len(turn.text) > 3 * left:  # whatever letters these are; a program may send millions
-            break
-        left -= estimate_tokens(turn.text) + TOKENS_PER_TURN
-        if left < 0:
-            break
-        kept.append(turn)
-    return kept[::-1]

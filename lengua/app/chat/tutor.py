@@ -9,12 +9,13 @@ undo, retry and edit work as with a model.
 
 import re
 import tomllib
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import ClassVar
 
-from lengua.app.chat.history import Setting, Turn, opening_message, require_bounded
+from lengua.app.chat.history import Setting, Turn, opening_message, require_bounded, up_to_last_user_turn
 from lengua.runtime.files import ASSETS
 from lengua.scoring import count_spelling_errors, score
 from lengua.scoring.normalizer import normalise, strip_accents, strip_marks
@@ -50,19 +51,13 @@ class DictationMarks:
 
 def mark_dictation(sentence: str, answer: str, language: str = "es") -> DictationMarks:
     """Mark an answer, spoken or typed."""
-    spelling = count_spelling_errors([sentence], [answer], language)
+    spelling, counts = count_spelling_errors([sentence], [answer], language), score([sentence], [answer])
     accents, letters = (tuple(spelling.pairs[name].elements()) for name in ("accents", "letters"))
-    missed, added = _rest(sentence, answer, {word for pair in accents + letters for word in pair})
-    plain = score([sentence], [answer])
-    return DictationMarks(
-        words=plain.words,
-        right=plain.hits,
-        accents=accents,
-        letters=letters,
-        missed=missed,
-        added=added,
-        signs=not (missed or added) and _bare(sentence) != _bare(answer),
-    )
+    misspelled = {word for pair in accents + letters for word in pair}
+    reference, hypothesis = normalise(sentence).split(), normalise(answer).split()
+    missed, added = _without(reference, hypothesis, misspelled), _without(hypothesis, reference, misspelled)
+    signs = not (missed or added) and _unmarked(sentence) != _unmarked(answer)
+    return DictationMarks(counts.words, counts.hits, accents, letters, missed, added, signs)
 
 
 def without_marks(sentence: str, language: str = "es") -> str:
@@ -70,29 +65,22 @@ def without_marks(sentence: str, language: str = "es") -> str:
     return strip_accents(normalise(sentence), language)
 
 
-def _bare(text: str) -> str:
+def _unmarked(text: str) -> str:
     """Return a text as it is written, but for marks on letters."""
     return strip_marks(" ".join(text.split()))
 
 
-def _rest(sentence: str, answer: str, told: set[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Return the words on one side only, in their order, but for those that were told of as spelled otherwise."""
-    said, heard = normalise(sentence).split(), normalise(answer).split()
-    return tuple(_without(said, heard, told)), tuple(_without(heard, said, told))
-
-
-def _without(words: list[str], others: list[str], told: set[str]) -> list[str]:
-    left, rest = list(others), []
+def _without(words: list[str], others: list[str], misspelled: set[str]) -> tuple[str, ...]:
+    """Return the words that are not among the others, but for those that are spelled otherwise there."""
+    left, rest = Counter(others), []
     for word in words:
-        if word in left:
-            left.remove(word)
-        elif word not in told:
+        if left[word]:
+            left[word] -= 1
+        elif word not in misspelled:
             rest.append(word)
-    return rest
+    return tuple(rest)
 
 
-TUTOR_TEXTS_FILE = ASSETS / "tutor.toml"
-FALLBACK_TUTOR_LANGUAGE = "en"
 MAX_ECHO_LETTERS, MAX_WORD_LETTERS = 160, 40
 EDGE_PUNCTUATION = " .,;:¿?¡!“”«»"
 MAX_CORRECTIONS = 4
@@ -112,9 +100,7 @@ class Tutor:
         Raises:
             ReplyError: too_long, the visitor's last turn.
         """
-        spoken = [turn for turn in turns if turn.text.strip()]
-        while spoken and spoken[-1].role == "assistant":
-            spoken.pop()
+        spoken = up_to_last_user_turn([turn for turn in turns if turn.text.strip()])
         if spoken:
             require_bounded(spoken[-1])
         lesson = Lesson(setting, [turn.text for turn in spoken if turn.role == "assistant"])
@@ -261,7 +247,7 @@ def _strip_word(word: str) -> str:
 def tutor_texts(language: str, variety: str = "") -> dict:
     """Return the phrases for a language, with what its variety says otherwise."""
     texts = _all_texts()
-    return texts.get(language, texts[FALLBACK_TUTOR_LANGUAGE]) | texts.get(f"{language}-{variety}", {})
+    return texts.get(language, texts["en"]) | texts.get(f"{language}-{variety}", {})
 
 
 def _pattern(template: str) -> str:
@@ -271,4 +257,4 @@ def _pattern(template: str) -> str:
 
 @cache
 def _all_texts() -> dict:
-    return tomllib.loads(TUTOR_TEXTS_FILE.read_text(encoding="utf-8"))
+    return tomllib.loads((ASSETS / "tutor.toml").read_text(encoding="utf-8"))
