@@ -1,7 +1,7 @@
 """A conversation as a file: Markdown, JSON, or a zip of both with the recordings. Its text stays text.
 
-conversation_as_markdown(turns, setting, responder.name)
-write_conversation_zip(Path("conversation.zip"), turns, setting, responder.name)
+    conversation_as_markdown(turns, setting, responder.name)
+    write_conversation_zip(Path("conversation.zip"), turns, setting, responder.name)
 """
 
 import json
