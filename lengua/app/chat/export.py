@@ -2,6 +2,8 @@
 
     conversation_as_markdown(turns, setting, responder.name)
     write_conversation_zip(Path("conversation.zip"), turns, setting, responder.name)
+
+The browser saves Markdown and JSON; the server writes the zip, into a folder of the visit, which goes with it.
 """
 
 import json
