@@ -178,7 +178,7 @@ LABEL_TRAPS = {
     no_leading_space: "leading space",
     masked_then_shifted: "prompt mask",
     prompt_to_be_predicted: "prompt mask",
-    other_prompts: "prompt mask",
+    other_prompts: "prompt",
     other_language: "prompt",
     prompt_with_timestamps: "prompt",
     not_shifted: "label order",

@@ -26,7 +26,7 @@ PARITY_CLIPS = 8
 """Clips that every program of the export transcribes; `lengua publish` takes more."""
 DEMO_EVALUATIONS = 3
 DEMO_LEARNING_RATE = 1e-5
-"""Of the figures in README.md and LOG.md; the rule by size (lengua.training.arguments) would say 2.5e-5."""
+"""Of the figures in README.md and LOG.md; the rule by size (lengua.training.data) would say 2.5e-5."""
 
 
 @dataclass(frozen=True)

@@ -155,14 +155,33 @@ def tiny_training(source: str, base: Path, out: Path, **more):
     return TrainOptions(source, out, base=str(base), **(usual | more))
 
 
-def interrupting(step: int):
-    """Return a watch that asks training to stop, as Ctrl-C does, after so many steps."""
+def interrupting(step: int, seen: list | None = None):
+    """Return a watch that asks training to stop, as Ctrl-C does, after so many steps; it keeps what it has seen."""
 
     def watch(progress):
+        if seen is not None:
+            seen.append(progress)
         if progress.stage == "training" and progress.done == step and not progress.note.startswith("dev"):
             os.kill(os.getpid(), signal.SIGINT)
 
     return watch
+
+
+def losses(run: Path) -> dict[int, float]:
+    """Return {step: loss} of a run's history."""
+    from lengua.runtime.files import read_jsonl
+
+    return {record["step"]: record["loss"] for record in read_jsonl(run / "history.jsonl") if "loss" in record}
+
+
+def tiny_trainer(options, store, train="train"):
+    """Return the trainer of these options over a split of a store, or a stream, as the training stage builds it."""
+    from lengua.models.whisper import load_model
+    from lengua.training.data import TrainingData
+    from lengua.training.trainer import build_trainer
+
+    folder, train = Path(options.base), store.split(train) if isinstance(train, str) else train
+    return build_trainer(load_model(folder, "es"), folder, TrainingData(store, train), options)
 
 
 def chirp(seconds: float, hertz: float, rate: int = 16_000) -> np.ndarray:

@@ -10,12 +10,11 @@ import pytest
 from conftest import tiny_training
 
 from lengua.data import features
-from lengua.data.store import open_store, write_shard
+from lengua.data.store import open_store
 from lengua.options import FeatureOptions
-from lengua.runtime.errors import LenguaError, RequestError
+from lengua.runtime.errors import LenguaError
 from lengua.runtime.files import read_json, write_json
 from lengua.training import hardware
-from lengua.training.recipes import from_recipe
 from lengua.training.train import train
 
 SENTENCE = re.compile(r"expected .+; found .+; \w.+", re.DOTALL)
@@ -85,7 +84,9 @@ def test_no_dev_split_is_made_good_and_told(options, build):
     before = sorted((path, path.read_bytes()) for path in open_store(store).path.rglob("*.parquet"))
     result = train(replace(options, source=store), told.append)
     assert "no dev split: 2 clips of 1 speaker set aside from train" in [one.note for one in told]
-    assert result.dev_wer > 0 and read_json(result.path / "run.json")["set_aside_from_train"] == 2
+    run = read_json(result.path / "run.json")
+    assert result.dev_wer > 0 and run["set_aside_from_train"] == 2
+    assert run["options"]["learning_rate"] == 3.75e-5, "the rate that follows from the base is recorded"
     assert sorted((path, path.read_bytes()) for path in open_store(store).path.rglob("*.parquet")) == before
 
 
@@ -115,16 +116,6 @@ def test_rows_without_a_language_may_be_of_any(options, tiny_store, tmp_path):
     write_json(folder / "manifest.json", read_json(folder / "manifest.json") | {"languages": {"": 24}})
     refused(replace(options, source=str(folder)), r"the language of the speech; .+ --language")
     assert train(replace(options, source=str(folder), language="sv")).steps == 2
-
-
-@pytest.mark.parametrize("peak", [float("nan"), float("-inf")])
-def test_nan_in_features(options, tiny_store, tmp_path, peak):
-    folder = shutil.copytree(tiny_store.path, tmp_path / "broken")
-    rows = list(tiny_store.split("train"))
-    rows[3] = replace(rows[3], peak=peak)
-    write_shard(folder / "train/shard-00000.parquet", rows)
-    error = refused(replace(options, source=str(folder)), r"expected finite features", exit_code=1)
-    assert rows[3].id in error.found and "finite features" in error.found
 
 
 # Bases
@@ -165,6 +156,10 @@ def loaded_with(weights: str, told: str):
         ({"learning_rate": 0.0}, r"--learning-rate above 0.+; found 0"),
         ({"learning_rate": 1e5}, r"--learning-rate above 0.+; found 100000"),
         ({"stream": True}, r"a source to stream"),
+        ({"margin_s": (1.5, 0.3)}, r"LOW <= HIGH"),
+        ({"language": "klingon"}, r"languages"),
+        ({"base": "nobody"}, r"Hub id"),
+        ({"patience": 0}, r"--patience of 1 or more"),
         ({"source": "nowhere"}, r"a feature store; found no folder"),
         ({"window": "packed", "timestamps_share": 2.0}, r"--timestamps-share of 0 to 1"),
         ({"learn": "lora", "lora_rank": 0}, r"--lora-rank of 1 or more"),
@@ -175,34 +170,13 @@ def test_options_that_cannot_be(options, change, match):
     refused(replace(options, **change), match)
 
 
-def test_an_unknown_key_of_a_recipe_names_the_nearest(options, tmp_path):
-    (tmp_path / "mine.yaml").write_text("base: openai/whisper-base\nbatchsize: 8\n", encoding="utf-8")
-    with pytest.raises(
-        RequestError, match=r"an option of `lengua train`; found batchsize in .+ line 2; write batch_size"
-    ):
-        from_recipe(tmp_path / "mine.yaml", source=options.source)
-
-
-def test_a_resume_with_other_options(options):
-    train(options)
-    (options.out / "model").rename(options.out.parent / "kept")
-    (options.out / "history.jsonl").unlink()
-    refused(replace(options, learning_rate=1e-4), r"learning_rate was 3\.75e-05, is 0\.0001; use --no-resume or")
-
-
-def test_the_rate_that_follows_from_the_base_is_recorded(options):
-    assert read_json(train(options).path / "run.json")["options"]["learning_rate"] == 3.75e-5
-
-
 # The machine
 
 
-def test_too_little_memory(options, monkeypatch):
-    monkeypatch.setattr(hardware, "free_memory", lambda device: 700_000)
-    refused(options, r"GiB of memory free for batches of 4; .+ train with --batch-size \d", exit_code=1)
-
-
-def test_too_little_disk(options, monkeypatch):
+def test_too_little_memory_or_disk(options, monkeypatch):
+    with monkeypatch.context() as patched:
+        patched.setattr(hardware, "free_memory", lambda device: 700_000)
+        refused(options, r"GiB of memory free for batches of 4; .+ train with --batch-size \d", exit_code=1)
     usage = namedtuple("usage", "total used free")
     monkeypatch.setattr(hardware.shutil, "disk_usage", lambda path: usage(2**30, 2**30 - 1000, 1000))
     refused(options, r"GiB free for checkpoints and model; .+; free some space, or write elsewhere", exit_code=1)

@@ -11,16 +11,20 @@ import sys
 import time
 from dataclasses import asdict, replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from conftest import ROOT, tiny_training
+from conftest import ROOT, interrupting, losses, tiny_training
 from safetensors.numpy import load_file
 from test_features_robust import disk  # noqa: F401 - a fixture
+from transformers import TrainerControl
 
 from lengua.runtime.errors import LenguaError, RequestError
 from lengua.runtime.files import read_json, read_jsonl, write_bytes, write_json
+from lengua.training import checkpointing
 from lengua.training.checkpointing import (
+    CheckpointCallback,
     list_checkpoints,
     model_only_manifest,
     newest_whole_checkpoint,
@@ -40,7 +44,6 @@ from lengua.training.train import train
 
 CHILD = """
 import sys
-from dataclasses import replace
 from pathlib import Path
 sys.path.insert(0, {tests!r})
 from conftest import tiny_training
@@ -51,29 +54,25 @@ TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--np
 LONG = {"steps": 15, "evaluations": 3, "learning_rate": 1e-3, "checkpoint_minutes": 0.0}
 
 
-def losses(run: Path) -> dict[int, float]:
-    """Return {step: loss} of a run's history."""
-    return {record["step"]: record["loss"] for record in read_jsonl(run / "history.jsonl") if "loss" in record}
-
-
-def interrupting(step: int):
-    """Return a watch that asks to stop at a step, and the remarks on checkpoints that it notes."""
-    notes = []
-
-    def watch(progress):
-        if progress.stage == "training" and progress.done == step and "dev" not in progress.note:
-            os.kill(os.getpid(), signal.SIGINT)
-        if progress.stage == "checkpoint":
-            notes.append(progress.note)
-
-    return watch, notes
+@pytest.fixture(scope="module")
+def inventories() -> list[dict[Path, ChecksumManifest]]:
+    """The checkpoints of `long` and their manifests, as they were on disk after each step."""
+    return []
 
 
 @pytest.fixture(scope="module")
-def long(tiny_store, tiny_model, tmp_path_factory):
-    """Fifteen steps, a checkpoint after each; the options of a run that went through, its model and losses."""
+def long(tiny_store, tiny_model, tmp_path_factory, inventories):
+    """The options of a run that went through: fifteen steps, a checkpoint after each."""
     options = tiny_training(str(tiny_store.path), tiny_model, tmp_path_factory.mktemp("long") / "whole", **LONG)
-    train(options)
+
+    def watch(progress):
+        if progress.stage == "training" and progress.done >= 3 and progress.unit:
+            found = {path: read_checksums(path) for path in list_checkpoints(options.out / "checkpoints")}
+            assert all(find_damage(path) is None for path in found)
+            assert all(one.resumable or not list(path.glob("optimizer*")) for path, one in found.items())
+            inventories.append(found)
+
+    train(options, watch)
     return options
 
 
@@ -82,7 +81,7 @@ def broken_off(long):
     """The folder of such a run that was stopped at step 6."""
     cut = replace(long, out=long.out.parent / "cut")
     with pytest.raises(KeyboardInterrupt, match="step 6 of 15"):
-        train(cut, interrupting(6)[0])
+        train(cut, interrupting(6))
     assert [path.name for path in list_checkpoints(cut.out / "checkpoints")][:2] == ["checkpoint-6", "checkpoint-5"]
     return cut.out
 
@@ -97,6 +96,13 @@ def cut(long, broken_off, tmp_path):
     return options
 
 
+def notes_of(options) -> list[str]:
+    """Train to the end; return what was said of checkpoints."""
+    seen = []
+    train(options, seen.append)
+    return [progress.note for progress in seen if progress.stage == "checkpoint"]
+
+
 def assert_same_end(run: Path, whole: Path, steps=(10, 15)) -> None:
     """Two runs came to the same losses and the same model."""
     ours, theirs = losses(run), losses(whole)
@@ -107,48 +113,42 @@ def assert_same_end(run: Path, whole: Path, steps=(10, 15)) -> None:
         np.testing.assert_allclose(ours[name], weight, rtol=1e-3, atol=1e-5)
 
 
-# By the clock
+# Saving
 
 
-def test_a_checkpoint_is_saved_when_its_time_has_come(tiny_store, tiny_model, tmp_path):
-    options = tiny_training(str(tiny_store.path), tiny_model, tmp_path / "run", steps=12, evaluations=1)
-    seen, began = {}, []
-
-    def watch(progress):
-        if progress.stage == "training" and progress.unit:
-            began.append(time.monotonic())
-            time.sleep(0.2)
-            for path in (options.out / "checkpoints").glob(f"checkpoint-*/{CHECKSUMS_FILE}"):
-                seen.setdefault(int(path.parent.name.partition("-")[2]), time.monotonic())
-
-    train(replace(options, checkpoint_minutes=0.5 / 60), watch)
-    steps = sorted(seen)
-    assert 2 <= len(steps) < 6 and min(np.diff(steps)) >= 2  # a step takes 0.2 s and a little
-    seen.clear()
-    train(replace(options, out=tmp_path / "rare"), watch)
-    assert not set(seen) - {12}
+def test_a_checkpoint_is_due_when_its_time_has_come(tiny_model, tmp_path, monkeypatch):
+    clock, saved = [0.0], []
+    monkeypatch.setattr(checkpointing.time, "monotonic", lambda: clock[0])
+    saver = CheckpointCallback(tiny_training("", tiny_model, tmp_path, checkpoint_minutes=1.0), lambda progress: None)
+    args = SimpleNamespace(world_size=1)
+    state = SimpleNamespace(global_step=0, best_global_step=None, is_world_process_zero=False)
+    saver.on_train_begin(args, state, TrainerControl())
+    for step in range(1, 13):
+        control, state.global_step, clock[0] = TrainerControl(), step, 25.0 * step
+        saver.on_step_end(args, state, control)
+        if control.should_save:
+            saver.on_save(args, state, control)
+            saved.append(step)
+    assert saved == [3, 6, 9, 12]
 
 
-def test_at_any_step_the_two_newest_and_the_best_model_are_there(long, tmp_path):
-    options, looked = replace(long, out=tmp_path / "run"), []
+def test_at_any_step_the_two_newest_and_the_best_model_are_there(long, inventories):
+    for manifests in map(dict.values, inventories):
+        newest, before = [one for one in manifests if one.resumable]
+        assert newest.step - before.step == 1
+        assert {one.best for one in (newest, before)} - {None} <= {one.step for one in manifests}
+        assert all("model.safetensors" in one.files for one in manifests)
+    sizes = {len(one) for one in inventories}
+    assert len(inventories) >= 12 and 3 in sizes and max(sizes) <= 4
+    assert not (long.out / "checkpoints").exists()
 
-    def watch(progress):
-        if progress.stage != "training" or progress.done < 3 or not progress.unit:
-            return
-        folder = options.out / "checkpoints"
-        manifests = {path: read_checksums(path) for path in list_checkpoints(folder)}
-        assert all(find_damage(path) is None for path in manifests)
-        newest, before = [made for made in manifests.values() if made.resumable]
-        assert newest.step - before.step == 1 and newest.step >= progress.done - 1
-        assert {one.best for one in (newest, before)} - {None} <= {one.step for one in manifests.values()}
-        for path, made in manifests.items():
-            if not made.resumable:
-                assert "model.safetensors" in made.files and not list(path.glob("optimizer*"))
-        looked.append(len(manifests))
 
-    train(options, watch)
-    assert len(looked) >= 12 and 3 in looked and max(looked) <= 4
-    assert not (options.out / "checkpoints").exists()
+def test_the_model_of_a_checkpoint_is_what_does_not_only_serve_to_resume(broken_off):
+    manifest = read_checksums(broken_off / "checkpoints/checkpoint-6")
+    assert {"optimizer.pt", "scheduler.pt", "rng_state.pth", "trainer_state.json"} <= set(manifest.files)
+    kept = set(model_only_manifest(manifest).files)
+    assert kept == {"model.safetensors", "config.json", "generation_config.json", "training_args.bin"}
+    assert str(broken_off) not in (broken_off / "checkpoints/checkpoint-6/trainer_state.json").read_text()
 
 
 # Damaged ones
@@ -160,66 +160,61 @@ def flip(path: Path) -> None:
     path.write_bytes(data)
 
 
-def cut_short(path: Path) -> None:
+def halve(path: Path) -> None:
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
 
 
 @pytest.mark.parametrize(
-    ("name", "harm", "told"),
+    ("name", "harm", "found"),
     [
-        ("optimizer.pt", cut_short, "optimizer.pt has "),
+        ("optimizer.pt", halve, "optimizer.pt has "),
         ("model.safetensors", flip, "model.safetensors holds something else than was written"),
-        ("trainer_state.json", cut_short, "trainer_state.json has "),
         ("rng_state.pth", Path.unlink, "rng_state.pth is missing"),
-        (CHECKSUMS_FILE, cut_short, "it was cut off"),
+        (CHECKSUMS_FILE, halve, "it was cut off"),
         (CHECKSUMS_FILE, Path.unlink, "it was cut off"),
     ],
 )
-def test_a_damaged_checkpoint_is_passed_over_and_the_one_before_is_gone_on_from(cut, long, name, harm, told):
-    harm(cut.out / "checkpoints/checkpoint-6" / name)
-    watch, notes = interrupting(-1)
-    train(cut, watch)
-    assert notes[0].startswith(f"checkpoint-6 is not whole ({told}") and notes[0].endswith(": going on from step 5")
+def test_a_damaged_checkpoint_is_passed_over(broken_off, tmp_path, name, harm, found):
+    folder = shutil.copytree(broken_off / "checkpoints", tmp_path / "checkpoints")
+    harm(folder / "checkpoint-6" / name)
+    checkpoint, [damage] = newest_whole_checkpoint(folder)
+    assert checkpoint.name == "checkpoint-5" and damage.startswith(f"checkpoint-6 is not whole ({found}")
+
+
+def test_in_another_place_a_run_resumes_from_what_is_whole_to_the_same_end(cut, long):
+    flip(cut.out / "checkpoints/checkpoint-6/model.safetensors")
+    [note] = notes_of(cut)
+    assert note.startswith("checkpoint-6 is not whole") and note.endswith(": going on from step 5")
     assert_same_end(cut.out, long.out)
-
-
-def test_whole_ones_are_gone_on_from_in_another_place_without_a_word(cut, long):
-    watch, notes = interrupting(-1)
-    train(cut, watch)
-    assert notes == [] and 6 not in losses(cut.out)
-    assert_same_end(cut.out, long.out, steps=(15,))
 
 
 def test_when_none_is_whole_it_starts_over(cut, long):
     for path in (cut.out / "checkpoints").glob("checkpoint-*/optimizer.pt"):
         flip(path)
-    watch, notes = interrupting(-1)
-    train(cut, watch)
-    assert len(notes) == 1 and "checkpoint-6" in notes[0] and "checkpoint-5" in notes[0]
-    assert notes[0].endswith(": nothing whole before it")
+    [note] = notes_of(cut)
+    assert "checkpoint-6" in note and "checkpoint-5" in note and note.endswith(": nothing whole before it")
     assert_same_end(cut.out, long.out, steps=(5, 10, 15))
 
 
-def test_a_best_model_that_is_lost_is_told_and_another_found(cut):
+def test_a_best_model_that_is_lost_is_reported_and_another_found(cut):
     folder = cut.out / "checkpoints"
     best = read_checksums(folder / "checkpoint-6").best
     if best == 5:  # then it is a whole checkpoint, too
         strip_optimizer(folder / "checkpoint-5", read_checksums(folder / "checkpoint-5"))
     flip(folder / f"checkpoint-{best}/model.safetensors")
-    watch, notes = interrupting(-1)
-    result = train(cut, watch)
-    assert notes[0].startswith(f"the model of step {best}, the best on dev so far, is lost (model.safetensors holds")
+    [note] = notes_of(replace(cut, checkpoint_minutes=7.0))  # an option that may be another at every start
+    assert note.startswith(f"the model of step {best}, the best on dev so far, is lost (model.safetensors holds")
     later = [r["dev_wer"] for r in read_jsonl(cut.out / "history.jsonl") if "dev_wer" in r and r["step"] > 6]
-    assert result.dev_wer == min(later)
+    assert read_json(cut.out / "run.json")["dev_wer"] == min(later)
+    assert 6 not in losses(cut.out)
 
 
-def test_options_of_one_start_may_change_and_others_not(cut):
+def test_other_options_are_refused(cut):
     with pytest.raises(RequestError, match=r"batch_size was 4, is 2; use --no-resume or another --out"):
         train(replace(cut, batch_size=2))
-    assert train(replace(cut, checkpoint_minutes=7.0)).steps == 15
 
 
-# Seals and rotation, on folders that hold what a checkpoint holds
+# Manifests and rotation, on folders that hold what a checkpoint holds
 
 
 def make_checkpoint(folder: Path, step: int, best: int | None) -> Path:
@@ -232,63 +227,54 @@ def make_checkpoint(folder: Path, step: int, best: int | None) -> Path:
 
 
 def state_of(folder: Path) -> dict[int, bool]:
-    """Return {step: whether one can go on from it}; everything there is whole."""
+    """Return {step: whether one can resume from it}; everything there is whole."""
     assert all(find_damage(path) is None for path in list_checkpoints(folder))
     return {read_checksums(path).step: read_checksums(path).resumable for path in list_checkpoints(folder)}
 
 
 def test_rotation_keeps_the_best_that_each_of_the_two_newest_knows(tmp_path):
-    for step, best in ((10, None), (20, 20), (100, 20)):
+    kept = {}
+    for step, best in ((10, None), (20, 20), (100, 20), (120, 20), (130, 130), (140, 130)):
         make_checkpoint(tmp_path, step, best)
         rotate_checkpoints(tmp_path)
-    assert state_of(tmp_path) == {20: True, 100: True}
-    make_checkpoint(tmp_path, 120, 20)
-    rotate_checkpoints(tmp_path)
-    assert state_of(tmp_path) == {20: False, 100: True, 120: True}
-    assert sorted(path.name for path in (tmp_path / "checkpoint-20").iterdir()) == [
-        "config.json",
-        "model.safetensors",
-        CHECKSUMS_FILE,
-    ]
-    make_checkpoint(tmp_path, 130, 130)
-    rotate_checkpoints(tmp_path)
-    assert state_of(tmp_path) == {20: False, 120: True, 130: True}  # 130 may turn out damaged: 120 knows 20
-    make_checkpoint(tmp_path, 140, 130)
-    rotate_checkpoints(tmp_path)
-    assert state_of(tmp_path) == {130: True, 140: True}
+        kept[step] = state_of(tmp_path)
+        if step == 120:
+            names = sorted(path.name for path in (tmp_path / "checkpoint-20").iterdir())
+            assert names == ["config.json", "model.safetensors", CHECKSUMS_FILE]
+    assert kept[100] == {20: True, 100: True}
+    assert kept[120] == {20: False, 100: True, 120: True}
+    assert kept[130] == {20: False, 120: True, 130: True}  # 130 may turn out damaged: 120 knows 20
+    assert kept[140] == {130: True, 140: True}
 
 
-def test_a_kill_while_rotating_leaves_something_to_go_on_from(tmp_path, monkeypatch):
+def test_a_kill_while_rotating_leaves_something_to_resume_from(tmp_path, monkeypatch):
     """Rotation stopped before each of its writes and removals in turn."""
 
     class Killed(BaseException):
         pass
 
-    real = {name: getattr(Path, name) for name in ("unlink",)} | {"replace": os.replace, "rmtree": shutil.rmtree}
+    def counted(call, left):
+        def count(*positional, **named):
+            if next(left, None) is None:
+                raise Killed
+            return call(*positional, **named)
+
+        return count
+
     for allowed in range(12):
         folder = tmp_path / str(allowed)
         for step, best in ((10, 10), (20, 10), (30, 10), (40, 10), (50, 50)):
             make_checkpoint(folder, step, best)
         left = iter(range(allowed))
-
-        def counted(name, left=left):
-            def call(*positional, **named):
-                if next(left, None) is None:
-                    raise Killed
-                return real[name](*positional, **named)
-
-            return call
-
-        monkeypatch.setattr(Path, "unlink", counted("unlink"))
-        monkeypatch.setattr(os, "replace", counted("replace"))
-        monkeypatch.setattr(shutil, "rmtree", counted("rmtree"))
-        try:
-            rotate_checkpoints(folder)
-            done = True
-        except Killed:
-            done = False
-        monkeypatch.undo()
-        newest = newest_whole_checkpoint(folder, lambda progress: None)
+        with monkeypatch.context() as patched:
+            for owner, name in ((Path, "unlink"), (os, "replace"), (shutil, "rmtree")):
+                patched.setattr(owner, name, counted(getattr(owner, name), left))
+            try:
+                rotate_checkpoints(folder)
+                done = True
+            except Killed:
+                done = False
+        newest, _ = newest_whole_checkpoint(folder)
         remove_stale_checkpoints(folder, newest)
         assert newest.name == "checkpoint-50"
         rotate_checkpoints(folder)
@@ -299,32 +285,26 @@ def test_a_kill_while_rotating_leaves_something_to_go_on_from(tmp_path, monkeypa
     assert done and allowed > 5
 
 
-def test_a_thinned_one_is_nothing_to_go_on_from(tmp_path):
-    strip_optimizer(make_checkpoint(tmp_path, 10, 10), read_checksums(tmp_path / "checkpoint-10"))
-    notes = []
-    assert newest_whole_checkpoint(tmp_path, notes.append) is None and notes == []
-    assert newest_whole_checkpoint(tmp_path / "nowhere", notes.append) is None
-
-
 def test_a_start_removes_what_is_newer_or_torn_and_leaves_the_rest(tmp_path):
-    for step in (10, 20, 30):
+    for step in (5, 10, 20, 30):
         make_checkpoint(tmp_path, step, None)
+    strip_optimizer(tmp_path / "checkpoint-5", read_checksums(tmp_path / "checkpoint-5"))
+    assert newest_whole_checkpoint(tmp_path / "nowhere") == (None, [])
     (tmp_path / "checkpoint-30/optimizer.pt").unlink()
     (tmp_path / "checkpoint-10" / CHECKSUMS_FILE).unlink()
     (tmp_path / ".sending").mkdir()
     (tmp_path / "checkpoint-of-mine").mkdir()
-    remove_stale_checkpoints(tmp_path, newest_whole_checkpoint(tmp_path, lambda progress: None))
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["checkpoint-20", "checkpoint-of-mine"]
+    remove_stale_checkpoints(tmp_path, newest_whole_checkpoint(tmp_path)[0])
+    left = sorted(path.name for path in tmp_path.iterdir())
+    assert left == ["checkpoint-20", "checkpoint-5", "checkpoint-of-mine"]
+    shutil.rmtree(tmp_path / "checkpoint-20")
+    assert newest_whole_checkpoint(tmp_path) == (None, []), "a model alone is nothing to resume from"
 
 
 @pytest.mark.parametrize(
     "change",
     [
-        {"files": {"../../.ssh/id": [1, "0" * 64]}},
-        {"files": {"/etc/passwd": [1, "0" * 64]}},
-        {"files": {"a/../b": [1, "0" * 64]}},
-        {"files": {".hidden": [1, "0" * 64]}},
-        {"files": {"a\\b": [1, "0" * 64]}},
+        *({"files": {name: [1, "0" * 64]}} for name in ("../../.ssh/id", "/etc/passwd", "a/../b", ".hidden", "a\\b")),
         {"files": {"a": [-1, "0" * 64]}},
         {"files": {"a": [1, "nothing"]}},
         {"files": ["a"]},
@@ -333,19 +313,11 @@ def test_a_start_removes_what_is_newer_or_torn_and_leaves_the_rest(tmp_path):
         {"best": "../1"},
     ],
 )
-def test_a_seal_names_only_files_of_its_folder(change):
+def test_a_manifest_names_only_files_of_its_folder(change):
     good = asdict(ChecksumManifest(3, 2, True, {"model.safetensors": (5, "0" * 64), "a/b.json": (0, "1" * 64)}))
     assert parse_checksums(json.dumps(good).encode()).files["a/b.json"] == (0, "1" * 64)
     with pytest.raises(ValueError):
         parse_checksums(json.dumps(good | change).encode())
-
-
-def test_the_model_of_a_checkpoint_is_what_does_not_only_serve_to_go_on(broken_off):
-    files = read_checksums(broken_off / "checkpoints/checkpoint-6").files
-    assert {"optimizer.pt", "scheduler.pt", "rng_state.pth", "trainer_state.json"} <= set(files)
-    kept = set(model_only_manifest(read_checksums(broken_off / "checkpoints/checkpoint-6")).files)
-    assert kept == {"model.safetensors", "config.json", "generation_config.json", "training_args.bin"}
-    assert str(broken_off) not in (broken_off / "checkpoints/checkpoint-6/trainer_state.json").read_text()
 
 
 # Killed
@@ -371,23 +343,22 @@ def test_killed_during_saves_it_resumes_and_ends_the_same(long, tmp_path):
     places = {"store": options.source, "model": options.base, "out": str(options.out)}
     code = CHILD.format(tests=str(ROOT / "tests"), more=LONG, **places)
     folder, kills, drawn = options.out / "checkpoints", 0, random.Random(17)
-    while kills < 5:
-        with open(tmp_path / "stderr", "w+b") as told:
-            child = subprocess.Popen([sys.executable, "-c", code], cwd=tmp_path, stderr=told)
+    while kills < 3:
+        with open(tmp_path / "stderr", "w+b") as errors:
+            child = subprocess.Popen([sys.executable, "-c", code], cwd=tmp_path, stderr=errors)
             kills += kill_during_a_save(child, folder, drawn.randint(1, 3), drawn.uniform(0, 0.02))
         if child.returncode != -signal.SIGKILL:
             assert child.returncode == 0, (tmp_path / "stderr").read_text()
             break
-        left = newest_whole_checkpoint(folder, lambda progress: None)
-        assert left or kills == 1
-    assert kills >= 3
+        assert newest_whole_checkpoint(folder)[0] or kills == 1
+    assert kills >= 2
     train(options)
     assert_same_end(options.out, long.out, steps=())
     assert read_json(options.out / "run.json")["finished"]
 
 
 @pytest.mark.slow
-def test_two_processes_agree_when_to_save_are_killed_and_go_on(tiny_store, tiny_model, tmp_path):
+def test_two_processes_agree_when_to_save_are_killed_and_resume(tiny_store, tiny_model, tmp_path):
     """Were their clocks their own, one would wait for the other at a save until the test runs out of time.
 
     An epoch has two steps here; it goes on from an odd one, in the middle of an epoch that is not the first.
@@ -399,8 +370,8 @@ def test_two_processes_agree_when_to_save_are_killed_and_go_on(tiny_store, tiny_
     def start(out: Path) -> subprocess.Popen:
         script.write_text(CHILD.format(tests=str(ROOT / "tests"), more=more, out=str(out), **places))
         environment = os.environ | {"OMP_NUM_THREADS": "1"}
-        with open(log, "w+b") as told:
-            return subprocess.Popen([*TORCHRUN, script], env=environment, stdout=told, stderr=told)
+        with open(log, "w+b") as output:
+            return subprocess.Popen([*TORCHRUN, script], env=environment, stdout=output, stderr=output)
 
     assert start(tmp_path / "whole").wait(timeout=120) == 0, log.read_text()
     child, folder = start(tmp_path / "cut"), tmp_path / "cut/checkpoints"
@@ -418,53 +389,35 @@ def test_two_processes_agree_when_to_save_are_killed_and_go_on(tiny_store, tiny_
     for path in list_checkpoints(folder):
         if int(path.name.partition("-")[2]) > sealed[0]:  # begun in the last moment
             shutil.rmtree(path)
-    newest = read_checksums(newest_whole_checkpoint(folder, lambda progress: None))
+    newest = read_checksums(newest_whole_checkpoint(folder)[0])
     assert 2 < newest.step == sealed[0] < 55
-    files = newest.files
-    assert {"rng_state_0.pth", "rng_state_1.pth"} <= set(files) and "rng_state.pth" not in files
+    assert {"rng_state_0.pth", "rng_state_1.pth"} <= set(newest.files) and "rng_state.pth" not in newest.files
     assert start(tmp_path / "cut").wait(timeout=120) == 0, log.read_text()
     assert_same_end(tmp_path / "cut", tmp_path / "whole", steps=(60,))
-
-
-def test_killed_before_the_model_was_written_it_takes_no_step_more(long, cut, monkeypatch):
-    with monkeypatch.context() as patch:
-        patch.setattr("lengua.models.checkpoints.save_model", lambda *rest: (_ for _ in ()).throw(KeyError("killed")))
-        with pytest.raises(KeyError):
-            train(cut)
-    assert read_checksums(cut.out / "checkpoints/checkpoint-15").resumable
-    assert train(cut).steps == 15
-    assert_same_end(cut.out, long.out, steps=(15,))
 
 
 # A full disk
 
 
-@pytest.mark.parametrize("room", [0, 100_000, 300_000, 500_000])
+@pytest.mark.parametrize("room", [0, 300_000])
 def test_a_full_disk_is_explained_and_the_checkpoint_before_stays(long, disk, room):  # noqa: F811
     place = disk("size=400m")
     options = replace(long, out=place / "run")
 
     def fill(progress):
         if progress.stage == "training" and progress.unit and progress.done == 6:
-            free = shutil.disk_usage(place).free
-            (place / "others").write_bytes(bytes(free - room))
+            (place / "others").write_bytes(bytes(shutil.disk_usage(place).free - room))
 
-    try:
+    with pytest.raises(LenguaError, match=r"found a full disk; free some space .*: it goes on from step ") as caught:
         train(options, fill)
-        pytest.fail("the disk was full")
-    except LenguaError as error:
-        told, code = str(error), error.exit_code
+    assert caught.value.exit_code == 1
+    del caught
     gc.collect()  # torch keeps what it could not write open
-    assert "found a full disk; free some space and run the same command again: it goes on from step " in told
-    assert code == 1
-    folder = options.out / "checkpoints"
-    assert all(find_damage(path) is None for path in list_checkpoints(folder))
-    assert max(state_of(folder)) in (5, 6)
-    with pytest.raises(LenguaError):  # as long as it is full
+    assert max(state_of(options.out / "checkpoints")) in (5, 6)
+    if room:  # once is enough
+        (place / "others").unlink()
         train(options)
-    (place / "others").unlink()
-    train(options)
-    assert_same_end(options.out, long.out, steps=(15,))
+        assert_same_end(options.out, long.out, steps=(15,))
 
 
 def test_other_errors_stay_what_they_are(long, tmp_path):
@@ -474,4 +427,4 @@ def test_other_errors_stay_what_they_are(long, tmp_path):
 
     with pytest.raises(RuntimeError, match="out of memory"):
         train(replace(long, out=tmp_path / "run"), break_down)
-    assert newest_whole_checkpoint(tmp_path / "run/checkpoints", lambda progress: None).name == "checkpoint-2"
+    assert newest_whole_checkpoint(tmp_path / "run/checkpoints")[0].name == "checkpoint-2"

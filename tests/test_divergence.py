@@ -13,10 +13,11 @@ import torch
 from conftest import ROOT, interrupting, tiny_training
 from transformers import WhisperForConditionalGeneration
 
-from lengua.runtime.errors import LenguaError, RequestError
+from lengua import printing
+from lengua.runtime.errors import LenguaError
 from lengua.runtime.files import read_json, read_jsonl
-from lengua.training import arguments, divergence, trainer
-from lengua.training.callbacks import DevCounts
+from lengua.training import data, trainer
+from lengua.training.callbacks import DevEvaluation
 from lengua.training.divergence import EarlyStopping, divergence_reason
 from lengua.training.train import train
 
@@ -34,7 +35,7 @@ def options(tiny_store, tiny_model, tmp_path):
 @pytest.fixture
 def any_rate(monkeypatch):
     """Let a run have a rate that is refused otherwise."""
-    monkeypatch.setattr(arguments, "MAX_LEARNING_RATE", 1e30)
+    monkeypatch.setattr(data, "MAX_LEARNING_RATE", 1e30)
 
 
 def look(step: int, wer: float, looped: float, inserted: float, width: float = 0.03) -> dict:
@@ -89,9 +90,9 @@ def test_a_runaway_is_told_at_its_last_look_and_not_before(found, history):
     assert [divergence_reason(history[:end]) for end in range(1, len(history))] == [None] * (len(history) - 1)
 
 
-def of_clips(errors: list[int]) -> DevCounts:
+def of_clips(errors: list[int]) -> DevEvaluation:
     """Return clips of ten words by as many speakers as there are clips."""
-    return DevCounts(errors, [10] * len(errors), [f"s{number}" for number in range(len(errors))])
+    return DevEvaluation([], errors, [10] * len(errors), [f"s{number}" for number in range(len(errors))])
 
 
 def test_patience_counts_looks_within_the_noise_and_begins_anew_with_a_real_gain():
@@ -99,9 +100,9 @@ def test_patience_counts_looks_within_the_noise_and_begins_anew_with_a_real_gain
     shuffled = [*before[1:], before[0]]  # other clips, as many errors
     fewer = [errors - 3 for errors in before]
     patience = EarlyStopping()
-    fruitless = [patience.look(of_clips(one), step) for step, one in enumerate((before, shuffled, before, fewer), 1)]
+    fruitless = [patience.add(of_clips(one), step) for step, one in enumerate((before, shuffled, before, fewer), 1)]
     assert fruitless == [0, 1, 2, 0] and patience.step == 4
-    assert patience.look(of_clips(before), 5) == 1 and patience.errors == fewer
+    assert patience.add(of_clips(before), 5) == 1 and patience.errors == fewer
 
 
 def test_small_gains_add_up_to_one_beyond_noise():
@@ -109,7 +110,7 @@ def test_small_gains_add_up_to_one_beyond_noise():
     rng = np.random.default_rng(17)
     patience, fruitless = EarlyStopping(), []
     for step in range(1, 9):
-        fruitless.append(patience.look(of_clips(errors.tolist()), step))
+        fruitless.append(patience.add(of_clips(errors.tolist()), step))
         errors = errors + rng.choice([-1, 1], size=40, p=[0.56, 0.44])
     assert 1 in fruitless and fruitless.count(0) >= 2  # no single step shows, some of them together do
 
@@ -164,36 +165,44 @@ def test_a_run_that_stays_in_loops_is_stopped_with_a_reason(options, looping_mod
     assert (result.model / "config.json").is_file() and not (options.out / "checkpoints").exists()
 
 
-def test_a_healthy_run_is_not_stopped(options):
-    seen = []
-    result = train(options, seen.append)
-    assert (result.stopped, result.steps) == (None, 12)
-    assert read_json(options.out / "run.json")["stopped"] is None
-    assert not [progress for progress in seen if progress.stage == "guard"]
-
-
-def test_patience_ends_a_run_that_learns_nothing_also_after_an_interruption(options):
+def test_patience_ends_a_run_that_learns_nothing_also_after_an_interruption(options, capsys):
     idle = replace(options, learning_rate=1e-9, patience=2)
-    whole = train(idle)
-    assert whole.steps == 6 and "the last 2 evaluations brought nothing beyond the noise of dev" in whole.stopped
-
-    cut = replace(idle, out=options.out.parent / "cut")
     with pytest.raises(KeyboardInterrupt):
-        train(cut, interrupting(5))
-    assert train(cut).stopped == whole.stopped and train(cut).steps == 6
+        train(idle, interrupting(5))
+    result = train(idle)
+    assert result.steps == 6 and "the last 2 evaluations brought nothing beyond the noise of dev" in result.stopped
+    printing.train(result)
+    assert "stopped early: the last 2 evaluations brought nothing" in capsys.readouterr().out
+
+
+def cut_off_before_its_model(options) -> None:
+    """Train until the model would be written."""
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(stage, "_finish", lambda *given: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            train(options)
 
 
 @pytest.mark.parametrize("more", [{}, {"learn": "lora", "blend": True}], ids=["all", "lora"])
-def test_cut_off_after_the_guard_stopped_it_a_run_is_finished_and_not_trained_on(options, more, monkeypatch):
+def test_cut_off_after_the_guard_stopped_it_a_run_is_finished_and_not_trained_on(options, more):
     idle = replace(options, learning_rate=1e-9, patience=1, **more)
-    with monkeypatch.context() as patched:
-        patched.setattr(stage, "_finish", lambda *given: (_ for _ in ()).throw(KeyboardInterrupt))
-        with pytest.raises(KeyboardInterrupt):
-            train(idle)
+    cut_off_before_its_model(idle)
     history = read_jsonl(options.out / "history.jsonl")
     result = train(idle)
     assert result.steps == 4 and "since step 2" in result.stopped and (result.model / "config.json").is_file()
     assert read_jsonl(options.out / "history.jsonl") == history
+
+
+def test_cut_off_after_its_last_step_a_healthy_run_takes_its_best_and_no_step_more(options):
+    seen = []
+    whole = train(options, seen.append)
+    assert (whole.stopped, whole.steps) == (None, 12) and not [one for one in seen if one.stage == "guard"]
+    cut = replace(options, out=options.out.with_name("cut"))
+    cut_off_before_its_model(cut)
+    result = train(cut)
+    assert (result.steps, result.dev_wer) == (12, whole.dev_wer)
+    models = [WhisperForConditionalGeneration.from_pretrained(one.model) for one in (whole, result)]
+    assert torch.equal(*(model.proj_out.weight for model in models))
 
 
 ALONE = """
@@ -227,11 +236,6 @@ def test_two_processes_stop_together_and_count_each_clip_of_dev_once(options, tm
 KINDS = ("dev_wer_low", "dev_wer", "dev_wer_high", "dev_substitutions", "dev_deletions", "dev_insertions")
 
 
-def test_patience_below_one_is_refused(options):
-    with pytest.raises(RequestError, match="--patience of 1 or more"):
-        train(replace(options, patience=0))
-
-
 def test_a_run_that_goes_worse_keeps_what_was_best(options, monkeypatch):
     told = iter([look(0, 0.4, 0.0, 0.1), look(0, 0.3, 0.0, 0.1), look(0, 3.0, 0.9, 0.95)])
     kept = {}
@@ -245,27 +249,3 @@ def test_a_run_that_goes_worse_keeps_what_was_best(options, monkeypatch):
     assert (result.steps, result.dev_wer) == (6, 0.3) and "90% of the dev clips" in result.stopped
     model = WhisperForConditionalGeneration.from_pretrained(result.model)
     assert torch.equal(model.proj_out.weight, kept[4]) and not torch.equal(kept[6], kept[4])
-
-
-def test_the_rim_says_why_a_run_was_stopped(options, capsys):
-    from lengua import printing
-
-    printing.train(train(replace(options, learning_rate=1e-9, patience=1)))
-    assert "stopped early: the last evaluation brought nothing" in capsys.readouterr().out
-
-
-def test_without_a_checkpoint_there_is_no_end_to_take_up():
-    assert divergence.finish_interrupted(None, None, None) is False
-
-
-def test_cut_off_after_its_last_step_a_run_takes_its_best_and_no_step_more(options, monkeypatch):
-    whole = train(options)
-    cut = replace(options, out=options.out.with_name("cut"))
-    with monkeypatch.context() as patched:
-        patched.setattr(stage, "_finish", lambda *given: (_ for _ in ()).throw(KeyboardInterrupt))
-        with pytest.raises(KeyboardInterrupt):
-            train(cut)
-    result = train(cut)
-    assert (result.steps, result.dev_wer) == (whole.steps, whole.dev_wer) == (12, result.dev_wer)
-    models = [WhisperForConditionalGeneration.from_pretrained(one.model) for one in (whole, result)]
-    assert torch.equal(*(model.proj_out.weight for model in models))

@@ -10,7 +10,6 @@ import pickle
 import subprocess
 import sys
 from dataclasses import replace
-from itertools import chain, pairwise
 from pathlib import Path
 
 import numpy as np
@@ -22,10 +21,9 @@ from safetensors.torch import load_file
 from lengua.options import TrainOptions
 from lengua.runtime.files import read_jsonl
 from lengua.training import trainer
-from lengua.training.arguments import training_arguments
 from lengua.training.dataset import Collator
-from lengua.training.samplers import BatchPlan, LengthBucketSampler
 from lengua.training.train import train
+from lengua.training.trainer import training_arguments
 
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
 TRAINED = """
@@ -136,24 +134,6 @@ def test_two_processes_learn_what_one_learns_from_twice_the_batch(options, dev, 
     for step, batch in enumerate(whole):
         assert sorted(batch[:-1]) == sorted(name for share in shares for name in share[step][:-1])
         assert {share[step][-1] for share in shares} == {batch[-1]}
-
-
-def test_twice_the_batch_is_another_draw_of_the_same_epoch(tiny_store):
-    """Why the claim above is of whole epochs only."""
-    others = 0
-    for epoch in range(8):
-        in_pairs, doubled = (drawn(tiny_store.split("train"), size, epoch) for size in (4, 8))
-        in_pairs = [one + other for one, other in list(pairwise(in_pairs))[::2]]
-        assert len(in_pairs) == len(doubled) == 2
-        assert sorted(chain(*in_pairs)) == sorted(chain(*doubled)) == list(range(15))
-        others += sorted(map(sorted, in_pairs)) != sorted(map(sorted, doubled))
-    assert others > 3
-
-
-def drawn(split, size: int, epoch: int) -> list[list[int]]:
-    """Return the clips of the batches of an epoch."""
-    sampler = LengthBucketSampler(split, BatchPlan(size, (0.0, 0.1), 0.0, 17, 100), epoch)
-    return [[draw.index for draw in batch] for batch in sampler]
 
 
 # A stream

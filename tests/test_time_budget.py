@@ -2,33 +2,31 @@
 
 # ruff: noqa: F811 - fixtures of another file
 
-import os
-import signal
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
-from test_training import losses, options, trainer  # noqa: F401 - fixtures
+from conftest import interrupting, losses
+from test_training import options, trainer  # noqa: F401 - fixtures
 from transformers import TrainerControl, TrainerState, get_linear_schedule_with_warmup
 from transformers.trainer_callback import DefaultFlowCallback
 
 from lengua.options import TrainOptions
 from lengua.runtime.errors import RequestError
 from lengua.runtime.files import read_json
-from lengua.training.arguments import training_arguments
 from lengua.training.time_budget import (
     MAX_EVALUATIONS,
     LinearSchedule,
     TimeBudgetCallback,
-    TimeSpent,
     TrainingCost,
-    evenly_spaced_batches,
+    evenly_spaced,
     interpolated_mean,
     measure_cost,
     plan_run,
 )
 from lengua.training.train import train
+from lengua.training.trainer import training_arguments
 
 
 def optimizer() -> torch.optim.Optimizer:
@@ -76,26 +74,26 @@ class Clocked:
         options = TrainOptions("store", out, minutes=1.0, steps=plan.steps, evaluations=plan.evaluations, batch_size=1)
         self.args = training_arguments(options, clips=None)
         self.schedule = LinearSchedule(5, plan.steps)
-        self.now, self.step, self.evaluation, self.evaluated, self.told = 0.0, step, evaluation, [], []
-        self.pace = TimeBudgetCallback(plan, self.schedule, lambda: self.now, self.told.append)
+        self.now, self.step, self.evaluation, self.evaluated, self.notes = 0.0, step, evaluation, [], []
+        self.budget = TimeBudgetCallback(plan, self.schedule, lambda: self.now, self.notes.append)
 
     def run(self) -> TrainerState:
         state, control = TrainerState(max_steps=self.args.max_steps), TrainerControl()
         flow = DefaultFlowCallback()
-        self.pace.on_train_begin(self.args, state, control, model=torch.nn.Identity())
+        self.budget.on_train_begin(self.args, state, control, model=torch.nn.Identity())
         while not control.should_training_stop:
             control._new_step()
             state.global_step += 1
             long = state.global_step % 10 == 3
-            self.pace.frames.append(3000 if long else 300)
+            self.budget.frames.append(3000 if long else 300)
             self.now += self.step * (5.5 if long else 0.5)
             flow.on_step_end(self.args, state, control)
-            self.pace.on_step_end(self.args, state, control)
+            self.budget.on_step_end(self.args, state, control)
             if control.should_evaluate:
                 self.now += self.evaluation
                 self.evaluated.append(state.global_step)
-                self.pace.on_evaluate(self.args, state, control)
-                self.pace.on_save(self.args, state, control)
+                self.budget.on_evaluate(self.args, state, control)
+                self.budget.on_save(self.args, state, control)
         return state
 
 
@@ -115,20 +113,22 @@ def test_it_ends_in_time_when_steps_and_evaluations_cost_otherwise_than_planned(
     assert len(run.evaluated) == plan.evaluations
     gaps = [late - early for early, late in zip([0, *run.evaluated], run.evaluated, strict=False)]
     assert min(gaps) > 0.3 * state.global_step / plan.evaluations
-    assert bool(run.told) == (step != 1.0 or evaluation != 20.0)
+    assert bool(run.notes) == (step != 1.0 or evaluation != 20.0)
 
 
 def test_a_plan_that_holds_is_not_told_again(tmp_path):
     plan = plan_run(600, cost())
     run = Clocked(plan, 1.0, 20.0, tmp_path)
     state = run.run()
-    assert not run.told and state.global_step == pytest.approx(plan.steps, rel=0.03)
+    assert not run.notes and state.global_step == pytest.approx(plan.steps, rel=0.03)
 
 
-def test_long_windows_early_do_not_make_a_run_seem_slow():
-    spent = TimeSpent(stepping=55.0, expected=55.0)  # ten long windows in a row
-    assert spent.per_step(1.0) == 1.0
-    assert TimeSpent(stepping=110.0, expected=55.0).per_step(1.0) == pytest.approx(122 / 67)
+def test_long_windows_early_do_not_make_a_run_seem_slow(tmp_path):
+    budget = Clocked(plan_run(600, cost()), 1.0, 20.0, tmp_path).budget
+    budget.stepping = budget.expected = 55.0  # ten long windows in a row
+    assert budget.seconds_per_step() == 1.0
+    budget.stepping = 110.0
+    assert budget.seconds_per_step() == pytest.approx(122 / 67)
 
 
 @pytest.mark.parametrize("minutes", [6, 60, 600])
@@ -152,7 +152,7 @@ def test_the_mean_over_windows_is_not_that_of_the_windows_that_were_timed():
     windows = [100] * 90 + [3000] * 10
     assert interpolated_mean(windows, {100: 1.0, 3000: 11.0}) == pytest.approx(2.0)
     assert interpolated_mean([150], {100: 1.0, 200: 2.0}) == pytest.approx(1.5)
-    assert evenly_spaced_batches(list("abcdefghi"), 5) == list("acegi") and evenly_spaced_batches(["a"], 5) == ["a"]
+    assert evenly_spaced(list("abcdefghi"), 5) == list("acegi") and evenly_spaced(["a"], 5) == ["a"]
 
 
 def test_measuring_leaves_no_trace(trainer):
@@ -167,30 +167,18 @@ def test_measuring_leaves_no_trace(trainer):
 
 
 @pytest.mark.parametrize("stream", [False, True])
-def test_a_run_is_planned_told_and_kept_when_it_is_resumed(options, tiny_folder, stream):
-    told = []
+def test_a_plan_is_reported_and_kept_when_the_run_is_resumed(options, tiny_folder, stream):
+    seen, resumed = [], []
     asked = replace(options, steps=None, minutes=0.1)
     if stream:
         asked = replace(asked, source=tiny_folder, language="es", stream=True, shuffle_window=16, workers=1)
-
-    def interrupt(progress):
-        told.append(progress)
-        if progress.stage == "training" and progress.done == 5:
-            os.kill(os.getpid(), signal.SIGINT)
-
     with pytest.raises(KeyboardInterrupt):
-        train(asked, interrupt)
+        train(asked, interrupting(5, seen))
     plan = read_json(asked.out / "run.json")["plan"]
-    [remark] = [progress for progress in told if "min left" in progress.note]
+    [remark] = [progress for progress in seen if "min left" in progress.note]
     assert f"{plan['steps']} steps" in remark.note and not remark.unit
-    assert told.index(remark) < next(at for at, one in enumerate(told) if one.stage == "training")
-    at = len(told)
-    result = train(asked, told.append)
+    assert seen.index(remark) < next(at for at, one in enumerate(seen) if one.stage == "training")
+    result = train(asked, resumed.append)
     assert result.steps > 5 and read_json(asked.out / "run.json")["plan"] == plan
-    assert not [progress for progress in told[at:] if "min left" in progress.note]  # it is not made anew
+    assert not [progress for progress in resumed if "min left" in progress.note]  # it is not made anew
     assert np.isfinite(list(losses(asked.out).values())).all()
-
-
-def test_minutes_and_steps_are_one_too_many(options):
-    with pytest.raises(RequestError, match="expected --minutes or --steps; found both"):
-        train(replace(options, minutes=3.0))

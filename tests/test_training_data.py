@@ -7,8 +7,7 @@ import pytest
 
 from lengua.options import TrainOptions
 from lengua.runtime.errors import RequestError
-from lengua.training.arguments import default_learning_rate
-from lengua.training.data import MAX_HELD_OUT_CLIPS, choose_held_out, hold_out_dev
+from lengua.training.data import MAX_HELD_OUT_CLIPS, choose_held_out, default_learning_rate, hold_out_dev
 
 ASKED = TrainOptions("stores/es")
 

@@ -19,7 +19,6 @@ import sys
 import time
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
-from pathlib import Path
 
 import torch
 from accelerate.utils import reduce
@@ -28,58 +27,85 @@ from transformers.integrations import TensorBoardCallback
 from transformers.integrations.integration_utils import rewrite_logs
 
 from lengua import __version__
-from lengua.data.streaming import Stream
 from lengua.options import TrainOptions
 from lengua.runtime.errors import RequestError
-from lengua.runtime.files import read_json, write_json, write_jsonl
+from lengua.runtime.files import write_jsonl
 from lengua.runtime.progress import Progress, Watch
 from lengua.runtime.system import describe_hardware, git_commit
 from lengua.scoring import bootstrap_interval, is_looped, score
-from lengua.training.dataset import StreamedBatches, StreamPosition
-from lengua.training.runs import read_history
+from lengua.training.dataset import StreamedBatches
+from lengua.training.runs import options_to_json, read_history
 
 SPEED_SMOOTHING_WEIGHT = 0.1
 """Weight of the last step in the seconds a clip that are shown."""
 RECORDED_PACKAGES = ("torch", "transformers", "accelerate", "numpy", "ctranslate2", "tokenizers")
+ERROR_KINDS = ("substitutions", "deletions", "insertions")
+MAX_WORST_SHOWN = 2
+"""Hypotheses that are shown of an evaluation."""
 
 
 def describe_run(options: TrainOptions, origin: str) -> dict:
     """Return what run.json of a run that begins holds: resolved options, versions, commit, hardware."""
+    packages = {package: version(package) for package in RECORDED_PACKAGES}
     return {
         "options": options_to_json(options),
         "base_weights": origin,
         "finished": False,
-        "versions": {"lengua": __version__, "python": platform.python_version()}
-        | {p: version(p) for p in RECORDED_PACKAGES},
+        "versions": {"lengua": __version__, "python": platform.python_version()} | packages,
         "commit": git_commit(),
         "hardware": describe_hardware(),
     }
 
 
-def options_to_json(options: TrainOptions) -> dict:
-    """Return options as JSON holds them."""
-    return json.loads(json.dumps(asdict(options), default=str))
+@dataclass
+class DevEvaluation:
+    """The last evaluation on dev beyond its metrics: the trainer fills it in, callbacks read it.
+
+    Errors, words and speakers are of each clip, always in the same order.
+    """
+
+    worst: list[dict[str, str]] = field(default_factory=list)
+    """The clips with the most errors: reference and hypothesis."""
+    errors: list[int] = field(default_factory=list)
+    words: list[int] = field(default_factory=list)
+    speakers: list[str] | None = None
+
+    def measure(self, references: list[str], hypotheses: list[str], speakers: list[str] | None) -> dict[str, float]:
+        """Return what the Trainer logs: rates as fractions, `looped` a share of the clips."""
+        measured = score(references, hypotheses)
+        low, high = bootstrap_interval(measured.counts["errors"], measured.counts["words"], speakers)
+        self.errors, self.words = measured.counts["errors"].tolist(), measured.counts["words"].tolist()
+        self.speakers = speakers
+        worst = sorted(range(len(references)), key=lambda at: (-self.errors[at], at))[:MAX_WORST_SHOWN]
+        self.worst = [{"reference": references[at], "hypothesis": hypotheses[at]} for at in worst if self.errors[at]]
+        return {
+            "wer": measured.wer,
+            "wer_low": low,
+            "wer_high": high,
+            **{kind: getattr(measured, kind) for kind in ERROR_KINDS},
+            "looped": sum(map(is_looped, hypotheses)) / max(1, len(hypotheses)),
+        }
+
+
+def format_dev_result(record: dict) -> str:
+    """Say in a line how an evaluation went, and below it the worst hypotheses, from its record of history.jsonl."""
+    kinds = " / ".join(str(int(record[f"dev_{kind}"])) for kind in ERROR_KINDS)
+    interval = f"{100 * record['dev_wer_low']:.1f} to {100 * record['dev_wer_high']:.1f}"
+    text = f"step {record['step']}: dev WER {record['dev_wer']:.1%} ({interval}), S / D / I {kinds}"
+    if record["dev_looped"]:
+        text += f", {record['dev_looped']:.0%} of the clips in loops"
+    return text + "".join(
+        f"\n  reference   {one['reference']}\n  hypothesis  {one['hypothesis'][:200]}" for one in record["worst"]
+    )
 
 
 class MetricsCallback(TrainerCallback):
-    """Append what the Trainer logs to history.jsonl and report the progress of training.
+    """Append what the Trainer logs to history.jsonl and report the progress of training."""
 
-    Args:
-        clips_per_batch: on average, of one process.
-        evaluation: the last one on dev, as the trainer fills it in.
-        stream: that the run learns from, if it is one; its epochs are counted instead of the Trainer's.
-    """
-
-    def __init__(
-        self,
-        out: Path,
-        watch: Watch,
-        clips_per_batch: float,
-        evaluation: "DevEvaluation",
-        stream: StreamedBatches | None = None,
-    ):
-        self.path, self.watch, self.note = out / "history.jsonl", watch, ""
-        self.clips_per_batch, self.evaluation, self.stream = clips_per_batch, evaluation, stream
+    def __init__(self, trainer, watch: Watch):
+        self.path, self.watch, self.note = trainer.options.out / "history.jsonl", watch, ""
+        self.clips_per_batch, self.evaluation = trainer.drawing.mean_size, trainer.evaluation
+        self.stream: StreamedBatches | None = trainer.streamed
         self.started = self.since = time.perf_counter()
         self.per_clip: float | None = None  # seconds
 
@@ -96,7 +122,7 @@ class MetricsCallback(TrainerCallback):
             write_jsonl(self.path, kept)
 
     def on_log(self, args, state, control, logs=None, **kwargs):
-        """Write loss and rate, or the measures on dev."""
+        """Write loss and rate, or the measures on dev; of a stream, its own epoch."""
         if not state.is_world_process_zero:
             return
         epoch = self.stream.place.epoch if self.stream else round(state.epoch or 0, 4)
@@ -105,56 +131,30 @@ class MetricsCallback(TrainerCallback):
         if "loss" in record:
             self.note = f"loss {record['loss']:.2f}, rate {record['learning_rate']:.1e}"
         if "dev_wer" in record:
-            record["worst"] = [asdict(example) for example in self.evaluation.worst]
-            self.watch(self._progress(state, f"dev WER {record['dev_wer']:.1%}"))
-            self.watch(Progress("dev", state.global_step, None, "", format_dev_result(record, self.evaluation.worst)))
+            record["worst"] = self.evaluation.worst
+            self._progress(state, f"dev WER {record['dev_wer']:.1%}")
+            self.watch(Progress("dev", state.global_step, None, "", format_dev_result(record)))
         with open(self.path, "a", encoding="utf-8") as file:
             file.write(json.dumps(record, ensure_ascii=False) + "\n")
 
     def on_step_begin(self, args, state, control, **kwargs):
-        """Begin to time a step: evaluations and checkpoints between steps do not count."""
-        self.since = time.perf_counter()
+        self.since = time.perf_counter()  # evaluations and checkpoints between steps do not count
 
     def on_step_end(self, args, state, control, **kwargs):
         """Report one step, and the clips a second of the last ones."""
         clips = self.clips_per_batch * args.gradient_accumulation_steps * args.world_size
         now = (time.perf_counter() - self.since) / clips
         self.per_clip = now if self.per_clip is None else self.per_clip + SPEED_SMOOTHING_WEIGHT * (now - self.per_clip)
-        self.watch(self._progress(state, ", ".join(filter(None, (self.note, f"{1 / self.per_clip:.1f} clips/s")))))
+        self._progress(state, ", ".join(filter(None, (self.note, f"{1 / self.per_clip:.1f} clips/s"))))
 
-    def _progress(self, state, note: str) -> Progress:
-        return Progress("training", state.global_step, state.max_steps, "steps", note)
+    def _progress(self, state, note: str) -> None:
+        self.watch(Progress("training", state.global_step, state.max_steps, "steps", note))
 
 
 def rename_logs(logs: dict) -> dict:
     """Return the Trainer's names as ours: eval_wer is dev_wer, and no timings of its own."""
     kept = {key: value for key, value in logs.items() if not key.endswith(("_runtime", "_per_second", "_flos"))}
     return {f"dev_{key[5:]}" if key.startswith("eval_") else key: value for key, value in kept.items()}
-
-
-def write_stream_position(checkpoint: Path, stream: Stream, place: StreamPosition) -> None:
-    """Write down where the stream of this process stands."""
-    record = {"revision": stream.revision, "ranks": stream.ranks, "window": stream.window, "place": asdict(place)}
-    write_json(checkpoint / f"stream-{stream.rank}.json", record)
-
-
-def read_stream_position(checkpoint: Path, stream: Stream) -> StreamPosition:
-    """Return where the stream of this process stood at a checkpoint.
-
-    Raises:
-        RequestError: the source has changed since, or other processes took part.
-    """
-    record = read_json(checkpoint / f"stream-{stream.rank}.json") if stream.rank < _count_ranks(checkpoint) else {}
-    now = {"revision": stream.revision, "ranks": stream.ranks, "window": stream.window}
-    for name, value in now.items():
-        if record.get(name) != value:
-            expected = f"the stream of {checkpoint}, {name} {record.get(name)}"
-            raise RequestError(expected, f"{name} {value}", "train with as before, or start over with --no-resume")
-    return StreamPosition(**record["place"])
-
-
-def _count_ranks(checkpoint: Path) -> int:
-    return len(list(checkpoint.glob("stream-*.json")))
 
 
 class InterruptionCallback(TrainerCallback):
@@ -167,12 +167,12 @@ class InterruptionCallback(TrainerCallback):
 
     def __enter__(self) -> "InterruptionCallback":
         try:
-            self.before = {number: signal.signal(number, self._note) for number in self.SIGNALS}
+            self.before = {number: signal.signal(number, self._request) for number in self.SIGNALS}
         except ValueError:  # not the main thread: a notebook's kernel interrupts by itself
             self.before = {}
         return self
 
-    def _note(self, number, frame) -> None:
+    def _request(self, number, frame) -> None:
         self.requested = True
         self._restore()
 
@@ -200,27 +200,20 @@ TRACKER_FOLDERS = ("tensorboard", "trackio")
 
 
 def require_trackers_installed(report_to: tuple[str, ...]) -> None:
-    """Find the packages before anything is built.
-
-    Raises:
-        RequestError: one is not there.
-    """
+    """Raise a RequestError where a package of `--report-to` is missing."""
     for name in report_to:
         if importlib.util.find_spec(name) is None:
             raise RequestError(f"{name}, for --report-to {name}", "it is not installed", f"pip install {name}")
 
 
 def make_trackers(options: TrainOptions) -> list[TrainerCallback]:
-    """Return what the Trainer has to tell."""
-    made = {"tensorboard": _tensorboard, "trackio": TrackioCallback}
-    return [made[name](options) for name in dict.fromkeys(options.report_to)]
-
-
-def _tensorboard(options: TrainOptions) -> TensorBoardCallback:
-    """Return transformers' own, with its folder: the variable it would be taken from outlives a run."""
-    callback = TensorBoardCallback()
-    callback.logging_dir = str(options.out / "tensorboard")
-    return callback
+    """Return the callbacks of `--report-to`."""
+    trackers = []
+    if "tensorboard" in options.report_to:
+        trackers.append(TensorBoardCallback())
+        # not by the variable that it would be taken from, which outlives a run
+        trackers[-1].logging_dir = str(options.out / "tensorboard")
+    return trackers + [TrackioCallback(options)] * ("trackio" in options.report_to)
 
 
 class TrackioCallback(TrainerCallback):
@@ -232,87 +225,27 @@ class TrackioCallback(TrainerCallback):
     """
 
     def __init__(self, options: TrainOptions):
-        self.name, self.options = options.out.resolve().name, options
-        self.run = None
+        self.options, self.run = options, None
 
     def on_train_begin(self, args, state, control, **kwargs):
-        """Begin the run, or go on with it."""
         if not state.is_world_process_zero:
             return
-        os.environ.setdefault("TRACKIO_DIR", str((self.options.out / "trackio").resolve()))
+        out, config = self.options.out.resolve(), asdict(self.options)
+        os.environ.setdefault("TRACKIO_DIR", str(out / "trackio"))
         import trackio
 
+        config = {name: config[name] for name in ("base", "source", "seed")}
         with contextlib.redirect_stdout(sys.stderr):  # standard output is for results
-            config = {"base": self.options.base, "source": self.options.source, "seed": self.options.seed}
-            self.run = trackio.init(project=self.name, name=self.name, resume="allow", embed=False, config=config)
+            self.run = trackio.init(project=out.name, name=out.name, resume="allow", embed=False, config=config)
 
     def on_log(self, args, state, control, logs=None, **kwargs):
-        """Pass on loss and rate, or the measures on dev."""
         if self.run:
             self.run.log(rewrite_logs(logs or {}), step=state.global_step)
 
     def on_train_end(self, args, state, control, **kwargs):
-        """Write down what is still on its way."""
         if self.run:
             import trackio
 
             with contextlib.redirect_stdout(sys.stderr):
                 trackio.finish()
             self.run = None
-
-
-MAX_WORST_SHOWN = 2
-"""Hypotheses that are shown."""
-
-
-@dataclass(frozen=True)
-class DevCounts:
-    """Errors and words of each clip of dev, always in the same order."""
-
-    errors: list[int]
-    words: list[int]
-    speakers: list[str] | None
-
-
-@dataclass(frozen=True)
-class DevExample:
-    """The reference of a dev clip and the hypothesis of the model."""
-
-    reference: str
-    hypothesis: str
-
-
-@dataclass
-class DevEvaluation:
-    """The last evaluation on dev beyond its metrics: the trainer fills it in, callbacks read it."""
-
-    worst: list[DevExample] = field(default_factory=list)
-    counts: DevCounts | None = None
-
-
-def measure_dev(
-    references: list[str], hypotheses: list[str], speakers: list[str] | None
-) -> tuple[dict[str, float], list[DevExample], DevCounts]:
-    """Return what the Trainer logs (rates as fractions, `looped` a share of the clips), the worst, and every clip."""
-    measured = score(references, hypotheses)
-    low, high = bootstrap_interval(measured.counts["errors"], measured.counts["words"], speakers)
-    metrics = {
-        "wer": measured.wer,
-        "wer_low": low,
-        "wer_high": high,
-        **{kind: getattr(measured, kind) for kind in ("substitutions", "deletions", "insertions")},
-        "looped": sum(map(is_looped, hypotheses)) / max(1, len(hypotheses)),
-    }
-    worst = sorted(range(len(references)), key=lambda at: (-int(measured.counts["errors"][at]), at))[:MAX_WORST_SHOWN]
-    clips = DevCounts(measured.counts["errors"].tolist(), measured.counts["words"].tolist(), speakers)
-    return metrics, [DevExample(references[at], hypotheses[at]) for at in worst if clips.errors[at]], clips
-
-
-def format_dev_result(record: dict, worst: list[DevExample]) -> str:
-    """Say in a line how an evaluation went; `record` has the names of a record of history.jsonl."""
-    kinds = " / ".join(str(int(record[f"dev_{kind}"])) for kind in ("substitutions", "deletions", "insertions"))
-    interval = f"{100 * record['dev_wer_low']:.1f} to {100 * record['dev_wer_high']:.1f}"
-    text = f"step {record['step']}: dev WER {record['dev_wer']:.1%} ({interval}), S / D / I {kinds}"
-    looped = f", {record['dev_looped']:.0%} of the clips in loops" if record["dev_looped"] else ""
-    examples = (f"\n  reference   {one.reference}\n  hypothesis  {one.hypothesis[:200]}" for one in worst)
-    return text + looped + "".join(examples)

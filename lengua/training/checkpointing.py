@@ -29,7 +29,6 @@ from lengua.options import TrainOptions
 from lengua.runtime.errors import LenguaError, RequestError
 from lengua.runtime.files import read_json, write_json
 from lengua.runtime.progress import Progress, Watch
-from lengua.training.callbacks import options_to_json
 from lengua.training.checksums import (
     CHECKSUMS_FILE,
     ChecksumManifest,
@@ -39,6 +38,7 @@ from lengua.training.checksums import (
     write_checksums,
 )
 from lengua.training.hub_sync import CheckpointUploader, find_on_hub
+from lengua.training.runs import options_to_json
 
 MAX_CHECKPOINTS_KEPT = 2
 """Whole checkpoints that stay, the newest."""
@@ -62,15 +62,14 @@ class CheckpointCallback(TrainerCallback):
         self.folder, self.saved = options.out / "checkpoints", time.monotonic()
         self.processes = PartialState()
         pushes = options.push_checkpoints and self.processes.is_main_process
-        self.uploader = CheckpointUploader(options.push_checkpoints, options.out) if pushes else None
+        self.uploader = CheckpointUploader(options.push_checkpoints, options.out, self._report) if pushes else None
 
     def __enter__(self) -> "CheckpointCallback":
         return self
 
     def __exit__(self, *error) -> None:
         if self.uploader:
-            self.uploader.close(lambda note: self._report(self.step, note))
-            self._report_uploads()
+            self.uploader.close()
 
     def find(self, options: TrainOptions) -> Path | None:
         """Return the checkpoint to go on from, the same for all processes, and remove what is in its way.
@@ -82,23 +81,28 @@ class CheckpointCallback(TrainerCallback):
         return checkpoint
 
     def _find(self, options: TrainOptions) -> Path | None:
-        checkpoint = newest_whole_checkpoint(self.folder, self.watch)
+        checkpoint, damage = newest_whole_checkpoint(self.folder)
+        self.step = checkpoint_step(checkpoint) if checkpoint else 0
+        if damage:
+            then = f"going on from step {self.step}" if checkpoint else "nothing whole before it"
+            self._report(f"{', '.join(damage)}: {then}")
         remove_stale_checkpoints(self.folder, checkpoint)
         if checkpoint is None and options.push_checkpoints and options.resume:
             checkpoint = self._from_hub(options)
-        if checkpoint:
-            self._report(checkpoint_step(checkpoint), check_best_checkpoint(self.folder, checkpoint))
+        if checkpoint and (loss := check_best_checkpoint(self.folder, checkpoint)):
+            self._report(loss)
         return checkpoint
 
     def _from_hub(self, options: TrainOptions) -> Path | None:
-        there = find_on_hub(options.push_checkpoints)
-        if there is None:
+        remote = find_on_hub(options.push_checkpoints)
+        if remote is None:
             return None
         expected = f"the options that the checkpoint of {options.push_checkpoints} on the Hub was made with"
-        require_same_options(there.run["options"], options, expected, "another --push-checkpoints", ("out",))
-        self._report(there.seal.step, f"fetching {there.bytes / 1e6:,.0f} MB of {options.push_checkpoints}")
-        checkpoint = there.fetch(options.out, options_to_json(options))
-        self._report(there.seal.step, f"going on from step {there.seal.step}, as {options.push_checkpoints} has it")
+        require_same_options(remote.run["options"], options, expected, "another --push-checkpoints", "out")
+        self.step = remote.manifest.step
+        self._report(f"fetching {remote.bytes / 1e6:,.0f} MB of {options.push_checkpoints}")
+        checkpoint = remote.fetch(options.out, options_to_json(options))
+        self._report(f"going on from step {self.step}, as {options.push_checkpoints} has it")
         return checkpoint
 
     def on_train_begin(self, args, state, control, **kwargs):
@@ -110,14 +114,14 @@ class CheckpointCallback(TrainerCallback):
             state.best_metric = state.best_global_step = None
 
     def on_step_end(self, args, state, control, **kwargs):
-        """Ask for a checkpoint when it is time."""
         due = time.monotonic() - self.saved >= self.every
         if args.world_size > 1:  # by the clock of the first process
             due = bool(broadcast(torch.tensor([int(due)], device=args.device)).item())
         if due:
             control.should_save = True
         self.step = state.global_step
-        self._report_uploads()
+        if self.uploader:
+            self.uploader.report()
 
     def on_save(self, args, state, control, **kwargs):
         """Write the checksums of what all processes have saved, rotate the checkpoints before it, and upload it."""
@@ -131,23 +135,16 @@ class CheckpointCallback(TrainerCallback):
         self.saved = time.monotonic()
 
     def _best_model(self, state) -> tuple[Path, ChecksumManifest] | None:
-        """Return where the best model is and which files it has, unless it is the checkpoint that was just saved."""
         if state.best_global_step in (None, state.global_step):
             return None
         best = self.folder / f"checkpoint-{state.best_global_step}"
         return best, model_only_manifest(read_checksums(best))
 
-    def _report_uploads(self) -> None:
-        for note in self.uploader.news() if self.uploader else ():
-            self._report(self.step, note)
-
-    def _report(self, step: int, note: str | None) -> None:
-        if note:
-            self.watch(Progress("checkpoint", step, None, "", note))
+    def _report(self, note: str) -> None:
+        self.watch(Progress("checkpoint", self.step, None, "", note))
 
 
 def checkpoint_step(checkpoint: Path) -> int:
-    """Return the step of a checkpoint by its name."""
     return int(checkpoint.name.partition("-")[2])
 
 
@@ -157,22 +154,17 @@ def list_checkpoints(folder: Path) -> list[Path]:
     return sorted(named, key=checkpoint_step, reverse=True)
 
 
-def newest_whole_checkpoint(folder: Path, watch: Watch) -> Path | None:
-    """Return the newest checkpoint that is whole; say which ones are not, and where it goes on from."""
-    newest, damaged = None, []
+def newest_whole_checkpoint(folder: Path) -> tuple[Path | None, list[str]]:
+    """Return the newest checkpoint that is whole, and what is wrong with the newer ones."""
+    damage = []
     for path in list_checkpoints(folder):
         manifest = read_checksums(path)
         if manifest and not manifest.resumable:
             continue
         if (reason := find_damage(path)) is None:
-            newest = path
-            break
-        damaged.append(f"{path.name} is not whole ({reason})")
-    if damaged:
-        then = f"going on from step {checkpoint_step(newest)}" if newest else "nothing whole before it"
-        step = checkpoint_step(newest) if newest else 0
-        watch(Progress("checkpoint", step, None, "", f"{', '.join(damaged)}: {then}"))
-    return newest
+            return path, damage
+        damage.append(f"{path.name} is not whole ({reason})")
+    return None, damage
 
 
 def remove_stale_checkpoints(folder: Path, checkpoint: Path | None) -> None:
@@ -186,7 +178,7 @@ def remove_stale_checkpoints(folder: Path, checkpoint: Path | None) -> None:
 
 
 def check_best_checkpoint(folder: Path, checkpoint: Path) -> str | None:
-    """Look at the model that was best when a checkpoint was saved; remove it where it is damaged, and say so."""
+    """Verify the model that was best when a checkpoint was saved; remove it where it is damaged, and say so."""
     best = read_checksums(checkpoint).best
     path = folder / f"checkpoint-{best}"
     if best is None or (reason := find_damage(path)) is None:
@@ -208,17 +200,17 @@ def rotate_checkpoints(folder: Path) -> None:
     newest = [path for path, manifest in manifests.items() if manifest.resumable][:MAX_CHECKPOINTS_KEPT]
     best = {manifests[path].best for path in newest}
     for path, manifest in manifests.items():
-        if path in newest:
-            continue
-        if manifest.step in best:
+        if path not in newest and manifest.step in best:
             strip_optimizer(path, manifest)
-        else:
+        elif path not in newest:
             remove_checkpoint(path)
 
 
 def strip_optimizer(checkpoint: Path, manifest: ChecksumManifest) -> None:
     """Keep only the model of a checkpoint."""
-    kept = write_checksums(checkpoint, model_only_manifest(manifest)) if manifest.resumable else manifest
+    kept = model_only_manifest(manifest)
+    if manifest.resumable:
+        write_checksums(checkpoint, kept)
     for path in checkpoint.rglob("*"):
         if path.is_file() and path.relative_to(checkpoint).as_posix() not in {*kept.files, CHECKSUMS_FILE}:
             path.unlink()
@@ -226,34 +218,25 @@ def strip_optimizer(checkpoint: Path, manifest: ChecksumManifest) -> None:
 
 def model_only_manifest(manifest: ChecksumManifest) -> ChecksumManifest:
     """Return the manifest of the model alone."""
-    files = {
-        name: entry
-        for name, entry in manifest.files.items()
-        if not any(fnmatch(name, pattern) for pattern in RESUME_ONLY_FILES)
-    }
+    resume_only = {name for name in manifest.files if any(fnmatch(name, pattern) for pattern in RESUME_ONLY_FILES)}
+    files = {name: entry for name, entry in manifest.files.items() if name not in resume_only}
     return replace(manifest, resumable=False, files=files)
 
 
 def remove_checkpoint(checkpoint: Path) -> None:
-    """Remove a checkpoint, its checksums first: whatever stops this, the rest is not taken for whole."""
-    (checkpoint / CHECKSUMS_FILE).unlink(missing_ok=True)
+    """Remove a checkpoint."""
+    (checkpoint / CHECKSUMS_FILE).unlink(missing_ok=True)  # first: whatever stops this, the rest is not taken for whole
     shutil.rmtree(checkpoint, ignore_errors=True)
 
 
-def require_same_options(
-    before: dict, options: TrainOptions, expected: str, do: str, others: tuple[str, ...] = ()
-) -> None:
-    """Let a run go on only with the options that it was started with.
-
-    Args:
-        before: them, as run.json has them.
-        others: names that may differ, too.
+def require_same_options(before: dict, options: TrainOptions, expected: str, do: str, *others: str) -> None:
+    """Let a run go on only with the options that it was started with, as run.json has them, but for `others`.
 
     Raises:
         RequestError: some are others now. Each is named.
     """
-    now = options_to_json(options)
-    changed = [key for key in before if key not in PER_START_OPTIONS + others and before[key] != now.get(key)]
+    now, free = options_to_json(options), {*PER_START_OPTIONS, *others}
+    changed = [key for key in before if key not in free and before[key] != now.get(key)]
     if changed:
         what = ", ".join(f"{key} was {before[key]!r}, is {now.get(key)!r}" for key in changed)
         raise RequestError(expected, what, f"use --no-resume or {do}")
@@ -271,12 +254,11 @@ def explaining_full_disk(out: Path) -> Iterator[None]:
     except (OSError, RuntimeError, SafetensorError) as error:  # torch and safetensors have words of their own for it
         if not (getattr(error, "errno", None) in DISK_FULL_ERRNOS or is_disk_full(out)):
             raise
-        folder = out / "checkpoints"
-        for path in list_checkpoints(folder):
-            if read_checksums(path) is None:
-                remove_checkpoint(path)
-        last = next((path for path in list_checkpoints(folder) if read_checksums(path).resumable), None)
-        then = f"it goes on from step {checkpoint_step(last)}" if last else "it starts over"
+        manifests = {path: read_checksums(path) for path in list_checkpoints(out / "checkpoints")}
+        for path in [path for path, manifest in manifests.items() if manifest is None]:
+            remove_checkpoint(path)
+        last = next((manifest.step for manifest in manifests.values() if manifest and manifest.resumable), None)
+        then = "it starts over" if last is None else f"it goes on from step {last}"
         do = f"free some space and run the same command again: {then}"
         raise LenguaError(f"room for checkpoints and model in {out}", "a full disk", do) from error
 
@@ -285,8 +267,7 @@ def is_disk_full(folder: Path) -> bool:
     """Ask the disk itself whether it takes anything more."""
     probe = folder / f".probe.{os.getpid()}"
     try:
-        with open(probe, "wb") as file:
-            file.write(bytes(PROBE_BYTES))
+        probe.write_bytes(bytes(PROBE_BYTES))
         return False
     except OSError as error:
         return error.errno in DISK_FULL_ERRNOS

@@ -1,30 +1,31 @@
-"""Preflight checks, one function each over plain values: what is known to ruin a training run.
+"""Preflight checks over plain values: what is known to ruin a training run, one function for each.
 
-    check_end(examples, end=50257)    # Check("end token", passed=False, expected=..., found=..., do=...)
+    check_end(examples, wanted)    # Check("end token", passed=False, expected=..., found=..., do=...)
 
-`lengua.training.preflight` calls them with what training will really use.
+`lengua.training.preflight` calls them with what training will really use. A function under `@check_of_examples` tells
+what is wrong with one example; the check fails with the first fault.
 """
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property, wraps
 
 import numpy as np
 from tokenizers import Tokenizer
 
 from lengua.audio.log_mel import silence_floor
-from lengua.models.languages import LANGUAGE_NAMES
-from lengua.models.tokens import IGNORE_INDEX, MAX_LABEL_TOKENS, decode_text, label_length, may_be_too_long, text_tokens
+from lengua.models.tokens import IGNORE_INDEX, decode_text, end_token, label_length, may_be_too_long, text_tokens
 
-ENGLISH_ONLY_VOCABULARY = 51864
-"""Tokens of the released English-only models: one fewer than of the others, so that every special id is another."""
 LOG_MEL_TOLERANCE = 1e-3
 """Of log-mel values: a quarter of a step of the one-byte codec."""
+TICKS_PER_SECOND = 50
+"""Of timestamp tokens."""
 
 
 @dataclass(frozen=True)
 class Check:
-    """One thing looked at."""
+    """The result of one check."""
 
     name: str
     passed: bool | None
@@ -32,7 +33,7 @@ class Check:
     expected: str
     found: str
     do: str
-    """The cure, should it have failed."""
+    """The remedy, should it have failed."""
 
 
 @dataclass(frozen=True)
@@ -50,276 +51,224 @@ class TrainingExample:
     """How many of them are speech."""
     peak: float
 
-    @property
+    @cached_property
     def live(self) -> list[int]:
-        """The labels that the loss looks at."""
+        """The labels that count in the loss."""
         return [label for label in self.labels if label != IGNORE_INDEX]
 
-    @property
+    @cached_property
     def first(self) -> int:
         """Where the first of them stands."""
         return next((place for place, label in enumerate(self.labels) if label != IGNORE_INDEX), len(self.labels) - 1)
 
+    @property
+    def prompt(self) -> list[int]:
+        """What the decoder is given before the first label."""
+        return self.inputs[: self.first + 1]
 
-def check_of_faults(name: str, expected: str, wrongs: Iterable[str | None], do: str) -> Check:
-    """Return a check that fails with the first wrong that is found."""
-    wrong = next((wrong for wrong in wrongs if wrong), None)
-    return Check(name, wrong is None, expected, wrong or "as expected", do)
+
+@dataclass(frozen=True)
+class ModelInterface:
+    """What a model and its tokenizer take."""
+
+    tokenizer: Tokenizer
+    prompt: list[int] | str
+    """What generate gives the decoder to begin with, or why it gives nothing."""
+    n_mels: int
+    positions: int
+    """Of the decoder."""
+
+    @cached_property
+    def start(self) -> int:
+        """Id of <|startoftranscript|>."""
+        return self.tokenizer.token_to_id("<|startoftranscript|>")
+
+    @cached_property
+    def end(self) -> int:
+        """Id of <|endoftext|>; special tokens come after it."""
+        return end_token(self.tokenizer)
+
+    def spell(self, tokens: Sequence[int]) -> str:
+        """Return tokens by name."""
+        return "".join((token >= 0 and self.tokenizer.id_to_token(token)) or f"[{token}]" for token in tokens)
 
 
-def merge_checks(name: str, found: Sequence[Check]) -> Check:
+ExamplesCheck = Callable[[Sequence[TrainingExample], ModelInterface], Check]
+
+
+def check_of_faults(name: str, expected: str, faults: Iterable[str | None], do: str) -> Check:
+    """Return a check that fails with the first fault."""
+    fault = next((fault for fault in faults if fault), None)
+    return Check(name, fault is None, expected, fault or "as expected", do)
+
+
+def check_of_examples(name: str, expected: str, do: str) -> Callable[..., ExamplesCheck]:
+    """Make a check from a function of (example, model) that returns what is wrong, or None."""
+
+    def decorate(fault: Callable[[TrainingExample, ModelInterface], str | None]) -> ExamplesCheck:
+        @wraps(fault)
+        def check(examples: Sequence[TrainingExample], model: ModelInterface) -> Check:
+            return check_of_faults(name, expected, (fault(one, model) for one in examples), do)
+
+        return check
+
+    return decorate
+
+
+def merge_checks(name: str, checks: Sequence[Check]) -> Check:
     """Return one check for several: the first that failed."""
-    failed = next((check for check in found if check.passed is False), None)
-    if failed is None:
-        looked = ", ".join(dict.fromkeys(check.name for check in found))
-        return Check(name, True, f"the right {looked}", "as expected", "nothing")
-    return Check(name, False, failed.expected, f"{failed.name}: {failed.found}", failed.do)
-
-
-# The base
-
-
-def check_base(config: dict, multilingual: bool, language: str) -> Check:
-    """A Whisper that was taught more than English, unless English is asked for.
-
-    Args:
-        config: of config.json.
-        multilingual: what the generation config says.
-    """
-    kind, vocabulary = config.get("model_type"), config.get("vocab_size")
-    english = vocabulary == ENGLISH_ONLY_VOCABULARY or not multilingual
-    wrong = None
-    if kind != "whisper":
-        wrong = f"model_type {kind!r}"
-    elif english and language != "en":
-        wrong = f"an English-only Whisper (vocabulary {vocabulary})"
-    expected = f"a Whisper that knows {LANGUAGE_NAMES.get(language, language)}"
-    return check_of_faults("base model", expected, [wrong], "choose another --base, without .en in its name")
-
-
-def check_language(language: str, in_tokenizer: dict[str, int | None], in_model: dict[str, int | None]) -> Check:
-    """Start and language have a token, and the same for tokenizer and model.
-
-    Args:
-        in_tokenizer: ids by token; None where there is none.
-        in_model: the same, by its generation config.
-    """
-    wrongs = [
-        f"{name} is {in_tokenizer[name]} for the tokenizer and {told} for the model"
-        for name, told in in_model.items()
-        if told is None or in_tokenizer[name] != told
-    ]
-    expected = f"a tokenizer of this very model, with a token for {LANGUAGE_NAMES.get(language, language)}"
-    return check_of_faults(
-        "language", expected, wrongs, "take tokenizer.json and generation_config.json from one base model"
-    )
-
-
-def check_forced(forced: object) -> Check:
-    """Nobody forces ids the old way, which some programs and versions obey and others pass over.
-
-    Args:
-        forced: forced_decoder_ids of the generation config. Those that config.json of the released models holds are
-            looked at only where neither language nor task is set.
-    """
-    wrong = None if forced is None else f"forced_decoder_ids {forced} in the generation config"
-    do = "set forced_decoder_ids to None; language and task of the generation config force the prompt"
-    return check_of_faults("forced ids", "no forced_decoder_ids", [wrong], do)
+    for check in checks:
+        if check.passed is False:
+            return Check(name, False, check.expected, f"{check.name}: {check.found}", check.do)
+    names = ", ".join(dict.fromkeys(check.name for check in checks))
+    return Check(name, True, f"the right {names}", "as expected", "nothing")
 
 
 # Labels
 
 
-def check_start(examples: Sequence[TrainingExample], start: int) -> Check:
-    """One start token, first in the decoder's input; none to be predicted. Two teach the model to stammer."""
-    wrongs = (
-        f"{one.inputs.count(start)} in the inputs and {one.live.count(start)} in the labels of {one.id}"
-        for one in examples
-        if one.inputs[0] != start or one.inputs.count(start) != 1 or start in one.live
-    )
-    expected = f"one <|startoftranscript|> ({start}) in front of the decoder's inputs and none in the labels"
-    do = "strip the tokenizer's own from the labels: it is decoder_start_token_id, and bos_token_id is not it"
-    return check_of_faults("start token", expected, wrongs, do)
+@check_of_examples(
+    "start token",
+    "one <|startoftranscript|> in front of the decoder's inputs and none in the labels",
+    "strip the tokenizer's own from the labels: it is decoder_start_token_id, and bos_token_id is not it",
+)
+def check_start(one: TrainingExample, model: ModelInterface) -> str | None:
+    """Two start tokens teach the model to stammer."""
+    counts = one.inputs.count(model.start), one.live.count(model.start)
+    if one.inputs[0] != model.start or counts != (1, 0):
+        return f"{counts[0]} in the inputs and {counts[1]} in the labels of {one.id}"
 
 
-def check_order(examples: Sequence[TrainingExample]) -> Check:
-    """Every label is the token that follows in the inputs: nothing is shifted twice, or not at all."""
-    wrongs = (
-        f"inputs {one.inputs[:7]} over labels {one.labels[:7]} of {one.id}"
-        for one in examples
-        if any(
-            label != IGNORE_INDEX and following != label
-            for label, following in zip(one.labels[: one.first + len(one.live) - 1], one.inputs[1:], strict=False)
-        )
-    )
-    return check_of_faults(
-        "label order", "labels that are the next token of the inputs", wrongs, "shift them once, to the left"
-    )
+@check_of_examples("label order", "labels that are the next token of the inputs", "shift them once, to the left")
+def check_order(one: TrainingExample, model: ModelInterface) -> str | None:
+    pairs = zip(one.labels[: one.first + len(one.live) - 1], one.inputs[1:], strict=False)
+    if any(label not in (IGNORE_INDEX, following) for label, following in pairs):
+        return f"inputs {one.inputs[:7]} over labels {one.labels[:7]} of {one.id}"
 
 
-def check_mask(examples: Sequence[TrainingExample], end: int) -> Check:
-    """The prompt is hidden from the loss and from nothing else, and is the same for every clip."""
-    wrongs = [_mask_wrong(one, end) for one in examples]
-    prompts = {tuple(one.inputs[: one.first + 1]) for one in examples}
-    wrongs += [f"{len(prompts)} unlike prompts: {sorted(prompts)[:2]}"] if len(prompts) > 1 else []
-    expected = "the prompt masked in the labels and whole in the inputs, the same for every clip"
-    do = (
-        "build decoder_input_ids and labels apart, as lengua.models.tokens.decoder_pair does; never shift masked labels"
-    )
-    return check_of_faults("prompt mask", expected, wrongs, do)
-
-
-def _mask_wrong(one: TrainingExample, end: int) -> str | None:
-    prompt, live = one.inputs[: one.first + 1], one.labels[one.first : one.first + len(one.live)]
-    if IGNORE_INDEX in one.inputs or end in prompt:
-        return f"inputs of {one.id} that begin {one.inputs[:5]}, where {IGNORE_INDEX} or {end} stands for the prompt"
-    if not one.live or one.live[0] > end:
+@check_of_examples(
+    "prompt mask",
+    "the prompt, and nothing else, masked in the labels and whole in the inputs",
+    "build decoder_input_ids and labels apart, as lengua.models.tokens.decoder_pair does; never shift masked labels",
+)
+def check_mask(one: TrainingExample, model: ModelInterface) -> str | None:
+    if IGNORE_INDEX in one.inputs or model.end in one.prompt:
+        return f"inputs of {one.id} that begin {one.inputs[:5]}, with {IGNORE_INDEX} or {model.end} for the prompt"
+    if not one.live or one.live[0] > model.end:
         return f"labels of {one.id} that begin {one.labels[:5]}: the prompt is to be predicted"
-    return f"a hole in the labels of {one.id}: {one.labels}" if IGNORE_INDEX in live else None
+    if IGNORE_INDEX in one.labels[one.first : one.first + len(one.live)]:
+        return f"a hole in the labels of {one.id}: {one.labels}"
 
 
-def check_prompt(examples: Sequence[TrainingExample], forced: Sequence[int] | str, tokenizer: Tokenizer) -> Check:
-    """Training uses the prompt that generate will: language, task, no timestamps.
-
-    Args:
-        forced: what generate gave the decoder, or why it did not.
-    """
-    refused = isinstance(forced, str)
-    wrongs = (
-        [f"none from generate: {forced}"] if refused else [_prompt_wrong(one, forced, tokenizer) for one in examples]
-    )
-    expected = "in training the prompt that generate uses"
-    do = (
-        "set language and task of model.generation_config to those of the labels, as models.whisper.force_language does"
-    )
-    return check_of_faults("prompt", expected, wrongs, do)
+@check_of_examples(
+    "prompt",
+    "in training the prompt that generate uses: language, task, no timestamps",
+    "set language and task of model.generation_config to those of the labels, as models.whisper.force_language does",
+)
+def check_prompt(one: TrainingExample, model: ModelInterface) -> str | None:
+    if isinstance(model.prompt, str):
+        return f"none from generate: {model.prompt}"
+    length = len(model.prompt)
+    used = one.inputs[:length] + [token for token in one.inputs[length : length + 1] if token > model.end]
+    if used != model.prompt:
+        return f"{model.spell(used)} for {one.id}, and {model.spell(model.prompt)} from generate"
 
 
-def _prompt_wrong(one: TrainingExample, forced: Sequence[int], tokenizer: Tokenizer) -> str | None:
-    first_special = min(forced) - 1  # <|endoftext|>, below the start token
-    used = one.inputs[: len(forced)] + [token for token in one.inputs[len(forced) :][:1] if token > first_special]
-    if used == list(forced):
-        return None
-    return f"{_spelt(used, tokenizer)} for {one.id}, and {_spelt(forced, tokenizer)} from generate"
+@check_of_examples(
+    "end token",
+    "one live <|endoftext|>, the last label",
+    "mask padding by its place: pad_token_id is the end token, and masking every such label takes the end as well",
+)
+def check_end(one: TrainingExample, model: ModelInterface) -> str | None:
+    """Without the end token a model never stops, though its loss looks good."""
+    if one.live.count(model.end) != 1 or one.live[-1] != model.end:
+        return f"{one.live.count(model.end)} in the labels of {one.id}, which end {one.live[-3:]}"
 
 
-def _spelt(tokens: Sequence[int], tokenizer: Tokenizer) -> str:
-    return "".join((token >= 0 and tokenizer.id_to_token(token)) or f"[{token}]" for token in tokens)
+@check_of_examples("leading space", "labels that begin with a space", "put it before the text before encoding")
+def check_space(one: TrainingExample, model: ModelInterface) -> str | None:
+    text = model.tokenizer.decode(text_tokens(model.tokenizer, one.labels))
+    return None if text.startswith(" ") else f"{text[:20]!r} for {one.id}"
 
 
-def check_end(examples: Sequence[TrainingExample], end: int) -> Check:
-    """One live end token, the last label: without it a model never stops, though its loss looks good."""
-    wrongs = (
-        f"{one.live.count(end)} in the labels of {one.id}, which end {one.live[-3:]}"
-        for one in examples
-        if one.live.count(end) != 1 or one.live[-1] != end
-    )
-    do = "mask padding by its place: pad_token_id is the end token, and masking every such label takes the end as well"
-    return check_of_faults("end token", f"one live <|endoftext|> ({end}), the last label", wrongs, do)
+@check_of_examples(
+    "text",
+    "labels that decode to the text of their clip",
+    "use the tokenizer of the base, and join clips to labels by id and never by order",
+)
+def check_text(one: TrainingExample, model: ModelInterface) -> str | None:
+    text = decode_text(model.tokenizer, one.labels)
+    return None if text == one.text.strip() else f"{text[:60]!r} for {one.text[:60]!r} of {one.id}"
 
 
-def check_space(examples: Sequence[TrainingExample], tokenizer: Tokenizer) -> Check:
-    """Text begins with a space, as Whisper writes it."""
-    texts = {one.id: tokenizer.decode(text_tokens(tokenizer, one.labels)) for one in examples}
-    wrongs = (f"{text[:20]!r} for {id}" for id, text in texts.items() if not text.startswith(" "))
-    return check_of_faults(
-        "leading space", "labels that begin with a space", wrongs, "put it before the text before encoding"
-    )
-
-
-def check_text(examples: Sequence[TrainingExample], tokenizer: Tokenizer) -> Check:
-    """Labels decode to what was said."""
-    wrongs = (
-        f"{decode_text(tokenizer, one.labels)[:60]!r} for {one.text[:60]!r} of {one.id}"
-        for one in examples
-        if decode_text(tokenizer, one.labels) != one.text.strip()
-    )
-    do = "use the tokenizer of the base, and join clips to labels by id and never by order"
-    return check_of_faults("text", "labels that decode to the text of their clip", wrongs, do)
-
-
-def check_length(texts: Iterable[tuple[str, str]], tokenizer: Tokenizer, positions: int = MAX_LABEL_TOKENS) -> Check:
+def check_length(texts: Iterable[tuple[str, str]], model: ModelInterface) -> Check:
     """No text, of (id, text), is longer than the decoder; most are too short to need counting."""
-    wrongs = (
+    faults = (
         f"{length} for {id}"
         for id, text in texts
-        if may_be_too_long(text) and (length := label_length(tokenizer, text)) > positions
+        if may_be_too_long(text) and (length := label_length(model.tokenizer, text)) > model.positions
     )
-    expected = f"labels of at most {positions} tokens, prompt and end included"
+    expected = f"labels of at most {model.positions} tokens, prompt and end included"
     return check_of_faults(
-        "label length", expected, wrongs, "leave these clips out; cut, the model learns to stop early"
+        "label length", expected, faults, "leave these clips out; cut, the model learns to stop early"
     )
 
 
-def check_room(examples: Sequence[TrainingExample], positions: int = MAX_LABEL_TOKENS) -> Check:
-    """Labels of joined clips fit the decoder."""
-    lengths = {one.id: one.first + len(one.live) for one in examples}
-    wrongs = (f"{length} for the window that begins with {id}" for id, length in lengths.items() if length > positions)
-    return check_of_faults("room", f"labels of at most {positions} tokens", wrongs, "put fewer clips into a window")
+@check_of_examples("room", "labels that fit the decoder", "put fewer clips into a window")
+def check_room(one: TrainingExample, model: ModelInterface) -> str | None:
+    if (length := one.first + len(one.live)) > model.positions:
+        return f"{length} of at most {model.positions} tokens for the window that begins with {one.id}"
 
 
-def check_times(examples: Sequence[TrainingExample], forced: Sequence[int] | str, zero: int) -> Check:
-    """Labels with timestamps begin at 0.00 behind language and task, and their times ascend, two for each clip.
-
-    Args:
-        forced: what generate gives the decoder without timestamps.
-        zero: id of <|0.00|>.
-    """
-    wrongs = (
-        f"{[(label - zero) / 50 for label in one.live if label >= zero]} s in {one.id}, after {one.inputs[:3]}"
-        for one in examples
-        if _times_wrong([label - zero for label in one.live if label >= zero])
-        or one.live[0] != zero
-        or one.inputs[: one.first + 1] != list(forced[:3])
-    )
-    do = "write them as lengua.models.tokens.timestamped_pair does"
-    return check_of_faults("times", "times that begin at 0.00 and ascend, two for each clip", wrongs, do)
-
-
-def _times_wrong(times: list[int]) -> bool:
-    return not times or times != sorted(times) or len(times) % 2 == 1 or times[-1] > 50 * 30
+@check_of_examples(
+    "times",
+    "times that begin at 0.00 and ascend, two for each clip",
+    "write them as lengua.models.tokens.timestamped_pair does",
+)
+def check_times(one: TrainingExample, model: ModelInterface) -> str | None:
+    zero = model.tokenizer.token_to_id("<|0.00|>")
+    times = [label - zero for label in one.live if label >= zero]
+    ascend = times == sorted(times) and len(times) % 2 == 0 and times[-1:] <= [30 * TICKS_PER_SECOND]
+    if not ascend or one.live[0] != zero or one.prompt != list(model.prompt[:3]):
+        return f"{[time / TICKS_PER_SECOND for time in times]} s in {one.id}, after {one.inputs[:3]}"
 
 
 # Features
 
 
-def check_mels(examples: Sequence[TrainingExample], n_mels: int) -> Check:
-    """Features have the mel size of the model."""
-    wrongs = (f"{len(one.features)} for {one.id}" for one in examples if len(one.features) != n_mels)
-    do = f"build the features again with --n-mels {n_mels}"
-    return check_of_faults("mel size", f"features of {n_mels} mel bins", wrongs, do)
+@check_of_examples("mel size", "as many mel bins as the model takes", "build the features again with its --n-mels")
+def check_mels(one: TrainingExample, model: ModelInterface) -> str | None:
+    if len(one.features) != model.n_mels:
+        return f"{len(one.features)} instead of {model.n_mels} for {one.id}"
 
 
 def check_finite(examples: Sequence[TrainingExample], peaks: Iterable[tuple[str, float]]) -> Check:
     """No NaN and no infinity, in these clips nor in the stored peak, of (id, peak), of any: one ruins all weights."""
-    wrongs = [f"a peak of {peak} in {id}" for id, peak in peaks if not math.isfinite(peak)]
-    wrongs += [f"NaN or infinity in {one.id}" for one in examples if not np.isfinite(one.features).all()]
+    faults = [f"a peak of {peak} in {id}" for id, peak in peaks if not math.isfinite(peak)]
+    faults += [f"NaN or infinity in {one.id}" for one in examples if not np.isfinite(one.features).all()]
     return check_of_faults(
-        "finite features", "finite features", wrongs, "build the features again, without these clips"
+        "finite features", "finite features", faults, "build the features again, without these clips"
     )
 
 
-def check_silence(examples: Sequence[TrainingExample]) -> Check:
+@check_of_examples(
+    "silence",
+    "each clip filled up with its own floor",
+    "pad with lengua.audio.log_mel.pad_with_silence, or pad the audio before its features are made",
+)
+def check_silence(one: TrainingExample, model: ModelInterface) -> str | None:
     """Behind the speech stands the clip's own silence; 0 is noise in log-mel and teaches a model to make things up."""
-    wrongs = (
-        f"{one.features[:, one.frames :].flat[0]:.3f} behind {one.id}, whose silence is {silence_floor(one.peak):.3f}"
-        for one in examples
-        if not np.allclose(
-            one.features[:, one.frames :], silence_floor(one.peak), atol=LOG_MEL_TOLERANCE, equal_nan=True
-        )
-    )
-    do = "pad with lengua.audio.log_mel.pad_with_silence, or pad the audio before its features are made"
-    return check_of_faults("silence", "each clip filled up with its own floor", wrongs, do)
+    behind, floor = one.features[:, one.frames :], silence_floor(one.peak)
+    if not np.allclose(behind, floor, atol=LOG_MEL_TOLERANCE, equal_nan=True):
+        return f"{behind.flat[0]:.3f} behind {one.id}, whose silence is {floor:.3f}"
 
 
-def check_range(examples: Sequence[TrainingExample]) -> Check:
-    """Speech lies between the clip's floor and its peak: log-mel as Whisper scales it, and not normalised again."""
-    wrongs = (
-        f"{one.features.min():.3f} to {one.features.max():.3f} in {one.id},"
-        f" whose range is {silence_floor(one.peak):.3f} to {one.peak:.3f}"
-        for one in examples
-        if one.features.min() < silence_floor(one.peak) - LOG_MEL_TOLERANCE
-        or one.features.max() > one.peak + LOG_MEL_TOLERANCE
-    )
-    do = "feed the log-mel as it is stored: no mean, no variance, no decibels"
-    return check_of_faults("feature range", "features between each clip's floor and its peak", wrongs, do)
+@check_of_examples(
+    "feature range",
+    "features between each clip's floor and its peak",
+    "feed the log-mel as it is stored: no mean, no variance, no decibels",
+)
+def check_range(one: TrainingExample, model: ModelInterface) -> str | None:
+    low, high, floor = one.features.min(), one.features.max(), silence_floor(one.peak)
+    if low < floor - LOG_MEL_TOLERANCE or high > one.peak + LOG_MEL_TOLERANCE:
+        return f"{low:.3f} to {high:.3f} in {one.id}, whose range is {floor:.3f} to {one.peak:.3f}"

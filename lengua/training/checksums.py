@@ -35,17 +35,16 @@ class ChecksumManifest:
         return sum(size for size, _ in self.files.values())
 
 
-def checksum_folder(folder: Path, step: int, best: int | None) -> ChecksumManifest:
+def checksum_folder(folder: Path, step: int, best: int | None) -> None:
     """Write `whole.json` of all files that are there."""
     paths = [path for path in sorted(folder.rglob("*")) if path.is_file() and path.name != CHECKSUMS_FILE]
     files = {path.relative_to(folder).as_posix(): (path.stat().st_size, file_sha256(path)) for path in paths}
-    return write_checksums(folder, ChecksumManifest(step, best, resumable=True, files=files))
+    write_checksums(folder, ChecksumManifest(step, best, resumable=True, files=files))
 
 
-def write_checksums(folder: Path, manifest: ChecksumManifest) -> ChecksumManifest:
+def write_checksums(folder: Path, manifest: ChecksumManifest) -> None:
     """Write `whole.json`, atomically."""
     write_json(folder / CHECKSUMS_FILE, asdict(manifest))
-    return manifest
 
 
 def read_checksums(folder: Path) -> ChecksumManifest | None:
@@ -69,12 +68,8 @@ def parse_checksums(data: bytes) -> ChecksumManifest:
     except (TypeError, KeyError, AttributeError) as error:
         raise ValueError(f"not a checksum manifest: {error!r}") from error
     for name, (size, digest) in files.items():
-        if (
-            not RELATIVE_FILE_NAME.fullmatch(name)
-            or name == CHECKSUMS_FILE
-            or size < 0
-            or not SHA256_HEX.fullmatch(digest)
-        ):
+        well_formed = RELATIVE_FILE_NAME.fullmatch(name) and SHA256_HEX.fullmatch(digest)
+        if not well_formed or name == CHECKSUMS_FILE or size < 0:
             raise ValueError(f"not a file name of a checkpoint: {name!r}")
     if not isinstance(manifest.best, int | None) or manifest.step < 0:
         raise ValueError(f"not a step: {manifest.step}, {manifest.best}")

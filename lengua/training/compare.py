@@ -84,12 +84,16 @@ def runs_table(rows: list[RunSummary]) -> Table:
 
 
 def differences(runs: list[Run]) -> list[dict[str, Any]]:
-    """Return for each run the options that others have otherwise; a value of more than half, or none, is not told."""
-    names = [name for name in runs[0].options if name.partition(".")[0] not in IGNORED_OPTIONS]
-    counts = {name: Counter(json.dumps(run.options.get(name)) for run in runs) for name in names}
-    return [
-        {name: run.options.get(name) for name in names if _is_rare(counts[name], run.options.get(name))} for run in runs
-    ]
+    """Return for each run the options that others have otherwise; a value of more than half, or none, is left out."""
+    differs: list[dict[str, Any]] = [{} for _ in runs]
+    for name in runs[0].options:
+        values = [run.options.get(name) for run in runs]
+        counts = Counter(map(json.dumps, values))
+        for run, value in zip(differs, values, strict=True):
+            rare = len(counts) > 1 and 2 * counts[json.dumps(value)] <= len(runs)
+            if rare and value is not None and name.partition(".")[0] not in IGNORED_OPTIONS:
+                run[name] = value
+    return differs
 
 
 def run_names(runs: list[Run]) -> list[str]:
@@ -100,9 +104,8 @@ def run_names(runs: list[Run]) -> list[str]:
 
 def format_option(name: str, value: Any) -> str:
     """Write an option and its value as people do: learning_rate 5e-6."""
-    if isinstance(value, list):
-        return f"{name} {' '.join(map(_word, value)) or 'none'}"
-    return f"{name} {_word(value)}"
+    values = value if isinstance(value, list) else [value]
+    return f"{name} {' '.join(map(_word, values)) or 'none'}"
 
 
 def _word(value: Any) -> str:
@@ -111,10 +114,6 @@ def _word(value: Any) -> str:
     if isinstance(value, float):
         return np.format_float_scientific(value, trim="-", exp_digits=1) if 0 < value < 0.01 else f"{value:g}"
     return str(value)
-
-
-def _is_rare(counts: Counter, value: Any) -> bool:
-    return value is not None and len(counts) > 1 and 2 * counts[json.dumps(value)] <= counts.total()
 
 
 def _read_all(paths: tuple[Path, ...]) -> tuple[list[Run], list[str]]:
@@ -133,23 +132,10 @@ def _read_all(paths: tuple[Path, ...]) -> tuple[list[Run], list[str]]:
 
 
 def _summarise(run: Run, name: str, differs: dict[str, Any]) -> RunSummary:
-    best = run.best
-    return RunSummary(
-        run=name,
-        path=run.path,
-        recipe=run.recipe,
-        base=run.options["base"],
-        differs=differs,
-        wer=best.get("dev_wer"),
-        wer_low=best.get("dev_wer_low"),
-        wer_high=best.get("dev_wer_high"),
-        best_step=best.get("step"),
-        steps=run.steps,
-        seconds=run.seconds,
-        clips_per_second=run.clips_per_second,
-        finished=run.finished,
-        state=run.state,
-    )
+    same = {key: getattr(run, key) for key in ("path", "recipe", "steps", "seconds", "clips_per_second", "finished")}
+    best = {key: run.best.get(f"dev_{key}") for key in ("wer", "wer_low", "wer_high")}
+    base, step = run.options["base"], run.best.get("step")
+    return RunSummary(run=name, base=base, differs=differs, best_step=step, state=run.state, **same, **best)
 
 
 def _cautions(runs: list[Run], names: list[str]) -> list[str]:
@@ -159,24 +145,18 @@ def _cautions(runs: list[Run], names: list[str]) -> list[str]:
         for run, name in zip(runs, names, strict=True)
         if run.unreadable
     ]
-    notes += _unlike_data(runs, names)
+    manifests = [run.manifest for run in runs]
+    data = list(map(_describe_dev, manifests)) if all(manifests) else [run.options["source"] for run in runs]
+    if len(set(data)) > 1:
+        of_each = {what: [name for name, other in zip(names, data, strict=True) if other == what] for what in data}
+        measured = "; ".join(f"{', '.join(some)} on {what}" for what, some in of_each.items())
+        notes.append(f"dev differs, so the WER of one says nothing of another's: {measured}")
     if len({run.options["window"] for run in runs}) > 1:
         notes.append("dev WER is measured in the window that each run trained for, adaptive or 30 s")
     return notes
 
 
-def _unlike_data(runs: list[Run], names: list[str]) -> list[str]:
-    """Return a note if runs were not all measured on one dev, as far as their stores, or else their sources, tell."""
-    manifests, sources = [run.manifest for run in runs], [run.options["source"] for run in runs]
-    data = [_described(manifest) for manifest in manifests] if all(manifests) else sources
-    if len(set(data)) == 1:
-        return []
-    of_each = {what: [name for name, other in zip(names, data, strict=True) if other == what] for what in data}
-    measured = "; ".join(f"{', '.join(some)} on {what}" for what, some in of_each.items())
-    return [f"dev differs, so the WER of one says nothing of another's: {measured}"]
-
-
-def _described(manifest: dict) -> str:
+def _describe_dev(manifest: dict) -> str:
     dev = manifest["splits"].get("dev", {})
     size = f"{dev.get('utterances', 0)} clips of {60 * dev.get('hours', 0):.1f} min"
     return f"{manifest['source']} at {manifest['revision']}, {size}"

@@ -6,11 +6,14 @@
 Options that follow from the base and the store, language and learning rate, are resolved here. A store without dev
 holds some clips of train out, whole speakers where there are enough of them: without dev nothing would tell which
 checkpoint is best. The choice is a function of speakers and texts alone, the same in every process and at every start.
+
+The learning rate is a fortieth of the one that a Whisper was pretrained with (Whisper paper, table 17), as Jong Wook
+Kim of OpenAI advises in the README of vasistalodagala/whisper-finetune. CoRal and HiTZ train at nearly the same rates.
 """
 
 import time
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -31,7 +34,31 @@ from lengua.runtime.errors import RequestError
 from lengua.runtime.progress import Progress, Watch
 from lengua.runtime.system import is_main_process, rank_and_world_size
 from lengua.scoring import bootstrap_unit
-from lengua.training.arguments import default_learning_rate
+
+RATES_BY_WIDTH = {384: 3.75e-5, 512: 2.5e-5, 768: 1.25e-5, 1024: 6.25e-6, 1280: 5e-6}
+"""Peak of the schedule by d_model: tiny, base, small, medium, large (and turbo)."""
+LORA_RATE_FACTOR, MAX_LORA_RATE = 10, 1e-4
+"""Thin matrices that begin at zero want a higher rate. 1e-4 is the published rate that holds for all sizes; at 1e-3
+runs are known to diverge."""
+MAX_LEARNING_RATE = 1e-2
+"""Nothing good was ever trained above, and 1e5 for 1e-5 is soon typed."""
+
+
+def default_learning_rate(options: TrainOptions, d_model: int) -> float:
+    """Return the learning rate that was asked for, else that of the nearest size.
+
+    Raises:
+        RequestError: one at which nothing can be learned.
+    """
+    rate = options.learning_rate
+    if rate is None:
+        usual = RATES_BY_WIDTH[min(RATES_BY_WIDTH, key=lambda size: abs(size - d_model))]
+        return min(LORA_RATE_FACTOR * usual, MAX_LORA_RATE) if options.learn == "lora" else usual
+    if not 0 < rate <= MAX_LEARNING_RATE:
+        expected = f"a --learning-rate above 0, at most {MAX_LEARNING_RATE:g}"
+        raise RequestError(expected, f"{rate:g}", "leave it out: the base decides")
+    return rate
+
 
 HELD_OUT_SHARE = 0.1
 MAX_HELD_OUT_CLIPS = 500
@@ -59,13 +86,11 @@ def choose_held_out(speakers: Sequence[str], texts: Sequence[str]) -> list[int]:
         chosen = _fill_with_groups(_group_by_key(speakers), most)
         if 2 * len(chosen) >= most:
             return chosen
-    groups = _group_by_key([sentence_key(text) for text in texts])
-    if len(groups) < 2:
-        return []
-    return _fill_with_groups(groups, most) or min(groups.values(), key=len)
+    groups = _group_by_key(map(sentence_key, texts))
+    return (_fill_with_groups(groups, most) or min(groups.values(), key=len)) if len(groups) > 1 else []
 
 
-def _group_by_key(keys: Sequence[str]) -> dict[str, list[int]]:
+def _group_by_key(keys: Iterable[str]) -> dict[str, list[int]]:
     groups = defaultdict(list)
     for index, key in enumerate(keys):
         groups[key].append(index)
@@ -113,40 +138,37 @@ def open_training_data(options: TrainOptions, model: Path, watch: Watch) -> tupl
         model: the folder of the base weights, whose mel size the features must have.
 
     Raises:
-        RequestError: no such source or store, features of another mel size, a store to be streamed, another language
-            than that of the speech, nothing to measure on, or clips for it among those to learn from, a learning rate
-            that is none, sound to augment that is not at hand, or speech to replay that is not there or does not fit.
+        RequestError: something of it is not there, does not fit the base or the options, or is in train and in dev.
     """
     if is_augmenting(options.augment) and not options.stream:
         found = "features, which hold none" if not is_source(options.source) else "a source that is made a store of"
         raise RequestError("sound to augment", found, "train from a source with --stream, or use --spec-augment")
     config = whisper_config(model)
     rate, n_mels = default_learning_rate(options, config["d_model"]), config["num_mel_bins"]
-    if not is_source(options.source):
-        if options.stream:
-            raise RequestError("a source to stream", f"the store {options.source}", "leave out --stream")
-        store = open_store(Path(options.source), n_mels)
-    else:
-        store = open_store(_built(_features(options, n_mels), watch), n_mels)
-    whole = None if options.stream else store.split("train")
-    if whole is not None and not options.allow_leaks:
-        refuse_leaks(whole.column("id"), _held_out(store))
+    if not is_source(options.source) and options.stream:
+        raise RequestError("a source to stream", f"the store {options.source}", "leave out --stream")
+    wanted = _feature_options(options, n_mels)
+    store = open_store(_build(wanted, watch) if is_source(options.source) else Path(options.source), n_mels)
+    train = None if options.stream else store.split("train")
+    splits = store.manifest["splits"]
+    held_out = [name for name in ("dev", "test") if splits.get(name, {}).get("utterances")]
+    if train is not None and not options.allow_leaks:
+        refuse_leaks(train.column("id"), {name: store.split(name).column("id") for name in held_out})
     options = replace(options, language=_language(options, store), learning_rate=rate)
-    if options.stream:
-        replay = _replay(options, model, n_mels, store.split("dev"), watch)
-        return options, TrainingData(store, _stream(options, n_mels, replay))
-    return options, _with_replay(_with_dev(store, whole, watch), options, model, n_mels, watch)
-
-
-def _with_dev(store: Store, whole: Split, watch: Watch) -> TrainingData:
-    """Return the speech of a store, with dev out of train where there is none."""
-    if store.manifest["splits"].get("dev", {}).get("utterances"):
-        return TrainingData(store, whole)
-    train, dev = hold_out_dev(whole)
-    voices = len(set(dev.column("speaker")) - {"", None})
-    told = f"{len(dev)} clip{'s' * (len(dev) > 1)} of {voices or 'unknown'} speaker{'s' * (voices != 1)}"
-    watch(Progress("dev", 0, None, "", f"no dev split: {told} set aside from train"))
-    return TrainingData(store, train, dev)
+    set_aside = None
+    if train is not None and "dev" not in held_out:
+        train, set_aside = hold_out_dev(train)
+        clips, voices = len(set_aside), len(set(set_aside.column("speaker")) - {"", None})
+        count = f"{clips} clip{'s' * (clips > 1)} of {voices or 'unknown'} speaker{'s' * (voices != 1)}"
+        watch(Progress("dev", 0, None, "", f"no dev split: {count} set aside from train"))
+    dev = store.split("dev") if set_aside is None else set_aside
+    replay = _open_replay(options, model, n_mels, dev, watch)
+    if train is None:
+        wanted, more = replace(wanted, language=options.language), (options.augment, options.seed, replay)
+        train = Stream(wanted, "train", options.shuffle_window, *rank_and_world_size(), *more)
+    elif replay:
+        train = Mixture(train, replay)
+    return options, TrainingData(store, train, set_aside)
 
 
 def _language(options: TrainOptions, store: Store) -> str:
@@ -169,22 +191,22 @@ def _language(options: TrainOptions, store: Store) -> str:
     return asked
 
 
-def _built(wanted: FeatureOptions, watch: Watch) -> Path:
+def _build(wanted: FeatureOptions, watch: Watch) -> Path:
     """Build the store, or wait until the leading process of this run has."""
-    if is_main_process():
-        try:
-            return features.build(wanted, watch).path
-        except features.NoUsableUtterances as error:
-            if wanted.splits != ("dev",):
-                raise
-            do = "leave out --stream, which sets clips of train aside, or add clips of dev to the source"
-            raise RequestError("a dev split to measure on", f"{error.found} in {wanted.source}", do) from error
-    while not is_store(wanted.out):
+    while not is_main_process():
+        if is_store(wanted.out):
+            return wanted.out
         time.sleep(1)
-    return wanted.out
+    try:
+        return features.build(wanted, watch).path
+    except features.NoUsableUtterances as error:
+        if wanted.splits != ("dev",):
+            raise
+        do = "leave out --stream, which sets clips of train aside, or add clips of dev to the source"
+        raise RequestError("a dev split to measure on", f"{error.found} in {wanted.source}", do) from error
 
 
-def _features(options: TrainOptions, n_mels: int) -> FeatureOptions:
+def _feature_options(options: TrainOptions, n_mels: int) -> FeatureOptions:
     """Return what of a source is stored in the run's folder."""
     return FeatureOptions(
         options.source,
@@ -198,25 +220,7 @@ def _features(options: TrainOptions, n_mels: int) -> FeatureOptions:
     )
 
 
-def _stream(options: TrainOptions, n_mels: int, replay: Replay | None) -> Stream:
-    rank, ranks = rank_and_world_size()
-    wanted, more = _features(options, n_mels), (options.augment, options.seed, replay)
-    return Stream(wanted, "train", options.shuffle_window, rank, ranks, *more)
-
-
-def _with_replay(speech: TrainingData, options: TrainOptions, model: Path, n_mels: int, watch: Watch) -> TrainingData:
-    """Return the speech with what is replayed beside it."""
-    replay = _replay(options, model, n_mels, speech.dev, watch)
-    return replace(speech, train=Mixture(speech.train, replay)) if replay else speech
-
-
-def _held_out(store: Store) -> dict[str, list[str]]:
-    """Return the ids that a store keeps for measuring, by split."""
-    splits = store.manifest["splits"]
-    return {name: store.split(name).column("id") for name in ("dev", "test") if splits.get(name, {}).get("utterances")}
-
-
-def _replay(options: TrainOptions, model: Path, n_mels: int, dev: Split, watch: Watch) -> Replay | None:
+def _open_replay(options: TrainOptions, model: Path, n_mels: int, dev: Split, watch: Watch) -> Replay | None:
     """Open the store that is replayed, if any; nothing of it is in dev."""
     if options.replay is None:
         return None

@@ -5,8 +5,9 @@
 
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from itertools import islice
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -18,6 +19,8 @@ from lengua.data.replay import Mixture, label_language
 from lengua.data.store import Row, Split
 from lengua.data.streaming import Stream, StreamBlock
 from lengua.models.tokens import IGNORE_INDEX, decoder_pair, end_token, timestamped_pair
+from lengua.runtime.errors import RequestError
+from lengua.runtime.files import read_json, write_json
 from lengua.runtime.parallel import Prefetcher
 from lengua.training.samplers import BatchPlan, SampledClip, SampledPack, join_mels, make_sampler, utterance_times
 
@@ -52,8 +55,8 @@ class PackedWindow:
         if not self.timestamps:
             return decoder_pair(tokenizer, " ".join(texts), language)
         times = utterance_times([row.frames for row in self.rows], [row.duration_s for row in self.rows], self.pauses)
-        said = [(*span, text) for span, text in zip(times, texts, strict=True)]
-        return timestamped_pair(tokenizer, said, language)
+        utterances = [(*span, text) for span, text in zip(times, texts, strict=True)]
+        return timestamped_pair(tokenizer, utterances, language)
 
 
 class ClipDataset(torch.utils.data.Dataset):
@@ -66,16 +69,13 @@ class ClipDataset(torch.utils.data.Dataset):
         return len(self.split)
 
     def __getitem__(self, draw: SampledClip | SampledPack) -> WindowedClip | PackedWindow:
-        if isinstance(draw, SampledPack):
-            return self._joined(draw)
-        row = self.split[draw.index]
-        return WindowedClip(row, pad_with_silence(_masked_mel(row, draw.masks), draw.window, row.peak))
-
-    def _joined(self, pack: SampledPack) -> PackedWindow:
-        rows = tuple(self.split[draw.index] for draw in pack.draws)
-        shown = [_masked_mel(row, draw.masks) for row, draw in zip(rows, pack.draws, strict=True)]
-        mel, peak = join_mels(shown, [row.peak for row in rows], pack.pauses)
-        return PackedWindow(rows, pad_with_silence(mel, pack.window, peak), pack.timestamps, pack.pauses)
+        if isinstance(draw, SampledClip):
+            row = self.split[draw.index]
+            return WindowedClip(row, pad_with_silence(_masked_mel(row, draw.masks), draw.window, row.peak))
+        rows = tuple(self.split[one.index] for one in draw.draws)
+        mels = [_masked_mel(row, one.masks) for row, one in zip(rows, draw.draws, strict=True)]
+        mel, peak = join_mels(mels, [row.peak for row in rows], draw.pauses)
+        return PackedWindow(rows, pad_with_silence(mel, draw.window, peak), draw.timestamps, draw.pauses)
 
 
 def _masked_mel(row: Row, masks: SpecAugmentMasks | None) -> np.ndarray:
@@ -143,3 +143,25 @@ class StreamedBatches(torch.utils.data.IterableDataset):
                 taken += 1
                 self.place = StreamPosition(*here, taken)
                 yield [clips[draw] for draw in draws]
+
+    def save_position(self, checkpoint: Path) -> None:
+        """Write down where the stream of this process stands."""
+        write_json(checkpoint / f"stream-{self.stream.rank}.json", self._identity() | {"place": asdict(self.place)})
+
+    def load_position(self, checkpoint: Path) -> None:
+        """Go to where the stream of this process stood at a checkpoint.
+
+        Raises:
+            RequestError: the source has changed since, or other processes took part.
+        """
+        path = checkpoint / f"stream-{self.stream.rank}.json"
+        record = read_json(path) if path.is_file() else {}
+        for name, value in self._identity().items():
+            if record.get(name) != value:
+                expected = f"the stream of {checkpoint}, {name} {record.get(name)}"
+                do = "train with as before, or start over with --no-resume"
+                raise RequestError(expected, f"{name} {value}", do)
+        self.place = StreamPosition(**record["place"])
+
+    def _identity(self) -> dict:
+        return {"revision": self.stream.revision, "ranks": self.stream.ranks, "window": self.stream.window}

@@ -16,7 +16,7 @@ from transformers.trainer_callback import ExportableState, TrainerState
 from lengua.runtime.errors import LenguaError
 from lengua.runtime.progress import Progress, Watch
 from lengua.scoring import paired_bootstrap
-from lengua.training.callbacks import DevCounts, DevEvaluation, rename_logs
+from lengua.training.callbacks import ERROR_KINDS, DevEvaluation, rename_logs
 
 MIN_LOOP_GROWTH_SHARE = 0.2
 """Share of the dev clips by which loops have to grow: a fifth is no longer a few unlucky clips."""
@@ -55,7 +55,8 @@ def _loops_took_over(before: list[dict], now: dict) -> str | None:
     best = min(before, key=lambda look: look["dev_wer"])
     fewest = min(look["dev_looped"] for look in before)
     worse = now["dev_wer"] > max(best["dev_wer"], best["dev_wer_high"])
-    if best["dev_wer"] >= EMPTY_OUTPUT_WER or not worse or _insertion_share(now) <= MAJORITY:
+    insertions = now["dev_insertions"] / max(1, sum(now[f"dev_{kind}"] for kind in ERROR_KINDS))
+    if best["dev_wer"] >= EMPTY_OUTPUT_WER or not worse or insertions <= MAJORITY:
         return None
     if now["dev_looped"] >= fewest + MIN_LOOP_GROWTH_SHARE:
         found = f"{now['dev_looped']:.0%} of the dev clips are in loops at step {now['step']}, {fewest:.0%} before"
@@ -64,12 +65,6 @@ def _loops_took_over(before: list[dict], now: dict) -> str | None:
     else:
         return None
     return f"{found}; {LOOP_REMEDY}"
-
-
-def _insertion_share(look: dict) -> float:
-    """Return the share of the errors that are insertions."""
-    errors = [look[f"dev_{kind}"] for kind in ("substitutions", "deletions", "insertions")]
-    return errors[-1] / max(1, sum(errors))
 
 
 def _loops_persist(last: list[dict]) -> str | None:
@@ -87,41 +82,29 @@ class EarlyStopping:
     """Count the evaluations without a gain since the last one that was better beyond noise."""
 
     errors: list[int] = field(default_factory=list)
-    """Of each clip, at the last look that was a real improvement."""
+    """Of each clip, at the last evaluation that was a real improvement."""
     step: int = 0
     fruitless: int = 0
 
-    def look(self, clips: DevCounts, step: int) -> int:
+    def add(self, evaluation: DevEvaluation, step: int) -> int:
         """Add an evaluation; return how many in a row were without a gain.
 
-        Each is held against the last real improvement, so that gains too small to be seen one by one add up.
+        Each is held against the last real improvement, by the paired bootstrap over speakers, so that gains too small
+        to be seen one by one add up.
         """
-        if len(self.errors) != len(clips.errors) or is_better(self.errors, clips):
-            self.errors, self.step, self.fruitless = list(clips.errors), step, 0
+        errors, words, speakers = evaluation.errors, evaluation.words, evaluation.speakers
+        if len(self.errors) != len(errors) or paired_bootstrap(self.errors, errors, words, speakers)[2] < 0:
+            self.errors, self.step, self.fruitless = list(errors), step, 0
         else:
             self.fruitless += 1
         return self.fruitless
 
 
-def is_better(before: list[int], clips: DevCounts) -> bool:
-    """Tell whether the clips have fewer errors than before, beyond noise: by the paired bootstrap over speakers."""
-    _, _, high = paired_bootstrap(before, clips.errors, clips.words, clips.speakers)
-    return high < 0
-
-
-def is_finite(model) -> bool:
-    """Tell whether every weight that learns is a number."""
-    return bool(torch.stack([weight.isfinite().all() for weight in model.parameters() if weight.requires_grad]).all())
-
-
 class Guard(TrainerCallback, ExportableState):
-    """Check each loss and each evaluation, and stop the run when there is a reason to.
+    """Check each loss, each evaluation, and the weights before they are kept; stop the run for a reason.
 
-    trainer_state.json of every checkpoint keeps its state under the name of this class: runs resume by it.
-
-    Args:
-        evaluation: the last one on dev, as the trainer fills it in.
-        max_fruitless: evaluations without a gain after which the run ends; None for no such end.
+    trainer_state.json of every checkpoint keeps its state under the name of this class: runs resume by it. After
+    `max_fruitless` evaluations in a row without a gain the run ends, if that is not None.
     """
 
     def __init__(self, evaluation: DevEvaluation, max_fruitless: int | None, watch: Watch):
@@ -141,19 +124,20 @@ class Guard(TrainerCallback, ExportableState):
         state.stateful_callbacks["Guard"] = self.state()
 
     def on_step_end(self, args, state, control, model=None, **kwargs):
-        """Check the weights before they are evaluated or saved: losses are logged now and then, of steps before."""
-        if (control.should_evaluate or control.should_save) and not is_finite(model):
+        # before they are evaluated or saved, for losses are logged now and then, of steps before
+        if not (control.should_evaluate or control.should_save):
+            return
+        learning = [weight for weight in model.parameters() if weight.requires_grad]
+        if not torch.stack([weight.isfinite().all() for weight in learning]).all():
             found = f"the weights are no numbers any more at step {state.global_step}"
             self._stop_unsaved(f"{found}; {LOSS_REMEDY}", state, control)
 
     def on_log(self, args, state, control, logs=None, **kwargs):
-        """Stop at a loss that is not finite."""
         reason = divergence_reason([{"step": state.global_step, **logs}]) if "loss" in (logs or {}) else None
         if reason and not self.stopped:
             self._stop_unsaved(reason, state, control)
 
     def on_evaluate(self, args, state, control, **kwargs):
-        """Stop when loops take over, or when patience is at its end."""
         reason = divergence_reason([rename_logs(record) for record in state.log_history]) or self._impatience(state)
         if reason and state.global_step < state.max_steps:
             self._stop(reason, state, control)
@@ -162,7 +146,7 @@ class Guard(TrainerCallback, ExportableState):
 
     def _impatience(self, state) -> str | None:
         most = self.max_fruitless
-        if most is None or self.patience.look(self.evaluation.counts, state.global_step) < most:
+        if most is None or self.patience.add(self.evaluation, state.global_step) < most:
             return None
         last = "the last evaluation" if most == 1 else f"the last {most} evaluations"
         return f"{last} brought nothing beyond the noise of dev since step {self.patience.step}; the best is kept"
@@ -200,11 +184,7 @@ def finish_interrupted(trainer, guard: Guard, checkpoint: Path | None) -> bool:
 
 
 def require_weights(state: TrainerState, stopped: str | None) -> None:
-    """Refuse to call a model what was stopped before anything was worth keeping.
-
-    Raises:
-        LenguaError: the loss was lost before the first checkpoint that was measured.
-    """
+    """Raise a LenguaError where the loss was lost before the first checkpoint that was measured."""
     if stopped and state.best_model_checkpoint is None:
         found, _, do = stopped.partition("; ")
         raise LenguaError("a finite loss up to the first evaluation", found, f"{do}, and add --no-resume")

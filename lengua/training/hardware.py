@@ -7,9 +7,8 @@ import math
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from types import MappingProxyType
 
 import torch
 import torch.utils.deterministic
@@ -77,13 +76,11 @@ does in torch 2.13."""
 VALUE_BYTES, HALF_VALUE_BYTES = 4, 2.5
 """Of such a value; with autocast some stay in 32 bits."""
 GIB = 2**30
-GRADIENT_CHECKPOINTING_OPTION = "--gradient-checkpointing"
 
 
 def check_disk(needed: int, out: Path) -> Check:
     """There is room for the checkpoints and the model where the run's folder is, or will be."""
-    there = next(path for path in (out.absolute(), *out.absolute().parents) if path.exists())
-    free = shutil.disk_usage(there).free
+    free = shutil.disk_usage(next(path for path in (out.absolute(), *out.absolute().parents) if path.exists())).free
     expected = f"{needed / GIB:.1f} GiB free for checkpoints and model"
     do = "free some space, or write elsewhere with --out"
     return Check("disk", free >= needed, expected, f"{free / GIB:.1f} GiB for {out}", do)
@@ -102,39 +99,26 @@ class MemoryNeed:
         return max(0, free - self.fixed) // self.per_clip
 
 
-def check_memory(
-    need: MemoryNeed, batch_size: int, free: int | None, others: Mapping[str, MemoryNeed] = MappingProxyType({})
-) -> Check:
+def check_memory(need: MemoryNeed, batch_size: int, free: int | None, others: Mapping[str, MemoryNeed]) -> Check:
     """There is room for gradients, optimiser and a batch in its longest window.
 
-    Args:
-        free: None where the system does not tell.
-        others: what it would take with other options, those that change least first.
+    `free` is None where the system does not tell; `others` is what other options would take, by the least change.
     """
     total = need.fixed + batch_size * need.per_clip
     expected = f"about {total / GIB:.1f} GiB of memory free for batches of {batch_size}"
     if free is None:
         return Check("memory", None, expected, "this system does not tell", "watch it in the first steps")
-    cure = f"{_memory_remedy(need, batch_size, free, others)}, or close other programs"
-    return Check("memory", need.clips(free) >= batch_size, expected, f"{free / GIB:.1f} GiB", cure)
-
-
-def _memory_remedy(need: MemoryNeed, batch_size: int, free: int, others: Mapping[str, MemoryNeed]) -> str:
-    """Say with which options there would be room."""
     fits = need.clips(free)
     ways = [f"--batch-size {fits} and more --accumulation"] if fits else []
     ways += [way for way, other in others.items() if other.clips(free) >= batch_size][:1]
     if not ways:
         ways = [f"{way} and --batch-size {clips}" for way, other in others.items() if (clips := other.clips(free))][:1]
-    return f"train with {', or with '.join(ways)}" if ways else "choose a smaller --base"
+    do = f"train with {', or with '.join(ways)}" if ways else "choose a smaller --base"
+    return Check("memory", fits >= batch_size, expected, f"{free / GIB:.1f} GiB", f"{do}, or close other programs")
 
 
 def memory_need(model: torch.nn.Module, positions: int, half: bool) -> MemoryNeed:
-    """Return what training takes of a model as it is, in windows of so many positions of the encoder.
-
-    Args:
-        half: whether products are kept in 16 bits.
-    """
+    """Return what training takes of a model as it is; see `memory_per_clip`."""
     return MemoryNeed(ADAM_VALUES_PER_WEIGHT * weight_bytes(model)[1], memory_per_clip(model, positions, half))
 
 
@@ -143,16 +127,12 @@ def alternative_needs(
 ) -> dict[str, MemoryNeed]:
     """Return what it would take with options that were not chosen and save memory."""
     need = memory_need(model, positions, half)
-    less = MemoryNeed(need.fixed, memory_per_clip(model, positions, half, checkpointed=True))
-    lora = MemoryNeed(ADAM_VALUES_PER_WEIGHT * lora_bytes(model, options.lora_rank), less.per_clip)
-    needs = (
-        {}
-        if options.gradient_checkpointing or less.per_clip >= need.per_clip
-        else {GRADIENT_CHECKPOINTING_OPTION: less}
-    )
+    less = replace(need, per_clip=memory_per_clip(model, positions, half, checkpointed=True))
+    more = [] if options.gradient_checkpointing else ["--gradient-checkpointing"]
+    needs = {more[0]: less} if more and less.per_clip < need.per_clip else {}
     if options.learn == "all":
-        ways = "--learn lora" if options.gradient_checkpointing else f"--learn lora {GRADIENT_CHECKPOINTING_OPTION}"
-        needs[ways] = lora
+        lora = replace(less, fixed=ADAM_VALUES_PER_WEIGHT * lora_bytes(model, options.lora_rank))
+        needs[" ".join(["--learn lora", *more])] = lora
     return needs
 
 
@@ -175,30 +155,23 @@ def weight_bytes(model: torch.nn.Module) -> tuple[int, int]:
 
 
 def memory_per_clip(model: torch.nn.Module, positions: int, half: bool, checkpointed: bool = False) -> int:
-    """Return the bytes that one clip of a batch keeps for its gradients.
+    """Return the bytes that one clip of a batch keeps for its gradients, in a window of so many encoder positions.
 
-    Args:
-        positions: of the encoder.
-        half: whether products are kept in 16 bits.
-        checkpointed: whether activations are computed again, even if the model is not set to it.
+    `half`: products are kept in 16 bits. `checkpointed`: activations are computed again, whatever the model is set to.
     """
-    config = model.config
-    encoder = any(weight.requires_grad for weight in model.model.encoder.layers.parameters())
-    layers = config.encoder_layers * LAYER_VALUES_PER_POSITION_AND_CHANNEL if encoder else 0
-    if layers and (checkpointed or any(layer.gradient_checkpointing for layer in model.model.encoder.layers)):
+    config, encoder = model.config, model.model.encoder
+    learns = any(weight.requires_grad for weight in encoder.layers.parameters())
+    layers = config.encoder_layers * LAYER_VALUES_PER_POSITION_AND_CHANNEL if learns else 0
+    if layers and (checkpointed or any(layer.gradient_checkpointing for layer in encoder.layers)):
         layers = (
             config.encoder_layers + LAYER_VALUES_PER_POSITION_AND_CHANNEL
-        )  # the input of each, and one that is computed again
+        )  # the input of each, and one computed again
     cross_attention = 2 * config.decoder_layers
     return int(positions * config.d_model * (layers + cross_attention) * (HALF_VALUE_BYTES if half else VALUE_BYTES))
 
 
 def max_frames_per_clip(drawing: BatchPlan, frames: Sequence[int] | None) -> int:
-    """Return the frames of the largest batch of a run, for each clip that a batch may have.
-
-    Args:
-        frames: of its clips; None where nobody knows.
-    """
+    """Return the frames of the largest batch, for each clip that it may have; `frames` is None where nobody knows."""
     if frames is None:
         return drawing.longest
     packed = 0

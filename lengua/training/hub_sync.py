@@ -1,6 +1,6 @@
 """Keep the newest checkpoint of a run on the Hub, in a private model repository, for machines that may be taken away.
 
-    uploader = CheckpointUploader("owner/name", out)
+    uploader = CheckpointUploader("owner/name", out, print)
     uploader.offer(checkpoint, None)            # uploaded while training goes on
     remote = find_on_hub("owner/name")          # on the next machine
     remote.fetch(out, options)
@@ -24,7 +24,7 @@ from typing import BinaryIO
 
 from lengua.runtime.errors import LenguaError, RequestError
 from lengua.runtime.files import write_bytes, write_json
-from lengua.runtime.hub import call_hub, fetch_repo_info, upload_folder
+from lengua.runtime.hub import call_hub, fetch_repo_info, require_private, upload_folder
 from lengua.training.checksums import CHECKSUMS_FILE, ChecksumManifest, find_damage, parse_checksums, write_checksums
 
 CHECKPOINT_FOLDER, BEST_FOLDER, RUN_FILE, HISTORY_FILE = "checkpoint", "best", "run.json", "history.jsonl"
@@ -38,18 +38,22 @@ FINAL_UPLOAD_TIMEOUT_S = 600.0
 
 
 class CheckpointUploader:
-    """Upload one checkpoint at a time, in a thread of its own; one that comes meanwhile is left for the end."""
+    """Upload one checkpoint at a time, in a thread of its own; one that comes meanwhile is left for the end.
 
-    def __init__(self, repo_id: str, out: Path):
-        self.repo_id, self.out, self.thread = repo_id, out, None
+    Args:
+        tell: is told, by `report` and `close`, what went wrong.
+    """
+
+    def __init__(self, repo_id: str, out: Path, tell: Callable[[str], None]):
+        self.repo_id, self.out, self.tell = repo_id, out, tell
+        self.thread: threading.Thread | None = None
         self.skipped: tuple | None = None
         self.last_error, self.unread = "", []
 
     def offer(self, checkpoint: Path, best: tuple[Path, ChecksumManifest] | None) -> None:
         """Send a whole checkpoint unless another one is on its way.
 
-        Args:
-            best: the folder of the model that was best on dev and the manifest of that model, where it is not this one.
+        `best` is the folder and the manifest of the model that was best on dev, where it is not this one's.
         """
         if self.thread and self.thread.is_alive():
             self.skipped = (checkpoint, best)
@@ -64,19 +68,17 @@ class CheckpointUploader:
         self.thread = threading.Thread(target=self._send, args=(staged, checkpoint.name), daemon=True)
         self.thread.start()
 
-    def news(self) -> list[str]:
-        """Return what went wrong since the last time."""
-        news, self.unread = self.unread, []
-        return news
+    def report(self) -> None:
+        """Tell what went wrong since the last time."""
+        while self.unread:
+            self.tell(self.unread.pop(0))
 
-    def close(self, report: Callable[[str], None], patience_s: float | None = None) -> None:
+    def close(self) -> None:
         """Wait for what is on its way, then send the last one if it was left out; not for ever."""
-        until = time.monotonic() + (patience_s or FINAL_UPLOAD_TIMEOUT_S)
-        while self.thread and time.monotonic() < until:
-            report(
-                f"sending the last checkpoint to {self.repo_id}, for {(until - time.monotonic()) / 60:.0f} min at most"
-            )
-            self.thread.join(max(0.0, until - time.monotonic()))
+        until = time.monotonic() + FINAL_UPLOAD_TIMEOUT_S
+        while self.thread and (left := until - time.monotonic()) > 0:
+            self.tell(f"sending the last checkpoint to {self.repo_id}, for {left / 60:.0f} min at most")
+            self.thread.join(left)
             if self.thread.is_alive():
                 break
             self.thread = None
@@ -84,15 +86,15 @@ class CheckpointUploader:
                 self.offer(*self.skipped)
         if self.thread:
             self.unread.append(f"the last checkpoint did not reach {self.repo_id} in time; the one before it stays")
+        self.report()
 
     def _send(self, staged: Path, name: str) -> None:
         from huggingface_hub.utils import disable_progress_bars
 
         disable_progress_bars()
         try:
-            upload_folder(
-                staged, self.repo_id, "model", True, name, replaces=(f"{CHECKPOINT_FOLDER}/*", f"{BEST_FOLDER}/*")
-            )
+            replaced = (f"{CHECKPOINT_FOLDER}/*", f"{BEST_FOLDER}/*")
+            upload_folder(staged, self.repo_id, "model", True, name, replaces=replaced)
             self.last_error = ""
         except Exception as error:  # whatever it is, training goes on, and it is reported
             self._note_failure(name, error)
@@ -136,7 +138,7 @@ class HubCheckpoint:
 
     repo_id: str
     revision: str
-    seal: ChecksumManifest
+    manifest: ChecksumManifest
     best: ChecksumManifest | None
     run: dict
     """run.json, as it was when the checkpoint was sent."""
@@ -144,15 +146,12 @@ class HubCheckpoint:
     @property
     def bytes(self) -> int:
         """Size of what `fetch` copies."""
-        return self.seal.bytes + (self.best.bytes if self.best else 0)
+        return self.manifest.bytes + (self.best.bytes if self.best else 0)
 
     def fetch(self, out: Path, options: dict) -> Path:
-        """Copy it into a run's folder, the checkpoint itself last; return that.
+        """Copy it into a run's folder, the checkpoint itself last; return that. run.json has the options given here.
 
         Broken off and run again, files that had arrived are not fetched again.
-
-        Args:
-            options: of the run as it goes on here, for its run.json.
 
         Raises:
             LenguaError: no room, or other bytes than the manifest states.
@@ -163,25 +162,26 @@ class HubCheckpoint:
         if (free := shutil.disk_usage(arriving).free) < self.bytes:
             expected = f"{self.bytes / 2**30:.1f} GiB free for the checkpoint of {self.repo_id}"
             raise LenguaError(expected, f"{free / 2**30:.1f} GiB for {out}", "free some space, or use another --out")
-        for name, manifest in ((BEST_FOLDER, self.best), (CHECKPOINT_FOLDER, self.seal)):
-            if manifest:
-                self._fetch_folder(name, manifest, arriving)
-        write_bytes(
-            out / HISTORY_FILE, download_small_file(self.repo_id, self.revision, HISTORY_FILE, MAX_HISTORY_BYTES)
-        )
+        parts = {BEST_FOLDER: self.best, CHECKPOINT_FOLDER: self.manifest}
+        parts = {name: manifest for name, manifest in parts.items() if manifest}
+        for name, manifest in parts.items():
+            self._fetch_folder(name, manifest, arriving)
+        write_bytes(out / HISTORY_FILE, download(self.repo_id, self.revision, HISTORY_FILE, MAX_HISTORY_BYTES))
         write_json(out / RUN_FILE, self.run | {"options": options})
-        if self.best:
-            os.replace(arriving / BEST_FOLDER, folder / f"checkpoint-{self.best.step}")
-        os.replace(arriving / CHECKPOINT_FOLDER, folder / f"checkpoint-{self.seal.step}")
+        for name, manifest in parts.items():
+            os.replace(arriving / name, folder / f"checkpoint-{manifest.step}")
         shutil.rmtree(arriving.parent)
-        return folder / f"checkpoint-{self.seal.step}"
+        return folder / f"checkpoint-{self.manifest.step}"
 
     def _fetch_folder(self, name: str, manifest: ChecksumManifest, arriving: Path) -> None:
         for file, (size, _) in manifest.files.items():
             path = arriving / name / file
             path.parent.mkdir(parents=True, exist_ok=True)
             if not path.is_file():
-                download_repo_file(self.repo_id, self.revision, f"{name}/{file}", path, size)
+                fresh = path.with_name(f".{path.name}.part")
+                with open(fresh, "wb") as held:
+                    download(self.repo_id, self.revision, f"{name}/{file}", size, held)
+                os.replace(fresh, path)
         write_checksums(arriving / name, manifest)
         if reason := find_damage(arriving / name):
             shutil.rmtree(arriving)
@@ -199,67 +199,49 @@ def find_on_hub(repo_id: str) -> HubCheckpoint | None:
 
     if not call_hub(f"the model {repo_id}", partial(HfApi().repo_exists, repo_id, repo_type="model")):
         return None
+    require_private(repo_id, "model")
     info = fetch_repo_info(repo_id, "model")
-    if info.private is False:
-        do = "make it private in its settings, or name another"
-        raise RequestError(f"a private model {repo_id}", "a public one of that name", do)
     names = {file.rfilename for file in info.siblings or []}
-    if not {f"{CHECKPOINT_FOLDER}/{CHECKSUMS_FILE}", RUN_FILE, HISTORY_FILE} <= names:
+    newest, best = (f"{folder}/{CHECKSUMS_FILE}" for folder in (CHECKPOINT_FOLDER, BEST_FOLDER))
+    if not {newest, RUN_FILE, HISTORY_FILE} <= names:
         return None
-    get = partial(download_small_file, repo_id, info.sha)
+    get = partial(download, repo_id, info.sha)
     try:
-        manifest = parse_checksums(get(f"{CHECKPOINT_FOLDER}/{CHECKSUMS_FILE}"))
-        best = (
-            parse_checksums(get(f"{BEST_FOLDER}/{CHECKSUMS_FILE}"))
-            if f"{BEST_FOLDER}/{CHECKSUMS_FILE}" in names
-            else None
-        )
-        run = json.loads(get(RUN_FILE))
+        manifest, run = parse_checksums(get(newest)), json.loads(get(RUN_FILE))
         if not manifest.resumable or not isinstance(run, dict) or not isinstance(run.get("options"), dict):
             raise ValueError("nothing to go on from")
+        return HubCheckpoint(repo_id, info.sha, manifest, parse_checksums(get(best)) if best in names else None, run)
     except ValueError as error:
         do = "name another repository, or start over with --no-resume"
         raise RequestError(f"a checkpoint of lengua in {repo_id}", str(error), do) from error
-    return HubCheckpoint(repo_id, info.sha, manifest, best, run)
 
 
-def download_small_file(repo_id: str, revision: str, path: str, most: int = MAX_SMALL_FILE_BYTES) -> bytes:
-    """Return a small file of a repository.
+def download(
+    repo_id: str, revision: str, path: str, most: int = MAX_SMALL_FILE_BYTES, held: BinaryIO | None = None
+) -> bytes:
+    """Return a file of a repository, or write it into `held` and return nothing of it.
 
     Raises:
-        LenguaError: it is larger than such a file can be.
+        LenguaError: it has more than `most` bytes, or the Hub does not send it.
     """
-    held = io.BytesIO()
-    call_hub(
-        f"{path} of {repo_id}", partial(receive_file, repo_id, revision, path, most, held), DOWNLOAD_STALL_TIMEOUT_S
-    )
-    return held.getvalue()
-
-
-def download_repo_file(repo_id: str, revision: str, path: str, to: Path, size: int) -> None:
-    """Write a file of a repository, of this size at most; nothing of it is to be seen before it is there."""
-    fresh = to.with_name(f".{to.name}.part")
-    with open(fresh, "wb") as file:
-        call_hub(
-            f"{path} of {repo_id}", partial(receive_file, repo_id, revision, path, size, file), DOWNLOAD_STALL_TIMEOUT_S
-        )
-    os.replace(fresh, to)
-
-
-def receive_file(repo_id: str, revision: str, path: str, most: int, file: BinaryIO) -> None:
-    """Copy what a repository has at a path, from its beginning, into a file."""
     from huggingface_hub import get_session, hf_hub_url
     from huggingface_hub.utils import build_hf_headers, hf_raise_for_status
 
-    file.seek(0)
-    file.truncate()
-    url = hf_hub_url(repo_id, path, revision=revision)
-    with get_session().stream("GET", url, headers=build_hf_headers()) as response:
-        if response.is_error:
-            response.read()  # what the Hub says of it
-        hf_raise_for_status(response)
-        for chunk in response.iter_bytes(DOWNLOAD_CHUNK_BYTES):
-            if file.tell() + len(chunk) > most:
-                found = f"more, in {path}"
-                raise LenguaError(f"{most:,} bytes at most of {repo_id}", found, "use another --push-checkpoints")
-            file.write(chunk)
+    file = held or io.BytesIO()
+
+    def receive() -> None:
+        file.seek(0)
+        file.truncate()
+        url = hf_hub_url(repo_id, path, revision=revision)
+        with get_session().stream("GET", url, headers=build_hf_headers()) as response:
+            if response.is_error:
+                response.read()  # what the Hub says of it
+            hf_raise_for_status(response)
+            for chunk in response.iter_bytes(DOWNLOAD_CHUNK_BYTES):
+                if file.tell() + len(chunk) > most:
+                    expected = f"{most:,} bytes at most of {repo_id}"
+                    raise LenguaError(expected, f"more, in {path}", "use another --push-checkpoints")
+                file.write(chunk)
+
+    call_hub(f"{path} of {repo_id}", receive, DOWNLOAD_STALL_TIMEOUT_S)
+    return b"" if held else file.getvalue()

@@ -13,8 +13,7 @@ too good: believe that on test.
 """
 
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
+from functools import partial
 
 import torch
 
@@ -34,17 +33,12 @@ def prepare_model(model: AdaptiveWhisper, options: TrainOptions):
     Raises:
         RequestError: a rank below 1.
     """
-    if options.learn == "decoder":
-        freeze_encoder(model)
+    if options.learn == "decoder":  # as nothing before it learns either, torch keeps no activation of the encoder
+        model.model.encoder.requires_grad_(False)
     learner = with_lora(model, options.lora_rank) if options.learn == "lora" else model
     if options.gradient_checkpointing:
         checkpoint_gradients(model)
     return learner
-
-
-def freeze_encoder(model: AdaptiveWhisper) -> None:
-    """Leave the encoder as it is. As nothing before it learns either, torch keeps none of its activations."""
-    model.model.encoder.requires_grad_(False)
 
 
 def with_lora(model: AdaptiveWhisper, rank: int):
@@ -96,17 +90,20 @@ def blend(trainer, base, watch: Watch) -> dict:
     model = merge_lora(trainer.accelerator.unwrap_model(trainer.model))
     trainer.model = trainer.model_wrapped = model
     ends = weights_by_name(base), {name: value.clone() for name, value in weights_by_name(model).items()}
+    report = partial(Progress, "blend", total=len(BLEND_ALPHAS), unit="mixes")
     measured = []
     for done, alpha in enumerate(BLEND_ALPHAS):
-        watch(Progress("blend", done, len(BLEND_ALPHAS), "mixes", f"{alpha:.0%} fine-tuned"))
+        watch(report(done=done, note=f"{alpha:.0%} fine-tuned"))
         interpolate_weights(model, *ends, alpha)
         measured.append(measure_dev_wer(trainer))
     chosen = choose_alpha(measured)
     interpolate_weights(model, *ends, chosen)
-    watch(Progress("blend", len(BLEND_ALPHAS), len(BLEND_ALPHAS), "mixes", f"{chosen:.0%} fine-tuned"))
+    watch(report(done=len(BLEND_ALPHAS), note=f"{chosen:.0%} fine-tuned"))
     watch(Progress("blend", len(BLEND_ALPHAS), None, "", describe_blend(measured, chosen)))
-    record = {"alphas": list(BLEND_ALPHAS), "dev_wer": measured, "chosen": chosen}
-    return {"dev_wer": min(measured), "blend": record}
+    return {
+        "dev_wer": min(measured),
+        "blend": {"alphas": list(BLEND_ALPHAS), "dev_wer": measured, "chosen": chosen},
+    }
 
 
 def choose_alpha(measured: list[float]) -> float:
@@ -135,15 +132,8 @@ def weights_by_name(model) -> WeightsByName:
 
 def measure_dev_wer(trainer) -> float:
     """Measure dev as in training, but as no step of it: neither history.jsonl nor trackers record it."""
-    with callbacks_muted(trainer):
-        return trainer.evaluate()["eval_wer"]
-
-
-@contextmanager
-def callbacks_muted(trainer) -> Iterator[None]:
-    """Keep what the Trainer logs from its callbacks."""
     callbacks, trainer.callback_handler.callbacks = trainer.callback_handler.callbacks, []
     try:
-        yield
+        return trainer.evaluate()["eval_wer"]
     finally:
         trainer.callback_handler.callbacks = callbacks

@@ -20,26 +20,26 @@ from lengua.options import TrainOptions
 from lengua.runtime.errors import RequestError
 
 LENGTH_OPTIONS = {"epochs", "steps", "minutes"} & {field.name for field in fields(TrainOptions)}
-"""What says how long a run is: who says one of them takes back the recipe's."""
+"""What says how long a run is: who names one of them takes back the recipe's."""
 TYPE_NAMES = {str: "text", Path: "a path", bool: "true or false", int: "a whole number", float: "a number"}
 
 
-def from_recipe(path: Path | str, **said) -> TrainOptions:
-    """Return the options of a recipe; what is said here goes before it.
+def from_recipe(path: Path | str, **given) -> TrainOptions:
+    """Return the options of a recipe; what is given here goes before it.
 
     Raises:
-        RequestError: a wrong recipe, or no source, neither said nor in it.
+        RequestError: a wrong recipe, or no source, neither given nor in it.
     """
-    named = recipe_defaults(path, said) | said
+    named = recipe_defaults(path, given) | given
     if "source" not in named:
         raise RequestError("a source to learn from", f"none in {path}", f"say it: from_recipe({str(path)!r}, source=…)")
     return TrainOptions(**named)
 
 
-def recipe_defaults(path: Path | str, said: Iterable[str] = ()) -> dict[str, Any]:
-    """Return {field: value} of what a recipe names and nobody has said, and the recipe itself."""
-    said = set(said)
-    dropped = said | LENGTH_OPTIONS if said & LENGTH_OPTIONS else said
+def recipe_defaults(path: Path | str, given: Iterable[str] = ()) -> dict[str, Any]:
+    """Return {field: value} of what a recipe names and is not given otherwise, and the recipe itself."""
+    given = set(given)
+    dropped = given | LENGTH_OPTIONS if given & LENGTH_OPTIONS else given
     named = {name: value for name, value in load_recipe(path).items() if name not in dropped}
     return {"recipe": Path(path)} | named
 
@@ -52,33 +52,29 @@ def load_recipe(path: Path | str) -> dict[str, Any]:
     """
     path = Path(path)
     if not path.is_file():
-        raise RequestError(
-            "a recipe in YAML", f"no file at {path}", "check the path, or begin with recipes/baseline.yaml"
-        )
+        do = "check the path, or begin with recipes/baseline.yaml"
+        raise RequestError("a recipe in YAML", f"no file at {path}", do)
     try:
         return _options(yaml.compose(path.read_bytes(), Loader=yaml.SafeLoader), TrainOptions)
     except _RecipeError as wrong:
-        raise RequestError(wrong.expected, f"{wrong.found} in {path}{wrong.line}", wrong.do) from wrong
+        raise RequestError(wrong.expected, f"{wrong.found} in {path}{_line(wrong.node)}", wrong.do) from wrong
     except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        line = f", line {mark.line + 1}" if mark else ""
-        found = f"{getattr(error, 'problem', None) or 'characters that no text has'} in {path}{line}"
-        raise RequestError("YAML", found, "mend that line") from error
+        found = getattr(error, "problem", None) or "characters that no text has"
+        raise RequestError("YAML", f"{found} in {path}{_line(error, 'problem_mark')}", "mend that line") from error
 
 
 class _RecipeError(Exception):
     """A complaint about one place of a recipe, which does not know its file."""
 
     def __init__(self, node: yaml.Node | None, expected: str, do: str, found: str = ""):
-        self.expected, self.do, self.found = expected, do, found or _describe_node(node)
-        self.line = f", line {node.start_mark.line + 1}" if node else ""
+        kind = {yaml.SequenceNode: "a list", yaml.MappingNode: "options of its own"}.get(type(node))
+        self.node, self.expected, self.do = node, expected, do
+        self.found = found or kind or (node and node.value) or "nothing"
 
 
-def _describe_node(node: yaml.Node | None) -> str:
-    """Say what stands in a place."""
-    if isinstance(node, yaml.CollectionNode):
-        return "a list" if isinstance(node, yaml.SequenceNode) else "options of its own"
-    return node.value if node and node.value else "nothing"
+def _line(place, mark: str = "start_mark") -> str:
+    at = getattr(place, mark, None)
+    return f", line {at.line + 1}" if at else ""
 
 
 def _options(node: yaml.Node | None, kind: type) -> dict[str, Any]:
@@ -94,55 +90,33 @@ def _options(node: yaml.Node | None, kind: type) -> dict[str, Any]:
             raise _RecipeError(key, "an option of `lengua train`", f"write {nearest[0]}, or leave it out")
         if name in values:
             raise _RecipeError(key, f"{name} once", "keep one of them", "it again")
-        values[name] = _value(name, value, kinds[name])
+        try:
+            values[name] = _value(value, kinds[name])
+        except RequestError as error:  # of an option that is itself a dataclass, such as `filters`
+            raise _RecipeError(value, error.expected, error.do, error.found) from error
+        except ValueError as error:
+            raise _RecipeError(value, f"{name}: {type_name(kinds[name])}", "correct the value") from error
     return values
 
 
-def _value(name: str, node: yaml.Node, kind) -> Any:
-    """Return the value of one option."""
-    if is_dataclass(kind):
-        return _nested(node, kind)
-    try:
-        return _read(node, kind)
-    except ValueError as error:
-        raise _RecipeError(node, f"{name}: {type_name(kind)}", "correct the value") from error
-
-
-def _nested(node: yaml.Node, kind: type):
-    """Return an option that is itself a dataclass, such as `filters`."""
-    values = _options(node, kind)
-    try:
-        return kind(**values)
-    except RequestError as error:
-        raise _RecipeError(node, error.expected, error.do, error.found) from error
-
-
-def _read(node: yaml.Node, kind) -> Any:
+def _value(node: yaml.Node, kind) -> Any:
     """Return what a node says, as a value of a type.
 
     Raises:
         ValueError: it says something else.
     """
+    if is_dataclass(kind):
+        return kind(**_options(node, kind))
     parts, is_null = get_args(kind), node.tag.endswith(":null")
     if NoneType in parts:
-        return None if is_null else _read(node, next(part for part in parts if part is not NoneType))
-    if get_origin(kind) is tuple:
-        return _tuple(node, parts)
-    if is_null or not isinstance(node, yaml.ScalarNode):
+        return None if is_null else _value(node, _without_none(parts))
+    if get_origin(kind) is tuple and isinstance(node, yaml.SequenceNode):
+        kinds = [parts[0]] * len(node.value) if parts[-1] is Ellipsis else parts
+        return tuple(_value(item, kind) for item, kind in zip(node.value, kinds, strict=True))
+    if is_null or not isinstance(node, yaml.ScalarNode) or get_origin(kind) is tuple:
         raise ValueError(node.tag)
     if get_origin(kind) is Literal:
         return parts[parts.index(node.value)]
-    return _scalar(node, kind)
-
-
-def _tuple(node: yaml.Node, parts: tuple) -> tuple:
-    if not isinstance(node, yaml.SequenceNode):
-        raise ValueError(node.tag)
-    kinds = [parts[0]] * len(node.value) if parts[-1] is Ellipsis else parts
-    return tuple(_read(item, kind) for item, kind in zip(node.value, kinds, strict=True))
-
-
-def _scalar(node: yaml.ScalarNode, kind: type) -> Any:
     if kind is bool:
         if not node.tag.endswith(":bool"):
             raise ValueError(node.tag)
@@ -153,11 +127,15 @@ def _scalar(node: yaml.ScalarNode, kind: type) -> Any:
     return value
 
 
+def _without_none(parts: tuple):
+    return next(part for part in parts if part is not NoneType)
+
+
 def type_name(kind) -> str:
     """Say in words what values a type has: "a whole number or null"."""
     parts = get_args(kind)
     if NoneType in parts:
-        return f"{type_name(next(part for part in parts if part is not NoneType))} or null"
+        return f"{type_name(_without_none(parts))} or null"
     if get_origin(kind) is Literal:
         return f"one of {', '.join(map(str, parts))}"
     if get_origin(kind) is tuple:

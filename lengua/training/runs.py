@@ -28,8 +28,7 @@ class Run:
 
         Epochs are None where steps or minutes say how long it is.
         """
-        defaults = json.loads(json.dumps(asdict(TrainOptions("")), default=str))
-        options = _flat(defaults) | _flat(self.record["options"])
+        options = _flat(options_to_json(TrainOptions(""))) | _flat(self.record["options"])
         return options | {"epochs": None if options["steps"] or options["minutes"] else options["epochs"]}
 
     @cached_property
@@ -40,8 +39,7 @@ class Run:
     @property
     def recipe(self) -> str | None:
         """The name of the recipe that it followed."""
-        recipe = self.options["recipe"]
-        return Path(recipe).stem if recipe else None
+        return Path(self.options["recipe"]).stem if self.options["recipe"] else None
 
     @property
     def finished(self) -> bool:
@@ -56,8 +54,8 @@ class Run:
     @property
     def seconds(self) -> float:
         """Seconds of training, evaluations included."""
-        told = self.record.get("seconds", {}).get("training", 0.0)
-        return max(told, self.history[-1]["seconds"] if self.history else 0.0)
+        recorded = self.record.get("seconds", {}).get("training", 0.0)
+        return max(recorded, self.history[-1]["seconds"] if self.history else 0.0)
 
     @property
     def clips_per_second(self) -> float | None:
@@ -68,23 +66,17 @@ class Run:
     @property
     def best(self) -> dict:
         """The record with the lowest WER on dev; empty before the first evaluation."""
-        looks = [record for record in self.history if record.get("dev_wer") is not None]
-        return min(looks, key=lambda record: record["dev_wer"], default={})
+        evaluations = [record for record in self.history if record.get("dev_wer") is not None]
+        return min(evaluations, key=lambda record: record["dev_wer"], default={})
 
     @property
     def state(self) -> str:
         """finished, or how far it came. Whether it still goes on, its files do not tell."""
-        if self.finished:
-            return "finished"
-        return f"at {100 * self._share:.0f} %" if self.history else "no step yet"
-
-    @property
-    def _share(self) -> float:
-        """How much of its length is behind it, whichever way that was said."""
+        if self.finished or not self.history:
+            return "finished" if self.finished else "no step yet"
         steps = self.record.get("plan", {}).get("steps") or self.options["steps"]
-        if steps:
-            return self.steps / steps
-        return self.history[-1].get("epoch", 0) / self.options["epochs"]
+        share = self.steps / steps if steps else self.history[-1].get("epoch", 0) / self.options["epochs"]
+        return f"at {100 * share:.0f} %"
 
     @property
     def manifest(self) -> dict | None:
@@ -97,9 +89,7 @@ class Run:
 
 def read_run(path: Path) -> Run | None:
     """Return what stands in a folder; None if it is no run's."""
-    if not (path / "run.json").is_file():
-        return None
-    record = read_json(path / "run.json")
+    record = read_json(path / "run.json") if (path / "run.json").is_file() else None
     if not isinstance(record, dict) or "options" not in record:
         return None
     return Run(path, record, *read_history(path / "history.jsonl"))
@@ -121,6 +111,11 @@ def _record(line: str) -> dict | None:
     except ValueError:
         return None
     return record if isinstance(record, dict) and {"step", "seconds"} <= record.keys() else None
+
+
+def options_to_json(options: TrainOptions) -> dict:
+    """Return options as run.json holds them."""
+    return json.loads(json.dumps(asdict(options), default=str))
 
 
 def _flat(options: dict[str, Any]) -> dict[str, Any]:

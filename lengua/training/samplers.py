@@ -39,37 +39,28 @@ class Packing:
 
 
 def pack_windows(frames: Sequence[int], tokens: Sequence[int], longest: int, most_tokens: int) -> list[list[int]]:
-    """Return which clips share a window: as few windows as will do, filled evenly, so that little is padding.
+    """Return which clips share a window of at most so many frames and label tokens, by number, in their order.
 
-    Args:
-        frames: of every clip.
-        tokens: of every clip in a label.
-        longest: frames of a full window.
-        most_tokens: that a window may have.
-
-    Returns:
-        clips by number, each in one window, in their order. What is too long for any window has one of its own.
+    As few windows as will do, filled evenly, so that little is padding. What is too long has a window of its own.
     """
-    needs, room = list(zip(frames, tokens, strict=True)), (longest, most_tokens)
+    sizes, room = np.array([frames, tokens]).T, (longest, most_tokens)
     count = max(1, math.ceil(sum(frames) / longest))
-    while (windows := _spread(needs, room, count)) is None:
+    while (windows := _spread(sizes, room, count)) is None:
         count += 1
     return [sorted(window) for window in windows if window]
 
 
-def _spread(needs: list[tuple[int, int]], room: tuple[int, int], count: int) -> list[list[int]] | None:
+def _spread(sizes: np.ndarray, room: tuple[int, int], count: int) -> list[list[int]] | None:
     """Put the longest clip first, each into the emptiest of `count` windows that has room; None: one found none."""
-    windows: list[list[int]] = [[] for _ in range(count)]
-    for clip in sorted(range(len(needs)), key=lambda clip: -needs[clip][0]):
-        fitting = [window for window in windows if not window or _fit([*window, clip], needs, room)]
-        if not fitting:
+    windows, filled = [[] for _ in range(count)], np.zeros((count, 2), np.int64)
+    for clip in np.argsort(-sizes[:, 0], kind="stable").tolist():
+        fits = (filled + sizes[clip] <= room).all(axis=1) | (filled == 0).all(axis=1)
+        if not fits.any():
             return None
-        min(fitting, key=lambda window: sum(needs[other][0] for other in window)).append(clip)
+        emptiest = int(np.where(fits, filled[:, 0], np.iinfo(np.int64).max).argmin())
+        windows[emptiest].append(clip)
+        filled[emptiest] += sizes[clip]
     return windows
-
-
-def _fit(window: list[int], needs: list[tuple[int, int]], room: tuple[int, int]) -> bool:
-    return all(sum(needs[clip][unit] for clip in window) <= most for unit, most in enumerate(room))
 
 
 def join_mels(mels: Sequence[np.ndarray], peaks: Sequence[float], pauses: Sequence[int]) -> tuple[np.ndarray, float]:
@@ -186,7 +177,7 @@ class EpochSampler:
         self.ids, self.frames = split.column("id"), split.frames
         self.mixture = split if isinstance(split, Mixture) else None
         self.texts = split.column("text") if drawing.packing else []
-        self.languages = getattr(split, "languages", None)
+        self.languages = getattr(split, "languages", [""] * len(self.ids))
         self.drawing, self.epoch, self.ranks = drawing, epoch, ranks
 
     def set_epoch(self, epoch: int) -> None:
@@ -202,11 +193,11 @@ class EpochSampler:
         return self.mixture.drawn(self.epoch) if self.mixture else np.arange(len(self.ids))
 
     def _draw(self, index: int, window: int) -> SampledClip:
-        return SampledClip(int(index), window, self._masks(self.ids[index]) if self.drawing.spec_augment else None)
-
-    def _masks(self, id: str) -> SpecAugmentMasks:
+        if not self.drawing.spec_augment:
+            return SampledClip(int(index), window)
+        id = self.ids[index]
         time, band = ((self._chance(id, f"{what} size"), self._chance(id, f"{what} place")) for what in MASK_KEYS)
-        return SpecAugmentMasks(time, band)
+        return SampledClip(int(index), window, SpecAugmentMasks(time, band))
 
     def _window(self, index: int, frames: int) -> int:
         """Return the window of so many frames and the margin of a clip."""
@@ -224,31 +215,20 @@ class EpochSampler:
         """
         id, longest = self.ids[batch[0]], self.drawing.longest
         room = longest if self.drawing.all_packed else round(longest * self._chance(id, "room"))
-        packs = [
-            self._pack(indices, pauses)
-            for alike in self._by_language(batch)
-            for indices, pauses in self._shared(alike, room)
-        ]
+        languages = dict.fromkeys(self.languages[index] for index in batch)
+        alike = ([index for index in batch if self.languages[index] == language] for language in languages)
+        packs = [self._pack(*window) for clips in alike for window in self._shared(clips, room)]
         fullest = max(sum(draw.window for draw in pack.draws) + sum(pack.pauses) for pack in packs)
         padded = self._chance(id, "padded") < self.drawing.padded_share
         window = longest if padded else self._window(batch[0], fullest)
         return [replace(pack, window=window) for pack in packs]
-
-    def _by_language(self, batch: list[int]) -> list[list[int]]:
-        if self.languages is None:
-            return [batch]
-        spoken = dict.fromkeys(self.languages[index] for index in batch)
-        return [[index for index in batch if self.languages[index] == one] for one in spoken]
 
     def _shared(self, clips: list[int], room: int) -> Iterator[tuple[list[int], tuple[int, ...]]]:
         """Yield which clips share a window, and the silence behind each."""
         packing = self.drawing.packing
         most = packing.max_pause_s * FRAMES_PER_SECOND
         pauses = [round(most * self._chance(self.ids[index], "pause")) for index in clips]
-        frames = [
-            min(int(self.frames[index]) + pause, self.drawing.longest)
-            for index, pause in zip(clips, pauses, strict=True)
-        ]
+        frames = np.minimum(self.frames[clips] + pauses, self.drawing.longest).astype(int).tolist()
         tokens = [len(word_tokens(packing.tokenizer, self.texts[index])) + 2 for index in clips]
         for places in pack_windows(frames, tokens, max(room, *frames), MAX_LABEL_TOKENS - LABEL_OVERHEAD_TOKENS):
             yield [clips[at] for at in places], (*(pauses[at] for at in places[:-1]), 0)
@@ -273,12 +253,11 @@ class LengthBucketSampler(EpochSampler):
         windows = np.zeros(len(self.ids), np.int64)
         windows[padded] = self.drawing.longest
         windows[others] = [self._window(index, int(self.frames[index])) for index in others]
-        batches = [
-            *split_into_batches(padded, few),
-            *split_into_batches(self._by_length(others, windows[others]), many),
-            *split_into_batches(packed, many),
-        ]
-        shared = {int(batch[0]) for batch in batches[len(batches) - math.ceil(len(packed) / many) :]}
+        jitter = np.array([self._chance(self.ids[index], "bucket") for index in others])
+        by_length = np.argsort(windows[others] + jitter * BUCKET_JITTER_S * FRAMES_PER_SECOND, kind="stable")
+        shared = split_into_batches(packed, many)
+        batches = [*split_into_batches(padded, few), *split_into_batches(others[by_length], many), *shared]
+        shared = {int(batch[0]) for batch in shared}
         batches.sort(key=lambda batch: self._chance(self.ids[batch[0]], "order"))
         for batch in batches[: len(self)]:
             if int(batch[0]) in shared:
@@ -286,10 +265,6 @@ class LengthBucketSampler(EpochSampler):
             else:
                 window = int(windows[batch].max())
                 yield [self._draw(index, window) for index in batch]
-
-    def _by_length(self, clips: np.ndarray, windows: np.ndarray) -> np.ndarray:
-        jitter = np.array([self._chance(self.ids[index], "bucket") for index in clips])
-        return clips[np.argsort(windows + jitter * BUCKET_JITTER_S * FRAMES_PER_SECOND, kind="stable")]
 
 
 class PackedWindowSampler(EpochSampler):

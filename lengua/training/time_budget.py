@@ -17,9 +17,8 @@ import copy
 import math
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, fields
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -66,7 +65,7 @@ class TrainingCost:
 
 @dataclass(frozen=True)
 class TrainingPlan:
-    """A run that fits."""
+    """A run that fits into its time."""
 
     steps: int
     evaluations: int
@@ -83,8 +82,7 @@ class TrainingPlan:
 
 def parse_plan(record: dict) -> TrainingPlan:
     """Return a plan as run.json keeps it; of its cost, what this version knows."""
-    names = {one.name for one in fields(TrainingCost)}
-    cost = {name: value for name, value in record["cost"].items() if name in names}
+    cost = {one.name: record["cost"][one.name] for one in fields(TrainingCost) if one.name in record["cost"]}
     cost["batches"] = tuple(map(tuple, cost.get("batches", ())))
     return TrainingPlan(**record | {"cost": TrainingCost(**cost)})
 
@@ -107,92 +105,78 @@ def plan_run(seconds: float, cost: TrainingCost) -> TrainingPlan:
 
 def measure_cost(trainer) -> TrainingCost:
     """Time steps, dev and saving on this machine."""
-    batches = epoch_batches(trainer)
-    replica = copy.deepcopy(trainer.model)
+    split = next(iter(trainer.train_split.blocks())) if trainer.streamed else trainer.train_split
+    batches = [(draws[0].window * len(draws), draws) for draws in make_sampler(split, trainer.drawing)]
+    replica, args = copy.deepcopy(trainer.model), trainer.args
     with torch.random.fork_rng():
-        timed = step_seconds(trainer, replica, batches)
-        evaluation = evaluation_seconds(trainer, replica)
-    saving = saving_seconds(replica, trainer.options.out)
+        timed = _step_seconds(trainer, replica, ClipDataset(split), batches)
+        evaluation = _evaluation_seconds(trainer, replica)
+    saving = _saving_seconds(replica, trainer.options.out)
     clips = trainer.train_split.items if trainer.streamed else clips_per_epoch(trainer.train_split)
-    in_a_step = trainer.args.gradient_accumulation_steps * trainer.args.world_size
     blending = len(BLEND_ALPHAS) * evaluation if trainer.options.blend else 0.0
+    step = interpolated_mean([frames for frames, _ in batches], timed) * args.gradient_accumulation_steps
+    epoch = clips and -(-trainer.drawing.batches(clips) // (args.gradient_accumulation_steps * args.world_size))
     # A checkpoint is the model and two moments of the optimiser; at the end the best one is read and written again.
-    step = interpolated_mean([frames for frames, *_ in batches], timed) * trainer.args.gradient_accumulation_steps
-    epoch = clips and -(-trainer.drawing.batches(clips) // in_a_step)
     return TrainingCost(step, evaluation + 3 * saving, 3 * saving + blending, epoch, tuple(sorted(timed.items())))
 
 
-def epoch_batches(trainer) -> list:
-    """Return the batches of the first epoch as they are drawn; of a stream, those of its first block."""
-    split = next(iter(trainer.train_split.blocks())) if trainer.streamed else trainer.train_split
-    clips = ClipDataset(split)
-    return [(draws[0].window * len(draws), clips, draws) for draws in make_sampler(split, trainer.drawing)]
-
-
-def step_seconds(trainer, replica, batches: list) -> dict[int, float]:
-    """Return the seconds of a step by frames, of a few batches of an epoch; the first is taken twice, to warm up."""
+def _step_seconds(trainer, replica, clips: ClipDataset, batches: list) -> dict[int, float]:
+    """Return the seconds of a step by frames, of a few batches; the first is taken twice, to warm up."""
     optimizer = torch.optim.AdamW([one for one in replica.parameters() if one.requires_grad], lr=0.0, fused=True)
     replica.train()
+
+    def step() -> None:
+        with _autocast(trainer):
+            loss = trainer.compute_loss_func(replica(**inputs), inputs["labels"])
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(replica.parameters(), 1.0)
+        optimizer.step()
+        optimizer.zero_grad()
+
     timed = {}
-    chosen = evenly_spaced_batches(sorted(batches, key=lambda batch: batch[0]), TIMED_BATCHES)
-    for frames, clips, draws in chosen[:1] + chosen:
+    chosen = evenly_spaced(sorted(batches, key=lambda batch: batch[0]), TIMED_BATCHES)
+    for frames, draws in chosen[:1] + chosen:
         inputs = trainer._prepare_inputs(trainer.data_collator([clips[draw] for draw in draws]))
-        timed[frames] = time_call_s(partial(take_step, trainer, replica, optimizer, inputs))
+        timed[frames] = _seconds_of(step)
     return timed
 
 
-def take_step(trainer, replica, optimizer, inputs: dict) -> None:
-    """Take a step of training whose rate is zero."""
-    with autocast(trainer):
-        loss = trainer.compute_loss_func(replica(**inputs), inputs["labels"])
-    loss.backward()
-    torch.nn.utils.clip_grad_norm_(replica.parameters(), 1.0)
-    optimizer.step()
-    optimizer.zero_grad()
-
-
-def evaluation_seconds(trainer, replica) -> float:
+def _evaluation_seconds(trainer, replica) -> float:
     """Return the seconds of transcribing dev, with hypotheses as long as the references.
 
     The untouched base may loop in a short window; soon after the first steps it does not any more.
     """
     batches = list(trainer.get_eval_dataloader().batch_sampler)
     replica.eval()
+
+    @torch.no_grad()
+    def decode() -> None:
+        tokens = int(inputs["labels"].ne(IGNORE_INDEX).sum(1).max())
+        with _autocast(trainer):
+            replica.generate(inputs["input_features"], max_new_tokens=tokens, min_new_tokens=tokens, num_beams=1)
+            replica(**inputs)
+
     timed = {}
-    for number, draws in evenly_spaced_batches(list(enumerate(batches)), TIMED_BATCHES):
+    for number, draws in evenly_spaced(list(enumerate(batches)), TIMED_BATCHES):
         inputs = trainer._prepare_inputs(trainer.data_collator([trainer.eval_dataset[draw] for draw in draws]))
-        timed[number] = time_call_s(partial(decode_dev_batch, trainer, replica, inputs))
+        timed[number] = _seconds_of(decode)
     return interpolated_mean(range(len(batches)), timed) * len(batches)
 
 
-def decode_dev_batch(trainer, replica, inputs: dict) -> None:
-    """Measure a batch of dev as the Trainer does: generate, and take the loss."""
-    tokens = int(inputs["labels"].ne(IGNORE_INDEX).sum(1).max())
-    with torch.no_grad(), autocast(trainer):
-        replica.generate(inputs["input_features"], max_new_tokens=tokens, min_new_tokens=tokens, num_beams=1)
-        replica(**inputs)
+def _saving_seconds(replica, out: Path) -> float:
+    """Return the seconds of writing the weights to the disk of the run."""
+    out.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".timed-", dir=out) as folder:
+        return _seconds_of(lambda: torch.save(replica.state_dict(), Path(folder) / "weights"))
 
 
-def autocast(trainer):
+def _autocast(trainer):
     """Return the precision of the run as a context; accelerate gives it to the model only when training begins."""
     kind = torch.float16 if trainer.args.fp16 else torch.bfloat16
     return torch.autocast(trainer.args.device.type, kind, enabled=trainer.args.fp16 or trainer.args.bf16)
 
 
-def saving_seconds(replica, out: Path) -> float:
-    """Return the seconds of writing the weights to the disk of the run."""
-    out.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".timed-", dir=out) as folder:
-        return time_call_s(partial(torch.save, replica.state_dict(), Path(folder) / "weights"))
-
-
-def evenly_spaced_batches(batches: list, count: int) -> list:
-    """Return some of them: the first, the last, and others evenly between."""
-    return [batches[at] for at in sorted({round(at) for at in np.linspace(0, len(batches) - 1, count)})]
-
-
-def time_call_s(work: Callable[[], object]) -> float:
-    """Return how long a piece of work takes, on whatever device it runs."""
+def _seconds_of(work: Callable[[], object]) -> float:
     started = time.perf_counter()
     work()
     if torch.cuda.is_available():
@@ -200,7 +184,12 @@ def time_call_s(work: Callable[[], object]) -> float:
     return time.perf_counter() - started
 
 
-def interpolated_mean(places: Sequence[int], timed: dict[int, float]) -> float:
+def evenly_spaced(items: list, count: int) -> list:
+    """Return some of them: the first, the last, and others evenly between."""
+    return [items[at] for at in sorted({round(at) for at in np.linspace(0, len(items) - 1, count)})]
+
+
+def interpolated_mean(places, timed: dict[int, float]) -> float:
     """Return the mean over all places of what was timed at some of them."""
     known = sorted(timed)
     return float(np.interp(places, known, [timed[place] for place in known]).mean())
@@ -239,31 +228,6 @@ class LinearSchedule:
         self.total = total
 
 
-@dataclass
-class TimeSpent:
-    """What steps and evaluations of the run have taken so far, in seconds."""
-
-    stepping: float = 0.0
-    expected: float = 0.0
-    """What these very steps, with their frames, should have taken by what was measured before the run."""
-    evaluations: int = 0
-    evaluating: float = 0.0
-
-    def per_step(self, guess: float) -> float:
-        """Return the seconds of a step to come: the guess, corrected by how wrong it was for those that were taken."""
-        trust = PRIOR_WEIGHT_STEPS * guess
-        return guess * (self.stepping + trust) / (self.expected + trust)
-
-    def per_evaluation(self, guess: float) -> float:
-        """Return the seconds of an evaluation: the last ones speak for those to come."""
-        return self.evaluating / self.evaluations if self.evaluations else guess
-
-
-def steps_that_fit(left: float, evaluations: int, per_step: float, per_evaluation: float) -> int:
-    """Return how many more steps fit into the seconds left, beside so many evaluations."""
-    return max(0, int((left - evaluations * per_evaluation) / per_step))
-
-
 class TimeBudgetCallback(TrainerCallback):
     """Keep a run to its plan: call for evaluations, and move the end to where the time is up.
 
@@ -276,8 +240,11 @@ class TimeBudgetCallback(TrainerCallback):
 
     def __init__(self, plan: TrainingPlan, schedule: LinearSchedule, seconds: Callable[[], float], watch: Watch):
         self.plan, self.schedule, self.seconds, self.watch = plan, schedule, seconds, watch
-        self.spent, self.reported, self.done = TimeSpent(), plan.steps, 0
-        self.since, self.evaluated = 0.0, False
+        self.reported, self.evaluations_done = plan.steps, 0
+        self.since, self.just_evaluated = 0.0, False
+        self.stepping = self.expected = 0.0
+        """Seconds of the steps so far; and what these very steps, with their frames, should have taken by the plan."""
+        self.evaluation_seconds: list[float] = []
         self.frames: list[int] = []
         """Of the batches of a step, all rows of each together."""
 
@@ -286,60 +253,59 @@ class TimeBudgetCallback(TrainerCallback):
         self.hook = model.register_forward_pre_hook(self._count_frames, with_kwargs=True)
         state.max_steps = self.schedule.total
         state.eval_steps = state.save_steps = NO_EVALUATION_STEPS
-        self.done = self.evaluations_before(state.global_step, state.max_steps)
+        done = math.floor(state.global_step * self.plan.evaluations / state.max_steps)
+        self.evaluations_done = min(self.plan.evaluations - 1, done)
         self.since = self.seconds()
 
     def on_train_end(self, args, state, control, **kwargs):
-        """Leave the model as it was."""
         self.hook.remove()
 
     def _count_frames(self, model, args, inputs: dict) -> None:
-        """Note the frames of a batch before the model sees it: what a step costs depends on them."""
         if model.training:
             rows, _, window = inputs["input_features"].shape
             self.frames.append(rows * window)
 
-    def evaluations_before(self, step: int, total: int) -> int:
-        """Return how many evaluations are over at a step."""
-        return min(self.plan.evaluations - 1, math.floor(step * self.plan.evaluations / total))
+    def _lap(self) -> float:
+        """Return the seconds since it was asked last."""
+        before, self.since = self.since, self.seconds()
+        return self.since - before
 
     def on_step_end(self, args, state, control, **kwargs):
         """Time the step; correct the plan now and then; call for evaluations."""
-        now = self.seconds()
-        self.spent.stepping += now - self.since
-        self.spent.expected += sum(map(self.plan.cost.of_batch, self.frames))
+        self.stepping += self._lap()
+        self.expected += sum(map(self.plan.cost.of_batch, self.frames))
         self.frames.clear()
-        self.since = now
-        due = self.evaluated or state.global_step % max(1, self.plan.steps // PLAN_CORRECTIONS) == 0
-        self.evaluated = False
+        due = self.just_evaluated or state.global_step % max(1, self.plan.steps // PLAN_CORRECTIONS) == 0
+        self.just_evaluated = False
         if due and state.global_step < state.max_steps:
-            self.correct(state, now, args.max_steps)
+            self._correct(state, args.max_steps)
         if state.global_step >= state.max_steps:
             control.should_training_stop = control.should_evaluate = control.should_save = True
-        elif state.global_step >= (self.done + 1) * state.max_steps / self.plan.evaluations:
+        elif state.global_step >= (self.evaluations_done + 1) * state.max_steps / self.plan.evaluations:
             control.should_evaluate = control.should_save = True
 
     def on_evaluate(self, args, state, control, **kwargs):
-        """Time an evaluation."""
-        now = self.seconds()
-        self.spent.evaluations += 1
-        self.spent.evaluating += now - self.since
-        self.since, self.evaluated, self.done = now, True, self.done + 1
+        self.evaluation_seconds.append(self._lap())
+        self.just_evaluated = True
+        self.evaluations_done += 1
 
     def on_save(self, args, state, control, **kwargs):
         """Count the checkpoint of an evaluation to it, and one between evaluations to the steps."""
-        now = self.seconds()
-        if self.evaluated:
-            self.spent.evaluating += now - self.since
-            self.since = now
+        if self.just_evaluated:
+            self.evaluation_seconds[-1] += self._lap()
 
-    def correct(self, state, now: float, most: int) -> None:
+    def seconds_per_step(self) -> float:
+        """Return the seconds of a step to come: those of the plan, corrected by how wrong they were up to now."""
+        trust = PRIOR_WEIGHT_STEPS * self.plan.cost.step
+        return self.plan.cost.step * (self.stepping + trust) / (self.expected + trust)
+
+    def _correct(self, state, most: int) -> None:
         """Move the end of the run to where its time is up, to step `most` at the latest."""
-        cost = self.plan.cost
-        left = self.plan.seconds * (1 - RESERVE_SHARE) - cost.ending - now
-        to_come = max(1, self.plan.evaluations - self.done)
-        per_step, per_evaluation = self.spent.per_step(cost.step), self.spent.per_evaluation(cost.evaluation)
-        total = state.global_step + steps_that_fit(left, to_come, per_step, per_evaluation)
+        cost, timed = self.plan.cost, self.evaluation_seconds
+        per_step, per_evaluation = self.seconds_per_step(), sum(timed) / len(timed) if timed else cost.evaluation
+        left = self.plan.seconds * (1 - RESERVE_SHARE) - cost.ending - self.since
+        left -= max(1, self.plan.evaluations - self.evaluations_done) * per_evaluation
+        total = state.global_step + max(0, int(left / per_step))
         [total] = broadcast_object_list([min(total, most)])
         if total == state.max_steps:
             return

@@ -20,26 +20,16 @@ from lengua.runtime.errors import RequestError
 from lengua.runtime.files import read_json, write_json
 from lengua.runtime.progress import Progress, Watch, unwatched
 from lengua.training import callbacks, parameters
-from lengua.training.callbacks import InterruptionCallback, MetricsCallback, describe_run
+from lengua.training.callbacks import TRACKER_FOLDERS, InterruptionCallback, MetricsCallback, describe_run
 from lengua.training.checkpointing import CheckpointCallback, explaining_full_disk, require_same_options
 from lengua.training.data import open_training_data
 from lengua.training.divergence import Guard, finish_interrupted, require_weights
 from lengua.training.hardware import deterministic_sums
-from lengua.training.parameters import blend
 from lengua.training.preflight import preflight, require_passed
 from lengua.training.time_budget import TimeBudgetCallback, TrainingPlan, measure_cost, parse_plan, plan_run
 from lengua.training.trainer import AdaptiveTrainer, build_trainer
 
-RUN_ENTRIES = (
-    "run.json",
-    "history.jsonl",
-    "checkpoints",
-    "model",
-    "store",
-    "evaluation",
-    "export",
-    *callbacks.TRACKER_FOLDERS,
-)
+RUN_ENTRIES = {"run.json", "history.jsonl", "checkpoints", "model", "store", "evaluation", "export", *TRACKER_FOLDERS}
 """What may stand in a run's folder."""
 
 
@@ -78,8 +68,8 @@ def train(options: TrainOptions, watch: Watch = unwatched) -> TrainResult:
     require_passed(preflight(trainer, options, folder, options.push_checkpoints))
     saver = CheckpointCallback(options, watch)
     checkpoint = saver.find(options)
-    run = describe_run(options, origin)
-    metrics = MetricsCallback(options.out, watch, trainer.drawing.mean_size, trainer.evaluation, trainer.streamed)
+    run = describe_run(options, origin) | data.note
+    metrics = MetricsCallback(trainer, watch)
     trainer.add_callback(metrics)
     if options.minutes is not None:
         plan = _plan(options, trainer, watch, started)
@@ -89,7 +79,7 @@ def train(options: TrainOptions, watch: Watch = unwatched) -> TrainResult:
     guard = Guard(trainer.evaluation, options.patience, watch)
     for callback in (saver, guard, *callbacks.make_trackers(options)):
         trainer.add_callback(callback)  # behind those that call for evaluations and checkpoints
-    _run_training(trainer, saver, guard, folder, checkpoint, run | data.note, watch)
+    _run_training(trainer, saver, guard, folder, checkpoint, run, watch)
     return _result(options.out)
 
 
@@ -104,38 +94,6 @@ def _require_consistent_options(options: TrainOptions) -> None:
     callbacks.require_trackers_installed(options.report_to)
 
 
-def _run_training(
-    trainer: AdaptiveTrainer,
-    saver: CheckpointCallback,
-    guard: Guard,
-    folder: Path,
-    checkpoint: Path | None,
-    run: dict,
-    watch: Watch,
-) -> None:
-    """Train from a checkpoint, or from the base, to the end; leave run.json and the model."""
-    out, leads = trainer.options.out, trainer.is_world_process_zero()
-    if checkpoint:
-        trainer.go_on_from(checkpoint)
-    if leads:
-        write_json(out / "run.json", run)
-    start = time.perf_counter()
-    with explaining_full_disk(out), saver, deterministic_sums(trainer.args.device.type):
-        with InterruptionCallback(trainer.args.max_steps) as interruption:
-            trainer.add_callback(interruption)
-            if not finish_interrupted(trainer, guard, checkpoint):
-                trainer.train(resume_from_checkpoint=checkpoint and str(checkpoint))
-        require_weights(trainer.state, guard.stopped)
-        blended = blend(trainer, load_model(folder, trainer.options.language), watch) if trainer.options.blend else {}
-        if leads:
-            seconds = {"training": round(time.perf_counter() - start, 1)}
-            _finish(trainer, folder, run | blended | {"seconds": seconds}, guard.stopped)
-    trainer.accelerator.wait_for_everyone()
-    if leads:
-        shutil.rmtree(out / "checkpoints", ignore_errors=True)
-    trainer.accelerator.end_training()
-
-
 def _claim(options: TrainOptions) -> None:
     """Make the folder the run's own, or go on in it if it is this very run.
 
@@ -144,12 +102,12 @@ def _claim(options: TrainOptions) -> None:
     """
     record = options.out / "run.json"
     if not options.resume:
-        for name in ("checkpoints", "model", *callbacks.TRACKER_FOLDERS):
+        for name in ("checkpoints", "model", *TRACKER_FOLDERS):
             shutil.rmtree(options.out / name, ignore_errors=True)
     elif record.is_file():
         expected = f"the options that {options.out} was started with"
         require_same_options(read_json(record)["options"], options, expected, "another --out")
-    elif options.out.exists() and any(path.name not in RUN_ENTRIES for path in options.out.iterdir()):
+    elif options.out.exists() and {path.name for path in options.out.iterdir()} - RUN_ENTRIES:
         raise RequestError("a run's folder", f"{options.out} with other things in it", "name another --out")
 
 
@@ -165,11 +123,35 @@ def _plan(options: TrainOptions, trainer: AdaptiveTrainer, watch: Watch, started
     return plan
 
 
-def _finish(trainer: AdaptiveTrainer, folder: Path, run: dict, stopped: str | None) -> None:
+def _run_training(trainer: AdaptiveTrainer, saver, guard: Guard, folder: Path, checkpoint, run: dict, watch) -> None:
+    """Train from a checkpoint, or from the base, to the end; leave run.json and the model."""
+    out, leads = trainer.options.out, trainer.is_world_process_zero()
+    if checkpoint and trainer.streamed:
+        trainer.streamed.load_position(checkpoint)
+    if leads:
+        write_json(out / "run.json", run)
+    start = time.perf_counter()
+    with explaining_full_disk(out), saver, deterministic_sums(trainer.args.device.type):
+        with InterruptionCallback(trainer.args.max_steps) as interruption:
+            trainer.add_callback(interruption)
+            if not finish_interrupted(trainer, guard, checkpoint):
+                trainer.train(resume_from_checkpoint=checkpoint and str(checkpoint))
+        require_weights(trainer.state, guard.stopped)
+        if trainer.options.blend:
+            run |= parameters.blend(trainer, load_model(folder, trainer.options.language), watch)
+        if leads:
+            _finish(trainer, folder, run | {"seconds": {"training": round(time.perf_counter() - start, 1)}}, guard)
+    trainer.accelerator.wait_for_everyone()
+    if leads:
+        shutil.rmtree(out / "checkpoints", ignore_errors=True)
+    trainer.accelerator.end_training()
+
+
+def _finish(trainer: AdaptiveTrainer, folder: Path, run: dict, guard: Guard) -> None:
     """Write run.json and then the model: a run with a model is finished."""
     model: AdaptiveWhisper = parameters.merge_lora(trainer.accelerator.unwrap_model(trainer.model))
     model.config.use_cache = True
-    ended = {"finished": True, "steps": trainer.state.global_step, "stopped": stopped}
+    ended = {"finished": True, "steps": trainer.state.global_step, "stopped": guard.stopped}
     if trainer.streamed:
         ended["left_out_since_the_last_start"] = dict(trainer.streamed.dropped)
     out = trainer.options.out
@@ -179,5 +161,4 @@ def _finish(trainer: AdaptiveTrainer, folder: Path, run: dict, stopped: str | No
 
 def _result(out: Path) -> TrainResult:
     run = read_json(out / "run.json")
-    seconds = run["seconds"]["training"]
-    return TrainResult(out, out / "model", run["steps"], run["dev_wer"], seconds, run.get("stopped"))
+    return TrainResult(out, out / "model", run["steps"], run["dev_wer"], run["seconds"]["training"], run.get("stopped"))

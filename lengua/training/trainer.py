@@ -3,30 +3,29 @@
 trainer = build_trainer(load_model(folder, "es"), folder, data, options)
 """
 
+import math
 from dataclasses import replace
 from pathlib import Path
 
 import torch
-from transformers import PrinterCallback, Seq2SeqTrainer, set_seed
+from tokenizers import Tokenizer
+from transformers import PrinterCallback, Seq2SeqTrainer, Seq2SeqTrainingArguments, set_seed
 
-from lengua.audio.log_mel import FRAMES_PER_SECOND
+from lengua.audio.log_mel import FRAMES_PER_SECOND, WINDOW_FRAMES
 from lengua.data.store import Store, open_store
 from lengua.data.streaming import Stream
 from lengua.models import checkpoints
 from lengua.models.tokens import IGNORE_INDEX, decode_text, max_decode_tokens
 from lengua.models.whisper import window_frames
 from lengua.options import TrainOptions
+from lengua.runtime.errors import RequestError
+from lengua.runtime.system import rank_and_world_size
 from lengua.training import parameters
-from lengua.training.arguments import length_arguments, make_batch_plan, total_steps, training_arguments
-from lengua.training.callbacks import (
-    DevEvaluation,
-    measure_dev,
-    read_stream_position,
-    write_stream_position,
-)
+from lengua.training.callbacks import DevEvaluation
 from lengua.training.data import TrainingData
 from lengua.training.dataset import ClipDataset, Collator, StreamedBatches
-from lengua.training.samplers import dev_batches, make_sampler
+from lengua.training.hardware import pick_device, pick_precision
+from lengua.training.samplers import BatchPlan, Packing, dev_batches, make_sampler
 from lengua.training.time_budget import LinearSchedule
 
 
@@ -53,6 +52,103 @@ def build_model_note(options: TrainOptions, store: Store) -> checkpoints.ModelNo
     stores = [store, *([open_store(Path(options.replay))] if options.replay else [])]
     attribution = "; ".join(dict.fromkeys(filter(None, (one.manifest["attribution"] for one in stores))))
     return checkpoints.ModelNote(options.base, options.language, window, margin, attribution)
+
+
+MAX_PAUSE_S = 1.5
+"""Longest silence between utterances that share a window, where only some batches are packed."""
+MAX_PLAN_STEPS_FACTOR = 3
+"""So many times the steps of a plan may be taken, where steps turn out to be that much cheaper."""
+
+
+def training_arguments(options: TrainOptions, clips: int | None) -> Seq2SeqTrainingArguments:
+    """Return the arguments of the Trainer."""
+    device = pick_device(options.device)
+    precision = pick_precision(options.precision, device)
+    return Seq2SeqTrainingArguments(
+        output_dir=str(options.out / "checkpoints"),
+        per_device_train_batch_size=options.batch_size,
+        per_device_eval_batch_size=options.batch_size,
+        gradient_accumulation_steps=options.accumulation,
+        learning_rate=options.learning_rate,
+        weight_decay=options.weight_decay,
+        eval_strategy="steps",
+        save_strategy="steps",
+        **length_arguments(options, total_steps(options, clips, rank_and_world_size()[1])),
+        load_best_model_at_end=True,
+        metric_for_best_model="wer",
+        greater_is_better=False,
+        predict_with_generate=True,
+        bf16=precision == "bf16",
+        fp16=precision == "fp16",
+        use_cpu=device == "cpu",
+        dataloader_num_workers=0 if device == "cpu" else 2,
+        dataloader_pin_memory=device == "cuda",
+        remove_unused_columns=False,
+        label_names=["labels"],
+        accelerator_config={"dispatch_batches": False, "even_batches": False},
+        ddp_find_unused_parameters=False,
+        ignore_data_skip=options.stream,  # a stream goes on from its place by itself
+        logging_steps=5,
+        logging_nan_inf_filter=False,  # a loss that is not finite is to be seen, and ends the run
+        disable_tqdm=True,
+        report_to=[],  # lengua.training.callbacks has the trackers
+        log_level_replica="error",
+        seed=options.seed,
+    )
+
+
+def length_arguments(options: TrainOptions, steps: int) -> dict[str, int]:
+    """Return those arguments of the Trainer that follow from the number of steps."""
+    every = max(1, math.ceil(steps / options.evaluations))
+    return {
+        "max_steps": steps * (MAX_PLAN_STEPS_FACTOR if options.minutes else 1),
+        "warmup_steps": max(1, round(options.warmup * steps)),
+        "eval_steps": every,
+        "save_steps": every,
+    }
+
+
+def total_steps(options: TrainOptions, clips: int | None, ranks: int = 1) -> int:
+    """Return the optimiser steps of a run over `clips` training clips, shared by so many processes.
+
+    Raises:
+        RequestError: nobody tells how many clips there are, and --steps does not either.
+    """
+    if options.steps is not None:
+        return options.steps
+    if clips is None:
+        found = f"a stream whose length {options.source} does not tell"
+        raise RequestError("the length of the run", found, "say it: --steps 1000")
+    batches = math.ceil(make_batch_plan(options).batches(clips) / ranks)
+    return max(1, math.ceil(options.epochs * math.ceil(batches / options.accumulation)))
+
+
+def make_batch_plan(
+    options: TrainOptions, longest: int = WINDOW_FRAMES, tokenizer: Tokenizer | None = None
+) -> BatchPlan:
+    """Return how the batches of a run are drawn; to count them, no tokenizer is needed.
+
+    Raises:
+        RequestError: a share that is none.
+    """
+    for name, share in (("timestamps", options.timestamps_share), ("packed", options.packed_share)):
+        if not 0 <= share <= 1:
+            raise RequestError(f"--{name}-share of 0 to 1", str(share), "0.2 is one in five")
+    packing = None
+    if options.window == "packed":
+        packing = Packing(tokenizer, options.timestamps_share)
+    elif options.packed_share:
+        packing = Packing(tokenizer, options.timestamps_share, options.packed_share, MAX_PAUSE_S)
+    padded = options.window == "padded"
+    return BatchPlan(
+        options.batch_size,
+        margin_s=(0.0, 0.0) if padded else options.margin_s,
+        padded_share=1.0 if padded else options.padded_share,
+        seed=options.seed,
+        longest=longest,
+        spec_augment=options.spec_augment,
+        packing=packing,
+    )
 
 
 class AdaptiveTrainer(Seq2SeqTrainer):
@@ -126,16 +222,11 @@ class AdaptiveTrainer(Seq2SeqTrainer):
         else:
             self.control.should_training_stop = True
 
-    def go_on_from(self, checkpoint: Path) -> None:
-        """Put a stream where it stood when a checkpoint was saved."""
-        if self.streamed:
-            self.streamed.place = read_stream_position(checkpoint, self.train_split)
-
     def _save_rng_state(self, output_dir) -> None:
         """Save the state of randomness of this process, and where its stream stands."""
         super()._save_rng_state(output_dir)
         if self.streamed:
-            write_stream_position(Path(output_dir), self.train_split, self.streamed.place)
+            self.streamed.save_position(Path(output_dir))
 
     def _loader(self, dataset, **how) -> torch.utils.data.DataLoader:
         how = {"num_workers": self.args.dataloader_num_workers, "pin_memory": self.args.dataloader_pin_memory} | how
@@ -144,14 +235,11 @@ class AdaptiveTrainer(Seq2SeqTrainer):
     def _measure(self, prediction) -> dict[str, float]:
         first = self._first_places()
         given = (prediction.label_ids, prediction.predictions)
-        places = list(first.values())
         references, hypotheses = (
-            [decode_text(self.vocabulary, ids) for ids in rows[places].tolist()] for rows in given
+            [decode_text(self.vocabulary, ids) for ids in rows[list(first.values())].tolist()] for rows in given
         )
         speakers = self.dev_split.column("speaker")
-        speakers = [speakers[index] for index in first]
-        metrics, self.evaluation.worst, self.evaluation.counts = measure_dev(references, hypotheses, speakers)
-        return metrics
+        return self.evaluation.measure(references, hypotheses, [speakers[index] for index in first])
 
     def _first_places(self) -> dict[int, int]:
         """Return where each clip of dev was measured first: of each batch, all processes hand in a copy."""
