@@ -180,18 +180,13 @@ class Broken(Exception):
 
 
 class Handler(BaseHTTPRequestHandler):
-    """/v1/chat/completions and /v1/models."""
+    """/v1/chat/completions."""
 
     protocol_version = "HTTP/1.1"
 
     @property
     def llm(self) -> Llm:
         return self.server.llm
-
-    def do_GET(self) -> None:
-        self.close_connection = True
-        models = [{"id": "test", "object": "model", "created": 0, "owned_by": "tests"}]
-        self.send_json({"object": "list", "data": models} if self.path == "/v1/models" else {}, 200)
 
     def do_POST(self) -> None:
         self.close_connection = True
@@ -247,9 +242,6 @@ class Handler(BaseHTTPRequestHandler):
         if "html" in self.options:
             return self.send_body(b"<!doctype html><title>A page</title><p>data: none", "text/html", 200)
         text = "" if {"empty", "refuse"} & set(self.options) else self.llm.text(self.asked.messages, self.options)
-        if not self.asked.body.get("stream"):
-            message = {"role": "assistant", "content": text}
-            return self.send_json(self.chunk(message=message, finish_reason="stop"), 200)
         self.send_response(200)
         self.send_header("Content-Type", "text/event-stream")
         self.send_header("Transfer-Encoding", "chunked")
@@ -300,14 +292,8 @@ class Handler(BaseHTTPRequestHandler):
         self.write(b"")
 
     def chunk(self, **choice) -> dict:
-        kind = "chat.completion.chunk" if "delta" in choice else "chat.completion"
-        return {
-            "id": "chatcmpl-1",
-            "object": kind,
-            "created": 0,
-            "model": self.asked.model,
-            "choices": [{"index": 0, **choice}],
-        }
+        about = {"id": "chatcmpl-1", "object": "chat.completion.chunk", "created": 0, "model": self.asked.model}
+        return about | {"choices": [{"index": 0, **choice}]}
 
     def wait(self, seconds: float = 60) -> None:
         """Wait, unless the client goes away or the server ends."""

@@ -60,11 +60,8 @@ def test_three_hundred_questions_that_nobody_should_ask(app, tmp_path):
     assert wrong == []
     assert met["recording", "answered"] > 50 and met["reply", "answered"] > 20 and met["options", "answered"], met
     assert met["body", "refused"] == KINDS["body"]
-    own = [
-        line
-        for line in app.printed().splitlines()
-        if re.search(r'File ".*/lengua/', line) and "site-packages" not in line
-    ]
+    lines = app.printed().splitlines()
+    own = [line for line in lines if re.search(r'File ".*/lengua/', line) and "site-packages" not in line]
     assert own == [], "code of lengua raised what it did not expect"
 
 

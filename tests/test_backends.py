@@ -4,13 +4,11 @@ import copy
 import json
 import logging
 import pickle
-import socket
 import threading
 import time
 import traceback
 from dataclasses import replace
 
-import httpx
 import pytest
 from llm_server import KEY, REPLY, an_llm, option_of  # noqa: F401 (a fixture)
 
@@ -57,12 +55,8 @@ def test_the_environment_says_who_replies(llm):
 def test_without_a_key_and_without_a_server_it_is_the_tutor():
     assert isinstance(responder_for(environ={}), Tutor)
     assert isinstance(responder_for("  ", environ={"OPENAI_MODEL": "x", "OPENAI_API_KEY": " "}), Tutor)
-
-
-def test_a_key_alone_is_openais():
-    responder = responder_for("sk-visitor", {})
-    assert (responder.url, responder.model) == (OPENAI_URL, DEFAULT_CHAT_MODEL)
-    assert responder.name == f"{DEFAULT_CHAT_MODEL} (api.openai.com)"
+    alone = responder_for("sk-visitor", {})
+    assert (alone.url, alone.name) == (OPENAI_URL, f"{DEFAULT_CHAT_MODEL} (api.openai.com)")
 
 
 def test_a_typed_key_goes_before_that_of_the_environment_and_costs_nothing(llm):
@@ -70,14 +64,6 @@ def test_a_typed_key_goes_before_that_of_the_environment_and_costs_nothing(llm):
     assert "".join(typed.reply(HELLO, Setting())) == REPLY
     assert llm.asked[-1].key == "sk-visitor"
     assert typed.cost(HELLO, Setting()) == 0 < REPLY_TOKENS < own.cost(HELLO, Setting())
-
-
-def test_a_server_of_ones_own_needs_no_key(llm):
-    responder = responder_for(environ={"OPENAI_BASE_URL": llm.url})
-    assert "".join(responder.reply(HELLO, Setting())) == REPLY
-    assert llm.asked[0].key == "none"
-    llm.keys = {"sk-other"}
-    assert failed(responder)[1].kind == "no_key"
 
 
 def test_nothing_else_of_the_environment_is_sent(llm, monkeypatch):
@@ -89,9 +75,11 @@ def test_nothing_else_of_the_environment_is_sent(llm, monkeypatch):
     list(responder_for(environ={"OPENAI_BASE_URL": llm.url}).reply(HELLO, Setting()))
     assert [asked.key for asked in llm.asked] == ["sk-typed", "none"]
     assert not any(word in str(one.headers) for one in llm.asked for word in ("org-secret", "project-secret", "sk-of"))
+    llm.keys = {"sk-other"}
+    assert failed(responder_for(environ={"OPENAI_BASE_URL": llm.url}))[1].kind == "no_key"
 
 
-@pytest.mark.parametrize("url", ["nonsense", "http://[1", "http://127.0.0.1:1/v1", "ftp://127.0.0.1", "http://"])
+@pytest.mark.parametrize("url", ["nonsense", "http://[1", "http://127.0.0.1:1/v1"])
 def test_a_url_that_leads_nowhere_is_a_server_that_is_down(url):
     responder = responder_for(environ={"OPENAI_BASE_URL": url})
     came, error = failed(replace(responder, timeout_s=2.0))
@@ -111,7 +99,8 @@ def test_a_url_shows_its_host_alone():
 def test_the_whole_talk_is_sent_after_one_fixed_prompt(llm):
     turns = [Turn("user", "Hola"), Turn("assistant", "Buenas."), Turn("user", INJECTION)]
     setting = Setting("rent", "beginner", "AR")
-    assert list(backend(llm).reply(turns, setting))
+    assert list(backend(llm).reply(turns, setting)) and list(backend(llm).reply([], setting))
+    assert llm.asked[1].messages[1:] == [{"role": "user", "content": opening_message(setting)}], "the other side begins"
     body = llm.asked[0].body
     assert body["messages"] == [
         {"role": "system", "content": system_prompt(setting)},
@@ -123,28 +112,15 @@ def test_the_whole_talk_is_sent_after_one_fixed_prompt(llm):
     assert set(body) == {"messages", "model", "stream", "max_tokens"}  # no tools, nothing of a visitor
 
 
-def test_openai_itself_knows_the_newer_name_of_the_limit():
-    pass
-
-
-def test_the_other_side_can_begin(llm):
-    assert list(backend(llm).reply([], Setting()))
-    assert llm.asked[0].messages[1:] == [{"role": "user", "content": opening_message(Setting())}]
-
-
 def test_a_long_talk_is_trimmed_to_what_the_server_holds(llm):
     turns = [Turn("user" if number % 2 == 0 else "assistant", f"{number} " + "la " * 60) for number in range(201)]
     assert list(backend(llm).reply(turns, Setting()))
     sent = llm.asked[0].messages
     assert 20 < len(sent) < 80 and sent[1]["role"] == "user" and sent[-1]["content"].startswith("200 ")
     assert sum(estimate_tokens(message["content"]) for message in sent) <= OWN_CONTEXT_TOKENS - REPLY_TOKENS
+    assert failed(backend(llm), [Turn("user", "a" * 10_000)])[1].kind == "too_long" and len(llm.asked) == 1
     public = Backend(APIKey("sk"))
     assert public.context_tokens == CONTEXT_TOKENS and len(public.messages(turns, Setting())) > 2 * len(sent)
-
-
-def test_a_turn_of_ten_thousand_letters_is_not_sent(llm):
-    assert failed(backend(llm), [Turn("user", "a" * 10_000)])[1].kind == "too_long"
-    assert llm.asked == []
 
 
 # How it comes
@@ -173,11 +149,8 @@ def test_thoughts_are_told_from_text_however_they_are_cut():
     assert "".join(strip_thinking(long)) == "Hola"
 
 
-def test_a_reply_that_reached_its_limit_says_so(llm):
-    assert "".join(backend(llm, "length").reply(HELLO, Setting())) == REPLY + "…"
-
-
 def test_a_server_that_never_stops_is_stopped(llm):
+    assert "".join(backend(llm, "length").reply(HELLO, Setting())) == REPLY + "…"
     text = "".join(backend(llm, "long-5000").reply(HELLO, Setting()))
     assert 6000 < len(text) < 6100 and text.endswith("…")
 
@@ -210,21 +183,17 @@ def test_many_at_once_do_not_mix(llm):
 
 FAILURES = {
     "status-401": ("wrong_key", 1),
-    "status-403": ("wrong_key", 1),
     "status-402": ("no_quota", 1),
     "no-quota": ("no_quota", 1),
     "missing": ("no_model", 1),
-    "status-404": ("no_model", 1),
     "status-429": ("rate_limited", 2),
     "status-429+retry-after-9": ("rate_limited", 1),
     "status-500": ("server_down", 2),
-    "status-503": ("server_down", 2),
     "status-400": ("server_down", 2),
     "status-418": ("server_down", 1),
     "status-504": ("timeout", 2),
     "cut-after-0": ("server_down", 2),
     "end-after-0": ("server_down", 2),
-    "error-after-0": ("server_down", 2),
     "html": ("server_down", 2),
     "junk": ("server_down", 2),
     "empty": ("empty", 1),
@@ -248,7 +217,6 @@ def test_a_failure_before_the_first_word_has_a_kind_and_at_most_two_tries(llm, m
     "model, kind",
     [
         ("cut-after-3", "cut"),
-        ("end-after-3", "cut"),
         ("error-after-3", "cut"),
         ("stall-after-3", "cut"),
         ("filter-after-3", "refused"),
@@ -272,7 +240,7 @@ def test_a_reply_that_trickles_ends_at_some_time(llm):
     assert error.kind == "cut" and came and REPLY.startswith(came)
 
 
-@pytest.mark.parametrize("first", ["status-500", "status-429+retry-after-1", "cut-after-0", "status-409", "html"])
+@pytest.mark.parametrize("first", ["status-429+retry-after-1", "cut-after-0", "status-409"])
 def test_a_second_try_can_do_it(llm, first):
     llm.once(first)
     assert "".join(backend(llm).reply(HELLO, Setting())) == REPLY
@@ -315,14 +283,16 @@ def test_a_key_does_not_show_itself():
             leak(key)
 
 
-@pytest.mark.parametrize("key", ["sk-\nInjected: 1", "sk-á", "sk-🙂", "sk-" + "a" * 1000, "a\x00b", "sk-\u2028x"])
+@pytest.mark.parametrize("key", ["sk-\nInjected: 1", "sk-á", "sk-" + "a" * 1000, "a\x00b"])
 def test_a_key_that_no_header_holds_is_wrong_before_it_is_tried(llm, key):
     _, error = failed(responder_for(key, llm.environment()))
     assert error.kind == "wrong_key" and llm.asked == []
     assert key not in "".join(traceback.format_exception(error))
 
 
-@pytest.mark.parametrize("model", ["test", "stall", "error-after-3", *FAILURES])
+@pytest.mark.parametrize(
+    "model", ["test", "stall", "error-after-3", "status-401", "status-500", "no-quota", "junk", "html", "context-10"]
+)
 def test_the_key_and_the_words_are_in_no_log_and_in_no_error(llm, model, caplog, capfd):
     """Everything logs at its finest; the server repeats the key in what it says (401, error-after)."""
     caplog.set_level(logging.DEBUG)
@@ -340,55 +310,3 @@ def test_the_key_and_the_words_are_in_no_log_and_in_no_error(llm, model, caplog,
     shown += capfd.readouterr()
     assert len(caplog.records) >= 3  # the transport's, of a request that was made
     assert not [text for text in shown if KEY in text or KEY[3:12] in text or secret in text]
-
-
-def test_the_log_says_what_happened(llm, caplog):
-    failed(backend(llm, "no-quota"))
-    assert caplog.messages == ["no whole reply from no-quota (127.0.0.1): no_quota, status 429 insufficient_quota"]
-
-
-# The server of these tests
-
-
-def test_options_are_read_from_names():
-    assert option_of("slow-20ms") == ("slow", 0.02)
-    assert option_of("cut-after-3") == ("cut-after", 3.0)
-    assert option_of("late-2s") == ("late", 2.0)
-    assert option_of("gpt-5.4-mini") is option_of("llama3") is option_of("") is None
-
-
-def test_the_server_answers_other_clients_too(llm):
-    body = {"model": "echo", "messages": [{"role": "user", "content": "¿Sí?"}]}
-    with httpx.Client(trust_env=False) as client:
-        whole = client.post(f"{llm.url}/chat/completions", json=body).json()
-        assert whole["choices"][0]["message"]["content"] == "¿Sí?"
-        assert client.get(f"{llm.url}/models").json()["data"][0]["id"] == "test"
-        assert client.post(f"{llm.url}/other", json=body).status_code == 404
-
-
-def test_behaviour_is_set_for_one_request_or_for_all(llm):
-    responder = backend(llm)
-    llm.once("status-401")
-    assert failed(responder)[1].kind == "wrong_key"
-    assert list(responder.reply(HELLO, Setting()))
-    llm.behave("empty")
-    assert failed(responder)[1].kind == failed(responder)[1].kind == "empty"
-    llm.behave("")
-    llm.reply = lambda messages: messages[-1]["content"].upper()
-    assert "".join(responder.reply(HELLO, Setting())) == "HOLA, ¿QUÉ TAL?"
-
-
-def test_the_port_is_free_when_the_server_has_ended(llm):
-    from llm_server import serving
-
-    with serving() as served:
-        thread = threading.Thread(target=lambda: failed(backend(served, "stall", timeout_s=30)), daemon=True)
-        thread.start()
-        while not served.asked:
-            time.sleep(0.01)
-        port = int(served.url.split(":")[2].split("/")[0])
-    thread.join(5)
-    assert not thread.is_alive()
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        probe.bind(("127.0.0.1", port))

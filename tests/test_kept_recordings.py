@@ -4,19 +4,17 @@ import json
 import logging
 import os
 import re
-import shutil
 import threading
 import time
 import zipfile
 from collections import namedtuple
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile
-from conftest import chirp, tiny_training
+from conftest import chirp
 from standin_page import Visitor, build, parts_of, request_in, saying
 
 from lengua import audio
@@ -42,7 +40,7 @@ from lengua.app.recordings import (
     segment_cuts,
 )
 from lengua.data import features
-from lengua.data.sources import SPLITS, Dropped, open_source
+from lengua.data.sources import SPLITS, open_source
 from lengua.data.store import open_store
 from lengua.inference import Segment, Transcriber, Word
 from lengua.options import FeatureOptions
@@ -97,7 +95,7 @@ def utterances(folder: Path) -> list:
 
 
 def test_what_is_kept_is_a_source_and_becomes_features(keeper, tiny_model, tmp_path):
-    visit, _, told = keep_all(keeper, tmp_path)
+    visit, _, note = keep_all(keeper, tmp_path)
     folder = visit.folder / ZIP_FOLDER
     items = utterances(folder)
     assert sorted(item.text for item in items) == sorted(TEXTS)
@@ -108,7 +106,14 @@ def test_what_is_kept_is_a_source_and_becomes_features(keeper, tiny_model, tmp_p
     rows = [row for split in SPLITS for row in store.split(split)]
     assert sorted(row.text for row in rows) == sorted(TEXTS)
     assert all(row.duration_s == pytest.approx(0.6, abs=0.01) for row in rows)
-    assert "6 (" in told and "4 s" in told
+    assert "6 (" in note and "4 s" in note
+    stereo = np.stack([chirp(1.5, 300, 44_100)] * 2, axis=1)
+    draft = replace(a_draft(tmp_path), recording=str(wav(tmp_path / "stereo.wav", stereo, 44_100)))
+    _, other, _, _ = keeper.keep(draft, "Hola.", True, None, SPANISH)
+    (item,) = utterances(other.folder / ZIP_FOLDER)
+    assert (visit.folder, visit.speaker) != (other.folder, other.speaker), "visitors keep apart"
+    assert soundfile.info(item.audio).samplerate == 16_000 and soundfile.info(item.audio).channels == 1
+    np.testing.assert_allclose(audio.load(item.audio), audio.load(draft.recording), atol=1e-4)
 
 
 def test_the_zip_is_the_same_source_with_a_note_on_how_to_use_it(keeper, tmp_path):
@@ -125,25 +130,6 @@ def test_the_zip_is_the_same_source_with_a_note_on_how_to_use_it(keeper, tmp_pat
     assert "lengua features folder:grabaciones" in note
 
 
-def test_the_sound_is_kept_as_it_was_and_nothing_else_of_the_file(keeper, tmp_path):
-    stereo = np.stack([chirp(1.5, 300, 44_100)] * 2, axis=1)
-    draft = replace(a_draft(tmp_path), recording=str(wav(tmp_path / "stereo.wav", stereo, 44_100)))
-    _, visit, _, _ = keeper.keep(draft, "Hola.", True, None, SPANISH)
-    (item,) = utterances(visit.folder / ZIP_FOLDER)
-    assert soundfile.info(item.audio).samplerate == 16_000 and soundfile.info(item.audio).channels == 1
-    np.testing.assert_allclose(audio.load(item.audio), audio.load(draft.recording), atol=1e-4)
-    assert item.duration_s == pytest.approx(1.5)
-
-
-@pytest.mark.slow
-def test_training_learns_from_it(keeper, tiny_model, tmp_path):
-    from lengua.training.train import train
-
-    visit, _, _ = keep_all(keeper, tmp_path, [f"{text} {number}" for number in range(3) for text in TEXTS])
-    options = tiny_training(f"folder:{visit.folder / ZIP_FOLDER}", str(tiny_model), tmp_path / "run")
-    assert train(options).steps == 6
-
-
 def test_corrected_once_more_it_replaces_what_was_kept(keeper, tmp_path):
     draft = a_draft(tmp_path)
     _, visit, first, _ = keeper.keep(draft, "Ola.", True, None, SPANISH)
@@ -156,26 +142,15 @@ def test_corrected_once_more_it_replaces_what_was_kept(keeper, tmp_path):
     ]
 
 
-def test_two_visitors_keep_apart(keeper, tmp_path):
-    one, _, _ = keep_all(keeper, tmp_path, TEXTS[:1])
-    other, _, _ = keep_all(keeper, tmp_path, TEXTS[1:3])
-    assert one.folder != other.folder and one.speaker != other.speaker
-    assert len(utterances(one.folder / ZIP_FOLDER)) == 1 and len(utterances(other.folder / ZIP_FOLDER)) == 2
-
-
 # Consent
 
 
-@pytest.mark.parametrize("consent", [False, None, "true", 1], ids=repr)
+@pytest.mark.parametrize("consent", [False, None, "true"], ids=repr)
 def test_nothing_is_written_without_consent(keeper, tmp_path, consent):
     told, visit, *_ = keeper.keep(a_draft(tmp_path), "Hola.", consent, None, SPANISH)
     assert "Marca primero la casilla" in told and visit is None
     assert not (tmp_path / "cache").exists()
-
-
-def test_consent_is_asked_for_with_each_recording(keeper, tmp_path):
-    *_, last = keeper.prepare(a_draft(tmp_path, seconds=2.0).recording, (Segment(0, 1, "a", "es"),), SPANISH)
-    assert CorrectionOutputs(*last).consent is False
+    assert "nothing to correct yet" in keeper.keep(None, "Hola.", True, None, ENGLISH)[0]
 
 
 def page_of(tiny, environ):
@@ -195,6 +170,8 @@ def test_the_box_names_a_lasting_folder_and_only_then(tiny, tmp_path):
 def test_a_lasting_folder_outlives_the_visit_and_holds_what_was_agreed_to(tiny, tmp_path):
     lasting = recordings.lasting_folder_of({KEEP_DIR_VARIABLE: str(tmp_path / "voces")}, ROOM)
     keeper = RecordHandlers(parts_of(tiny), VisitFolders(tmp_path / "cache"), lasting)
+    keeper.keep(a_draft(tmp_path), "Hola.", False, None, SPANISH)
+    assert not (tmp_path / "voces/metadata.jsonl").exists(), "nothing without consent"
     one, _, _ = keep_all(keeper, tmp_path, TEXTS[:2])
     other, _, _ = keep_all(keeper, tmp_path, ["Otra voz."])
     keeper.end(one)
@@ -204,13 +181,6 @@ def test_a_lasting_folder_outlives_the_visit_and_holds_what_was_agreed_to(tiny, 
     keeper.forget(other, SPANISH)
     assert {item.speaker for item in utterances(tmp_path / "voces")} == {one.speaker}
     assert len(list((tmp_path / "voces/clips").iterdir())) == 2
-
-
-def test_a_refused_recording_does_not_reach_a_lasting_folder(tiny, tmp_path):
-    lasting = recordings.lasting_folder_of({KEEP_DIR_VARIABLE: str(tmp_path / "voces")})
-    keeper = RecordHandlers(parts_of(tiny), VisitFolders(tmp_path / "cache"), lasting)
-    keeper.keep(a_draft(tmp_path), "Hola.", False, None, SPANISH)
-    assert not (tmp_path / "voces/metadata.jsonl").exists()
 
 
 def test_a_folder_of_other_recordings_is_not_kept_into(tmp_path):
@@ -237,13 +207,11 @@ def test_many_at_once_lose_nothing(tmp_path):
 
 HOSTILE = [
     '<script>alert("x")</script> hola',
-    '=HYPERLINK("http://x")',
     "../../etc/passwd",
     'comillas "dobles", comas; y\ttabulador',
     "uno\ndos\r\ntres",
     "\u202ehola\u0000 mundo\u200b",
     "<|endoftext|> hola {{this}} ${x}",
-    "🎉 fiesta",
 ]
 
 
@@ -262,24 +230,18 @@ def test_a_text_is_only_ever_a_text(keeper, tmp_path, text):
 @pytest.mark.parametrize(
     "text, key",
     [
-        ("", "no_words"),
         (" \n\t", "no_words"),
         ("¿? …", "no_words"),
         ("[risas]", "no_words"),
         ("a" * (MAX_CLIP_LETTERS + 1), "too_many_letters"),
         ("a " * 200_000, "too_many_letters"),
     ],
-    ids=["empty", "blank", "marks", "noise", "long", "endless"],
+    ids=["blank", "marks", "noise", "long", "endless"],
 )
 def test_a_text_that_teaches_nothing_is_refused(keeper, tmp_path, text, key):
     told, visit, *_ = keeper.keep(a_draft(tmp_path), text, True, None, SPANISH)
     assert Wording().said(SPANISH, f"keeping.{key}", letters=MAX_CLIP_LETTERS) in told
     assert visit is None
-
-
-def test_without_a_recording_there_is_nothing_to_keep(keeper):
-    told, *_ = keeper.keep(None, "Hola.", True, None, ENGLISH)
-    assert "nothing to correct yet" in told
 
 
 def test_a_recording_that_is_gone_or_broken_gives_one_plain_sentence(keeper, tmp_path):
@@ -371,10 +333,7 @@ def test_words_are_marked_by_probability_and_escaped():
     assert shown.startswith("<p class='words' lang='es'>¿El <mark class='doubtful' title='62 %'>&lt;b&gt;camión</mark>")
     assert "<mark class='guessed' title='31 %'>rojo?</mark>" in shown
     assert shown.endswith("sin &lt;i&gt;tiempos</p>")
-
-
-def test_doubtful_words_are_named_the_least_sure_first_without_their_marks():
-    assert unsure_words([Segment(0, 1, "", "es", WORDS + WORDS)]) == ["rojo", "b>camión"]
+    assert unsure_words([Segment(0, 1, "", "es", WORDS + WORDS)]) == ["rojo", "b>camión"], "the least sure first"
 
 
 def test_no_kind_is_told_by_colour_alone():
@@ -385,18 +344,13 @@ def test_no_kind_is_told_by_colour_alone():
 
 def test_what_was_heard_is_laid_out_word_by_word_with_a_legend(keeper, tmp_path):
     draft = a_draft(tmp_path, seconds=2.0)
-    *_, last = keeper.prepare(draft.recording, draft.segments, SPANISH)
+    translation = (Segment(0, 2, "the red truck", "es"),)
+    *_, last = keeper.prepare(draft.recording, translation, SPANISH)
     sheet = CorrectionOutputs(*last)
-    assert sheet.text == "el camion rojo" and "camion" in sheet.words
+    assert sheet.text == "el camion rojo" and "camion" in sheet.words and sheet.consent is False
     assert sheet.draft.recording == draft.recording and sheet.draft.take.isalnum()
     assert all(segment.words for segment in sheet.draft.segments)
     assert "<ul class='legend'>" in sheet.words and "Palabras dudosas, de más a menos: «" in sheet.words
-
-
-def test_it_is_heard_in_the_language_it_was_said_in_even_if_a_translation_is_shown(keeper, tmp_path):
-    path = a_draft(tmp_path, seconds=2.0).recording
-    *_, last = keeper.prepare(path, (Segment(0, 2, "the red truck", "es"),), SPANISH)
-    assert CorrectionOutputs(*last).text == "el camion rojo"
 
 
 def test_an_engine_that_knows_no_times_says_so(keeper, tiny, tmp_path, monkeypatch):
@@ -485,6 +439,8 @@ def page(tiny, monkeypatch, tmp_path):
 
 
 def test_on_the_page_a_recording_is_kept_downloaded_and_forgotten_when_the_tab_closes(page, tmp_path):
+    (button,) = [one for one in page.blocks.values() if one.elem_id == "keeping-download"]
+    assert Path(button.GRADIO_CACHE) == tmp_path / "gradio", "where gradio need not copy what is downloaded"
     with Visitor(page) as one, Visitor(page, "en") as other, one.staying():
         file = one.upload(wav(tmp_path / "loud.wav", chirp(2, 200)))
         one.does("heard_in", file)
@@ -503,24 +459,3 @@ def test_on_the_page_a_recording_is_kept_downloaded_and_forgotten_when_the_tab_c
     assert not Path(place).parent.exists()
     left = [path for path in (tmp_path / "gradio").rglob("*") if path.suffix in (".zip", ".flac", ".jsonl")]
     assert left == []
-
-
-def test_what_is_downloaded_lies_where_gradio_need_not_copy_it(page, keeper, tmp_path):
-    buttons = [one for one in page.blocks.values() if one.elem_id == "keeping-download"]
-    assert len(buttons) == 1 and Path(buttons[0].GRADIO_CACHE) == tmp_path / "gradio"
-
-
-def test_both_languages_have_a_sentence_for_everything_that_can_be_refused():
-    said = [partial(Wording().said, request) for request in (SPANISH, ENGLISH)]
-    source = Path(recordings.__file__).read_text() + Path(record_tab.__file__).read_text()
-    keys = set(re.findall(r'"(keeping\.[a-z_]+)"', source))
-    assert len(keys) >= 20
-    values = {"clips": 1, "seconds": 1, "minutes": 1, "letters": 1, "lines": 1, "segments": 1, "ahead": 1, "words": ""}
-    assert all(one(key, **values) for key in keys for one in said)
-
-
-def test_dropped_rows_would_be_noticed(keeper, tmp_path):
-    visit, _, _ = keep_all(keeper, tmp_path, TEXTS[:2])
-    next((visit.folder / ZIP_FOLDER / "clips").iterdir()).unlink()
-    assert [type(item) for item in utterances(visit.folder / ZIP_FOLDER)].count(Dropped) == 1
-    shutil.rmtree(visit.folder)

@@ -79,12 +79,6 @@ def said_by(language: str):
 # What a count means
 
 
-def test_the_bound_is_one_over_the_martingale_of_the_uniform_mixture():
-    assert chance_bound(9, 0) == chance_bound(0, 9) == 10 / 2**9
-    assert chance_bound(6, 4) == 1.0  # 11 * 210 / 1024 is more than all
-    assert chance_bound(0, 0) == 1.0
-
-
 def ever_crossed(crosses, most: int = 200) -> float:
     """Return the exact chance that two equal models ever cross a line within so many picks, looking after each."""
     left, crossed = {0: 1.0}, 0.0
@@ -110,6 +104,7 @@ def test_who_looks_after_every_pick_is_fooled_no_more_often_than_told_and_would_
 
 
 def test_fewer_than_eight_picks_mean_nothing():
+    assert chance_bound(9, 0) == chance_bound(0, 9) == 10 / 2**9 and chance_bound(6, 4) == chance_bound(0, 0) == 1.0
     assert MIN_PICKS == 8
     assert all(chance_bound(n, 0) > compare_tab.SIGNIFICANCE_LEVEL for n in range(MIN_PICKS))
     assert chance_bound(MIN_PICKS, 0) <= compare_tab.SIGNIFICANCE_LEVEL
@@ -120,21 +115,13 @@ def test_fewer_than_eight_picks_mean_nothing():
     "side, choice, winner",
     [
         ("left", "left", "tuned"),
-        ("left", "right", "base"),
         ("right", "left", "base"),
         ("right", "right", "tuned"),
-        ("left", "both", "both"),
         ("right", "none", "none"),
     ],
 )
 def test_a_pick_counts_for_the_model_that_stood_there(side, choice, winner):
     assert Pick(BlindPair("a", "b", side), choice).winner == winner
-
-
-def test_picks_that_were_not_blind_are_kept_and_not_counted():
-    tally = tally_of(tuned=2, base=1, both=1, none=1, seen=4)
-    assert tally.counts == {"tuned": 2, "base": 1, "both": 1, "none": 1}
-    assert tally.seen == 4
 
 
 def test_the_sentence_says_when_it_may_be_chance_and_what_is_missing():
@@ -155,6 +142,7 @@ def test_picks_as_json_hold_all_that_was_picked():
     told = json.loads(picks_as_json(tally_of(tuned=1, seen=1, alike=2), "mío", "openai/whisper-base", "quién sabe"))
     assert told["models"] == {"tuned": "mío", "base": "openai/whisper-base"}
     assert told["counts"] == {"tuned": 1, "base": 0, "both": 0, "none": 0, "alike": 2, "not_blind": 1}
+    assert tally_of(tuned=2, base=1, both=1, none=1, seen=4).counts == {"tuned": 2, "base": 1, "both": 1, "none": 1}
     assert [pick["blind"] for pick in told["picks"]] == [True, False]
     assert told["picks"][0] | {"blind": None} == {
         "picked": "tuned", "side": "left", "blind": None, "seconds": 2.0, "tuned": TUNED, "base": BASE,
@@ -169,35 +157,22 @@ def test_a_spreadsheet_takes_no_text_for_a_formula(text):
     assert row["tuned"] == f"'{text}" and row["base"] == 'a, "b"\nc'
 
 
-def test_no_picks_are_a_table_without_rows():
-    assert picks_as_csv(Tally()) == "picked,side,blind,seconds,tuned,base\r\n"
-
-
 # Words that differ
 
 
 def test_words_that_differ_are_marked_on_both_sides_and_a_missing_one_leaves_a_gap():
-    assert highlight_differences(TUNED, BASE, "es").count(
-        "<mark"
-    ) == 1 and "<mark class='differs'>camión</mark>" in highlight_differences(TUNED, BASE, "es")
-    assert "class='gap'" in highlight_differences(TUNED, BASE, "es")
-    assert "<mark class='differs'>y</mark>" in highlight_differences(BASE, TUNED, "es")
-    assert "class='gap'" not in highlight_differences(BASE, TUNED, "es")
-
-
-def test_capitals_and_punctuation_are_no_difference():
+    tuned, base = highlight_differences(TUNED, BASE, "es"), highlight_differences(BASE, TUNED, "es")
+    assert tuned.count("<mark") == 1 and "<mark class='differs'>camión</mark>" in tuned and "class='gap'" in tuned
+    assert "<mark class='differs'>y</mark>" in base and "class='gap'" not in base
     assert "<mark" not in highlight_differences("¿Qué tal, Niña?", "qué tal niña", "es")
+    loop = highlight_differences("no " * 900, "sí", "es")
+    assert loop.count("no") == 800 and loop.endswith(" …</p>"), "cut where a page ends"
 
 
 def test_what_was_said_is_never_markup():
     shown = highlight_differences("<img src=x onerror=alert(1)> & ${alert(1)} {{this}}", "<b>otra</b>", "es'><script>")
     assert "<img" not in shown and "<b>" not in shown and "<script" not in shown
     assert "&lt;img" in shown and "es&#x27;&gt;" in shown
-
-
-def test_a_loop_is_cut_where_a_page_ends():
-    shown = highlight_differences("no " * 5000, "sí", "es")
-    assert shown.count("no") == 800 and shown.endswith(" …</p>")
 
 
 # Comparing
@@ -226,14 +201,9 @@ def test_both_hear_the_same_clip_and_nothing_tells_which_is_which(glass, spoken)
 
 
 def test_the_order_is_drawn_anew_each_time(glass, spoken):
-    sides = [compared(glass, spoken)[-1][0].pair for _ in range(30)]
-    assert {pair.tuned for pair in sides} == {"left", "right"}  # by chance not so once in 500 million
+    sides = [compared(glass, spoken)[-1][0].pair for _ in range(24)]
+    assert {pair.tuned for pair in sides} == {"left", "right"}  # by chance not so once in 8 million
     assert all((pair.left if pair.tuned == "left" else pair.right) == TUNED for pair in sides)
-
-
-def test_a_text_that_was_in_sight_is_not_picked_blind(glass, spoken):
-    shown, _ = compared(glass, spoken, seen=True)[-1]
-    assert shown.pair.seen and compare_tab.WAITING_CLASS not in shown.note and "no contará" in shown.note
 
 
 @pytest.mark.parametrize("opened, segments, seen", [(False, (1,), True), (True, (1,), True), (True, (), False)])
@@ -261,6 +231,8 @@ def test_a_pick_tells_which_was_which_and_counts_once(glass, spoken):
     assert files["visible"] is True
     *_, again, _ = glass.pick("left", shown.pair, tally, SPANISH)
     assert again == tally
+    full = tally_of(tuned=compare_tab.MAX_PICKS)
+    assert glass.pick("left", pair, full, SPANISH)[-2] is full, "picks are bounded"
 
 
 def test_the_style_hides_the_text_only_behind_an_open_mirror():
@@ -271,11 +243,6 @@ def test_the_style_hides_the_text_only_behind_an_open_mirror():
     )
 
 
-def test_picks_are_bounded(glass):
-    full = tally_of(tuned=compare_tab.MAX_PICKS)
-    assert glass.pick("left", BlindPair("a", "b", "left"), full, SPANISH)[-2] is full
-
-
 def test_where_both_heard_the_same_words_there_is_nothing_to_pick(glass, base, spoken, monkeypatch):
     monkeypatch.setattr(base.engine, "generate", saying(base, "El camión, rojo."))
     shown, tally = compared(glass, spoken, request=ENGLISH)[-1]
@@ -284,10 +251,11 @@ def test_where_both_heard_the_same_words_there_is_nothing_to_pick(glass, base, s
     assert "fine-tuned model" in shown.left + shown.right
 
 
-def test_a_side_that_heard_nothing_says_so(glass, base, spoken, monkeypatch):
+def test_a_side_without_words_and_a_text_that_was_in_sight_are_told(glass, base, spoken, monkeypatch):
     monkeypatch.setattr(base.engine, "generate", saying(base, ""))
-    shown, _ = compared(glass, spoken)[-1]
+    shown, _ = compared(glass, spoken, seen=True)[-1]
     assert f"{shown.left}{shown.right}".count("(no oyó palabras)") == 1
+    assert shown.pair.seen and compare_tab.WAITING_CLASS not in shown.note and "no contará" in shown.note
 
 
 def test_a_recording_that_is_not_let_in_gives_one_plain_sentence(glass, tmp_path):
@@ -368,8 +336,3 @@ def test_the_page_hides_the_text_until_the_pick_and_two_visitors_share_nothing(p
         told = other.does("pick", None, None, None, which=2)[3]
         assert "both 0" in told and "Not counted, because not blind: 1." in told
         assert "espejo.csv" in str(one.does("csv", None)) and TUNED in str(one.does("csv", None))
-
-
-def test_the_page_has_no_endpoint_of_the_mirror(page):
-    shown = [one.api_name for one in page.fns.values() if one.api_visibility == "public"]
-    assert not [name for name in shown if name and ("pick" in name or "compare" in name or "hearing" in name)]

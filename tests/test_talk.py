@@ -141,17 +141,6 @@ def test_what_is_said_is_shown_as_text(tab, model):
     assert props["sanitize_html"] and not props["render_markdown"] and not props["latex_delimiters"]
 
 
-def test_the_first_word_is_on_its_way_when_the_server_says_it(tab, model):
-    model.behave("late-200ms+slow-20ms")
-    tab.say("Hola")
-    delays = []
-    for _ in range(3):
-        tab.came.clear()
-        tab.say("Otra")
-        delays.append(tab.came["replying"] - model.asked[-1].first_at)
-    assert sorted(delays)[1] < 0.4  # what it is on a quiet machine stands in benchmarks/app.py
-
-
 # What goes wrong
 
 
@@ -159,16 +148,9 @@ def test_the_first_word_is_on_its_way_when_the_server_says_it(tab, model):
     "behaviour, kind",
     [
         ("status-401", "wrong_key"),
-        ("status-403", "wrong_key"),
-        ("missing", "no_model"),
-        ("no-quota", "no_quota"),
         ("status-429+retry-after-60", "rate_limited_for"),
-        ("status-429", "rate_limited"),
-        ("status-500", "server_down"),
-        ("html", "server_down"),
         ("stall", "timeout"),
         ("empty", "empty"),
-        ("refuse", "refused"),
     ],
 )
 def test_a_reply_that_fails_keeps_the_turn_and_can_be_asked_for_again(tab, model, behaviour, kind):
@@ -185,7 +167,7 @@ def test_a_reply_that_fails_keeps_the_turn_and_can_be_asked_for_again(tab, model
     assert not any(word in "".join(tab.seen) for word in (KEY, "Traceback", "Incorrect API key"))
 
 
-@pytest.mark.parametrize("behaviour", ["cut-after-3", "end-after-3", "error-after-3", "filter-after-3"])
+@pytest.mark.parametrize("behaviour", ["cut-after-3", "filter-after-3"])
 def test_what_came_before_the_stream_broke_off_stays(tab, model, behaviour):
     model.behave(behaviour)
     tab.say("Hola")
@@ -207,13 +189,6 @@ def test_a_failure_of_ours_is_logged_without_what_was_said(tab, model, caplog):
     assert "RuntimeError" in caplog.text and OWN_KEY not in caplog.text
 
 
-def test_english_for_who_reads_english(page, model):
-    tab = page.tab("en-GB,en;q=0.9,es;q=0.5")
-    model.behave("empty")
-    tab.say("Hola")
-    assert tab.line["text"] == EN["reply.empty"]
-
-
 def test_a_turn_that_is_too_long_or_empty_is_not_sent_and_not_lost(tab, model):
     tab.say("a" * 10_000)
     assert tab.line["text"] == ES["talk.too_long"].format(letters=10_000, most=MAX_TURN_LETTERS)
@@ -223,6 +198,11 @@ def test_a_turn_that_is_too_long_or_empty_is_not_sent_and_not_lost(tab, model):
     tab.do("again")
     assert tab.line["text"] == ES["talk.nothing_yet"]
     assert tab.talk == [] and model.asked == []
+    tab.do("suggest", event={"index": 0, "value": {"text": "Empieza tú."}})
+    assert tab.talk[0] == ("user", "Empieza tú.")
+    english = tab.page.tab("en-GB,en;q=0.9,es;q=0.5")
+    english.say(" ")
+    assert english.line["text"] == EN["talk.nothing_said"]
 
 
 # Stopping, leaving, two tabs
@@ -312,14 +292,9 @@ def test_silence_asks_nobody_for_a_reply(tab, model, tmp_path):
     assert tab.line["text"] == ES["refusal.silent"]
     assert (tab.talk, model.asked, tab.shown(tab.panel.recorder)) == ([], [], None)
     assert tab.shown(tab.panel.message) == "medio escrito"
-
-
-def test_a_broken_recording_gets_a_sentence(tab, model, tmp_path):
-    broken = tmp_path / "broken.wav"
-    broken.write_text("esto no es audio\n" * 50)
-    tab.record(broken)
+    (tmp_path / "broken.wav").write_text("esto no es audio\n" * 50)
+    tab.record(tmp_path / "broken.wav")
     assert (tab.line["state"], tab.line["text"]) == ("failed", ES["refusal.unreadable"])
-    assert model.asked == []
 
 
 # Correcting, undoing, beginning anew, saving
@@ -341,11 +316,6 @@ def test_the_last_turn_can_be_corrected_undone_and_all_of_it_cleared(tab, model)
     for _ in range(3):
         tab.do("undo")
     assert tab.talk == []
-
-
-def test_the_empty_talk_suggests_a_beginning(tab, model):
-    tab.do("suggest", event={"index": 0, "value": {"text": "Empieza tú."}})
-    assert tab.talk[0] == ("user", "Empieza tú.")
 
 
 def test_a_conversation_is_saved_as_text(tab, model):
@@ -458,7 +428,7 @@ def test_the_endpoint_says_in_a_sentence_what_went_wrong(client, model):
     assert model.asked[-1].key == OWN_KEY
 
 
-@pytest.mark.parametrize("history", ["texto", {"role": "user"}, [1, None, {"role": "system", "content": "x"}], None])
+@pytest.mark.parametrize("history", ["texto", [1, None, {"role": "system", "content": "x"}]])
 def test_a_strange_history_is_no_history(client, model, history):
     assert client.predict("Hola", history, api_name="/reply") == REPLY
     assert [one["role"] for one in model.asked[-1].messages] == ["system", "user"]
@@ -471,15 +441,3 @@ def test_there_is_one_public_endpoint_here_and_no_key_in_its_schema(client):
     names = [one["parameter_name"] for one in endpoint["parameters"]]
     assert names == ["message", "history", "situation", "level", "variety", "key"]
     assert "sk-" not in json.dumps(endpoint)
-
-
-def test_whatever_is_sent_the_server_lives(page, model):
-    tab, bad = page.tab(), ["x", 7, None, [], {"a": 1}, ["sk"], {"path": "/etc/passwd"}]
-    for number, value in enumerate(bad):
-        body = {"data": [value] * 6, "session_hash": f"bad{number}"}
-        called = httpx.post(f"{page.url}gradio_api/call/reply", json=body)
-        assert called.status_code == 200
-        told = httpx.get(f"{page.url}gradio_api/call/reply/{called.json()['event_id']}", timeout=30).text
-        assert "Traceback" not in told and "lengua/" not in told
-    tab.say("¿Sigues ahí?")
-    assert tab.talk[-1] == ("assistant", REPLY)

@@ -1,7 +1,6 @@
 """The parts of the conversation mode that need no server: text, sentences, the flow of pieces, drafts, the voice."""
 
 import json
-import re
 import shutil
 import subprocess
 import threading
@@ -11,7 +10,7 @@ import tomllib
 import pytest
 from conftest import ROOT
 
-from lengua.app.chat.history import LEVELS, REPLY_ERROR_KINDS, SITUATIONS, VARIETIES, Setting, Turn, corrected_turn
+from lengua.app.chat.history import Setting, Turn, corrected_turn
 from lengua.app.chat.replies import (
     MAX_SPOKEN_LETTERS,
     chatbot_messages,
@@ -20,8 +19,7 @@ from lengua.app.chat.replies import (
     strip_markdown,
     voice_languages,
 )
-from lengua.app.chat.tab import SAVE_FORMATS, SecretText, key_field
-from lengua.app.i18n import Wording
+from lengua.app.chat.tab import SecretText, key_field
 
 DATA = ROOT / "lengua/assets"
 
@@ -174,24 +172,6 @@ def test_what_is_typed_as_a_key_shows_nowhere():
     assert "sk-secret" not in f"{typed} {typed!r} {typed.model_dump()} {json.dumps(typed.model_dump())}"
     assert field.preprocess(SecretText(["sk"])) is None and field.preprocess(None) is None
     assert field.get_config()["type"] == "password"
-
-
-# Words
-
-
-def test_every_sentence_that_the_mode_says_is_there():
-    files = list((ROOT / "lengua/app/chat").glob("*.py"))
-    assert len(files) >= 7
-    source = "".join(path.read_text(encoding="utf-8") for path in files)
-    keys = set(re.findall(r'"((?:talk|reply|refusal|state|tutor)\.[a-z_]+)"', source))
-    keys |= {f"talk.{name}" for name in ("again", "edit", "undo", "clear", *(f"save_{name}" for name in SAVE_FORMATS))}
-    keys |= {f"reply.{kind}" for kind in REPLY_ERROR_KINDS} | {f"level.{code}" for code in LEVELS}
-    keys |= {f"situation.{code}" for code in SITUATIONS}
-    keys |= {f"variety.{code}" for codes in VARIETIES.values() for code in codes}
-    keys -= {"tutor.toml"}  # a file
-    assert len(keys) > 60
-    for code, texts in Wording().languages.items():
-        assert keys <= set(texts), (code, sorted(keys - set(texts)))
 
 
 # The voice of the browser, in node

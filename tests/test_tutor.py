@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from lengua.app.chat.history import LEVELS, SITUATIONS, ReplyError, Setting, Turn
-from lengua.app.chat.tutor import Tutor, mark_dictation, tutor_texts, without_marks, word_from_letters
+from lengua.app.chat.tutor import Tutor, mark_dictation, tutor_texts, without_marks
 from lengua.scoring import count_spelling_errors
 
 ES = tutor_texts("es")
@@ -40,11 +40,6 @@ def test_it_can_begin():
     assert Talk(situation="cafe").say("Empieza tú.") == reply
 
 
-def test_it_comes_sentence_by_sentence_and_nothing_is_lost():
-    pieces = list(Tutor().reply([Turn("user", "Hola.\nQué tal")], Setting()))
-    assert len(pieces) >= 4 and "“Hola. Qué tal”" in "".join(pieces)
-
-
 @pytest.mark.parametrize("situation", SITUATIONS)
 def test_it_asks_the_questions_of_a_situation_each_once(situation):
     talk = Talk(situation=situation)
@@ -71,9 +66,7 @@ def test_the_same_turns_get_the_same_reply():
     "answer, begins",
     [
         ("Caza", "Ahora sí: «caza»."),
-        ("dije caza", "Ahora sí: «caza»."),
         ("ce a zeta a", "Ahora sí: «caza»."),
-        ("C, A, Z, A", "Ahora sí: «caza»."),
         ("Sí.", "Ahora sí: «caza»."),
         ("casa", "Entonces era “casa”. Gracias."),
         ("ce a ese a", "Entonces era “casa”. Gracias."),
@@ -88,21 +81,14 @@ def test_it_asks_about_a_doubtful_word_and_understands_the_answer(answer, begins
     assert talk.say(answer).startswith(begins)
 
 
-def test_after_a_doubt_the_talk_goes_on():
-    talk = Talk(situation="cafe")
-    talk.say("Un cortado", ("cortado",))
-    assert talk.say("cortado").endswith(ES["questions"]["cafe"][0])
-
-
-def test_words_are_spelled_by_the_names_of_letters():
-    assert word_from_letters("ene i eñe o", ES["spelling"]) == "niño"
-    assert word_from_letters("a", ES["spelling"]) == word_from_letters("hola ce a", ES["spelling"]) == ""
-
-
 # Dictation
 
 
 def test_a_dictation_is_set_marked_and_followed_by_another():
+    talk = Talk(level="beginner")
+    assert talk.say("lectura").endswith("«¿Cómo está tu mamá?»"), "to be read, it is shown as it is"
+    reply = talk.say("¿Cómo están tu mapa?")
+    assert reply.startswith("Bien 2 de 4. No oí: “está”, “mamá”. Sobra: “están”, “mapa”.")
     talk = Talk(level="beginner")
     assert talk.say("Dictado, por favor").endswith(ES["write"].format(sentence="como esta tu mama"))
     reply = talk.say("como está tu mamá")
@@ -116,13 +102,6 @@ def test_signs_count_where_it_was_written_and_not_where_it_was_said():
         talk = Talk(level="beginner")
         talk.say("dictado")
         assert talk.say("cómo está tu mamá", audio=audio).startswith(begins)
-
-
-def test_reading_aloud_shows_the_sentence_as_it_is():
-    talk = Talk(level="beginner")
-    assert talk.say("lectura").endswith("«¿Cómo está tu mamá?»")
-    reply = talk.say("¿Cómo están tu mapa?")
-    assert reply.startswith("Bien 2 de 4. No oí: “está”, “mamá”. Sobra: “están”, “mapa”.")
 
 
 def test_one_can_leave_an_exercise_and_is_told_how():
@@ -147,11 +126,8 @@ def test_marks_tell_accents_letters_and_words_apart():
     assert marks.accents == (("él", "el"),) and marks.letters == (("año", "ano"),)
     assert (marks.missed, marks.added) == (("té",), ("leche",))
     assert mark_dictation("Sí.", "si").accents == (("sí", "si"),)
-    assert (
-        mark_dictation("Sí.", "sí").is_perfect
-        and mark_dictation("Sí.", "sí").signs
-        and not mark_dictation("Sí.", "Sí.").signs
-    )
+    assert mark_dictation("Sí.", "sí").is_perfect and mark_dictation("Sí.", "sí").signs
+    assert not mark_dictation("Sí.", "Sí.").signs
 
 
 def test_dictated_sentences_can_be_told_from_others_and_marked_in_full():
@@ -165,10 +141,8 @@ def test_dictated_sentences_can_be_told_from_others_and_marked_in_full():
             assert mark_dictation(sentence, sentence, language).is_perfect
             plain = mark_dictation(sentence, without_marks(sentence, language), language)
             assert plain.signs and not plain.missed and not plain.added
-            assert (
-                len(plain.accents)
-                == count_spelling_errors([sentence], [without_marks(sentence)], language).counts["accents"]
-            )
+            spelling = count_spelling_errors([sentence], [without_marks(sentence)], language)
+            assert len(plain.accents) == spelling.counts["accents"]
             count += 1
     assert count > 45
 
@@ -183,7 +157,7 @@ def test_another_language_is_said_back_with_english_around_it(language):
     assert ("no sentences" in talk.say("dictation")) == (language != "en")
 
 
-ODD = ["🙂", "...", "{word}", "«x»", "<b>", "a" * 4000, "\ud800", "¿?", "() [a-z]+ \\1", "dictado " * 99]
+ODD = ["🙂", "{word}", "«x»", "a" * 4000, "\ud800", "() [a-z]+ \\1", "dictado " * 99]
 
 
 @pytest.mark.parametrize("text", ODD)
@@ -193,19 +167,14 @@ def test_whatever_is_said_there_is_a_reply(text):
     assert all(reply.strip() and len(reply) < 900 for reply in replies)
 
 
-def test_a_turn_of_ten_thousand_letters_is_refused():
-    with pytest.raises(ReplyError) as raised:
+def test_a_reply_comes_in_sentences_costs_nothing_and_loads_no_page():
+    pieces = list(Tutor().reply([Turn("user", "Hola.\nQué tal")], Setting()))
+    assert len(pieces) >= 4 and "“Hola. Qué tal”" in "".join(pieces)
+    with pytest.raises(ReplyError, match="10000"):
         list(Tutor().reply([Turn("user", "a" * 10_000)], Setting()))
-    assert raised.value.kind == "too_long"
-
-
-def test_it_costs_nothing_and_says_who_it_is():
     assert Tutor().cost([Turn("user", "hola")], Setting()) == 0
-    assert Tutor().is_tutor and Tutor().name
-
-
-def test_talking_loads_neither_torch_nor_gradio():
-    code = "import json, sys, lengua.app.chat; print(json.dumps(list({'torch', 'gradio'} & {*sys.modules})))"
+    light = "lengua.app.transcribing, lengua.app.chat.replies, lengua.app.chat.backend, lengua.app.chat.export"
+    code = f"import json, sys, {light}; print(json.dumps(list({{'torch', 'gradio'}} & {{*sys.modules}})))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert json.loads(done.stdout) == []
 

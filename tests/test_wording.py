@@ -1,11 +1,16 @@
 """The words of the page: the same keys in each language, the same values to fill in, in the language that is wished."""
 
+import re
 import string
 from types import SimpleNamespace
 
 import pytest
+from conftest import ROOT
 
+from lengua.app.chat.history import LEVELS, REPLY_ERROR_KINDS, SITUATIONS, VARIETIES
+from lengua.app.chat.tab import SAVE_FORMATS
 from lengua.app.i18n import Wording
+from lengua.app.limits import AUDIO_ERROR_PREFIXES
 from lengua.runtime.errors import RequestError
 
 
@@ -49,6 +54,23 @@ def test_two_languages_are_two_languages():
 )
 def test_a_request_is_answered_in_the_language_that_it_wishes_first(header, language):
     assert Wording().language(wishing(header)) == language
+
+
+def test_every_sentence_that_the_program_names_is_there():
+    files = list((ROOT / "lengua/app").rglob("*.py"))
+    assert len(files) > 15
+    source = "".join(path.read_text(encoding="utf-8") for path in files)
+    sections = {key.partition(".")[0] for key in Wording().languages["es"]}
+    keys = set(re.findall(rf'"((?:{"|".join(sections)})\.[a-z_]+)"', source)) - {"tutor.toml"}
+    keys |= {f"talk.{name}" for name in ("again", "edit", "undo", "clear", *(f"save_{name}" for name in SAVE_FORMATS))}
+    keys |= {f"reply.{kind}" for kind in REPLY_ERROR_KINDS} | {f"level.{code}" for code in LEVELS}
+    keys |= {f"situation.{code}" for code in SITUATIONS} | {
+        f"variety.{code}" for one in VARIETIES.values() for code in one
+    }
+    keys |= {f"refusal.{key}" for key in AUDIO_ERROR_PREFIXES.values()}
+    assert len(keys) > 150
+    for code, texts in Wording().languages.items():
+        assert keys <= set(texts), (code, sorted(keys - set(texts)))
 
 
 def test_values_are_filled_in():
