@@ -215,12 +215,7 @@ def test_a_failure_before_the_first_word_has_a_kind_and_at_most_two_tries(llm, m
 
 @pytest.mark.parametrize(
     "model, kind",
-    [
-        ("cut-after-3", "cut"),
-        ("error-after-3", "cut"),
-        ("stall-after-3", "cut"),
-        ("filter-after-3", "refused"),
-    ],
+    [("cut-after-3", "cut"), ("error-after-3", "cut"), ("stall-after-3", "cut"), ("filter-after-3", "refused")],
 )
 def test_what_came_before_a_failure_stays_and_there_is_no_second_try(llm, model, kind):
     came, error = failed(backend(llm, model, timeout_s=0.5))

@@ -113,12 +113,7 @@ def test_fewer_than_eight_picks_mean_nothing():
 
 @pytest.mark.parametrize(
     "side, choice, winner",
-    [
-        ("left", "left", "tuned"),
-        ("right", "left", "base"),
-        ("right", "right", "tuned"),
-        ("right", "none", "none"),
-    ],
+    [("left", "left", "tuned"), ("right", "left", "base"), ("right", "right", "tuned"), ("right", "none", "none")],
 )
 def test_a_pick_counts_for_the_model_that_stood_there(side, choice, winner):
     assert Pick(BlindPair("a", "b", side), choice).winner == winner

@@ -49,12 +49,7 @@ class ReplyError(Exception):
 
 SITUATIONS = ("free", "interview", "cafe", "doctor", "rent", "airport", "market", "street", "phone")
 LEVELS = ("beginner", "intermediate", "advanced")
-VARIETIES = {
-    "es": ("MX", "AR", "ES", "CO", "CL", "PE"),
-    "en": ("US", "GB"),
-    "pt": ("BR", "PT"),
-    "fr": ("FR", "CA"),
-}
+VARIETIES = {"es": ("MX", "AR", "ES", "CO", "CL", "PE"), "en": ("US", "GB"), "pt": ("BR", "PT"), "fr": ("FR", "CA")}
 """By language, as codes of countries; a language that is not here has one variety, without a code."""
 
 
