@@ -1,7 +1,7 @@
 """Diagnosis of a fine-tuned model: each failure mode with its likely cause, its cure and a check that settles it.
 
-    patient, base = find_failure_modes(records, "es"), find_failure_modes(base_records, "es")
-    for finding in diagnose_failures(patient, base, {"window": "padded"}, "adaptive"):
+    case, base = find_failure_modes(records, "es"), find_failure_modes(base_records, "es")
+    for finding in diagnose_failures(case, base, {"window": "padded"}, "adaptive"):
         print(finding.name, finding.what, finding.cause, finding.cure)
 
 Whisper's failures leave fingerprints in the text: right words and then no end point to the window or the end token,
@@ -185,11 +185,8 @@ class FailureCase:
     @property
     def knows(self) -> float:
         """Share of right words from which a model may be said to hear; less where the base hardly does."""
-        return (
-            KNOWN_LANGUAGE_HITS_SHARE
-            if self.base is None
-            else min(KNOWN_LANGUAGE_HITS_SHARE, MAJORITY_SHARE * self.base.hits)
-        )
+        of_base = MAJORITY_SHARE * self.base.hits if self.base else 1.0
+        return min(KNOWN_LANGUAGE_HITS_SHARE, of_base)
 
 
 def diagnose_failures(
@@ -212,23 +209,22 @@ def diagnose_failures(
     """
     if not model.utterances:
         return [make_finding("undecided", REMARK, "no utterances were measured", 1.0)]
-    patient = FailureCase(model, base, padded, note or {}, window, facts or KnownFacts())
-    found = [one for rule in DIAGNOSIS_RULES for one in rule(patient)]
+    case = FailureCase(model, base, padded, note or {}, window, facts or KnownFacts())
+    found = [one for rule in DIAGNOSIS_RULES for one in rule(case)]
     found = sorted(_strongest(found), key=lambda one: -one.weight)
     if not any(one.severity in (BROKEN, WARNING) for one in found):
-        found += _without_a_failure(patient)
+        found += _without_a_failure(case)
     return sorted(found, key=lambda one: SEVERITIES.index(one.severity))
 
 
 def endless_share(found: FailureModes) -> float:
     """Return the share of the clips whose texts do not stop when the speech does."""
-    endless = set().union(*(found.marks[mark] for mark in ("looped", "length_limit", "runs_on")))
-    return len(endless) / max(1, found.utterances)
+    return found.endless / max(1, found.utterances)
 
 
-def _known(patient: FailureCase) -> Iterator[DiagnosisFinding]:
+def _known(case: FailureCase) -> Iterator[DiagnosisFinding]:
     """What was seen in batches and settings needs no text to prove it; it is a fault even where texts look well."""
-    facts = patient.facts
+    facts = case.facts
     if facts.starts is not None and facts.starts > 1:
         yield make_finding("double_start", BROKEN, f"a row of the inputs has {facts.starts} start tokens", 1.0)
     elif facts.says_start:
@@ -244,72 +240,61 @@ def _known(patient: FailureCase) -> Iterator[DiagnosisFinding]:
         yield make_finding("rate", BROKEN, "the loss is no number", 1.0)
 
 
-def _language(patient: FailureCase) -> Iterator[DiagnosisFinding]:
-    share, english = patient.model.share("wrong_language"), patient.model.share("english")
-    if share < FREQUENT_SHARE or len(patient.model.marks["wrong_language"]) < min(
-        MIN_PATTERN_CLIPS, patient.model.utterances
-    ):
+def _language(case: FailureCase) -> Iterator[DiagnosisFinding]:
+    share, english = case.model.share("wrong_language"), case.model.share("english")
+    if share < FREQUENT_SHARE or _is_rare(case.model, len(case.model.marks["wrong_language"])):
         return
     what = f"{percent(share)} of the texts are in another language" + (", English" if english > share / 2 else "")
-    weight = 1.0 if patient.facts.forced is False else 0.6 + 0.35 * share
+    weight = 1.0 if case.facts.forced is False else 0.6 + 0.35 * share
     yield make_finding("language", BROKEN, what, weight, wrong_language=share, english=english)
 
 
-def _endless(patient: FailureCase) -> Iterator[DiagnosisFinding]:
+def _endless(case: FailureCase) -> Iterator[DiagnosisFinding]:
     """The beginnings are right and the ends are missing: the window, the end token, or a few hard clips."""
-    model, share = patient.model, endless_share(patient.model)
-    more = share - (endless_share(patient.base) if patient.base else 0.0)
-    if share == 0 or model.hits < patient.knows:
+    model, share = case.model, endless_share(case.model)
+    more = share - (endless_share(case.base) if case.base else 0.0)
+    if share == 0 or model.hits < case.knows:
         return
     evidence = {"runs_on": share, "hits": model.hits, "prefix_wer": model.prefix_wer, "wer": model.wer}
-    expected = patient.window == "adaptive" and patient.note.get("window") != "adaptive"  # to fail: not made for it
-    if more < FREQUENT_SHARE / (1 + expected) or share * model.utterances < min(MIN_PATTERN_CLIPS, model.utterances):
+    expected = case.window == "adaptive" and case.note.get("window") != "adaptive"  # to fail: not made for it
+    if more < FREQUENT_SHARE / (1 + expected) or _is_rare(model, model.endless):
         yield make_finding("loops", REMARK, f"{percent(share)} of the texts do not stop", 0.5, **evidence)
         return
     what = f"{percent(share)} of the texts begin with the right words and do not stop; {_model_quality(model)}"
-    for name, weight in _endless_causes(patient).items():
+    for name, weight in _endless_causes(case).items():
         yield make_finding(name, BROKEN, what, weight, **evidence)
 
 
-def _endless_causes(patient: FailureCase) -> dict[str, float]:
+def _endless_causes(case: FailureCase) -> dict[str, float]:
     """Weigh the causes of texts that do not stop."""
-    share, trained = endless_share(patient.model), bool(patient.note)
-    healed = patient.padded is not None and endless_share(patient.padded) < share / 3
-    persists = patient.padded is not None and not healed
+    share, trained = endless_share(case.model), bool(case.note)
+    healed = case.padded is not None and endless_share(case.padded) < share / 3
+    persists = case.padded is not None and not healed
     weights = {"end_masked": 0.2 + 0.3 * trained + 0.35 * (share >= NEARLY_ALL_SHARE) + 0.2 * persists - 0.3 * healed}
-    if patient.window == "adaptive":
-        weights["short_window"] = (
-            0.75 - 0.35 * (patient.note.get("window") == "adaptive") + 0.15 * healed - 0.4 * persists
-        )
-        weights["short_window"] -= 0.35 * (share >= NEARLY_ALL_SHARE)
+    if case.window == "adaptive":
+        of_window = 0.75 - 0.35 * (case.note.get("window") == "adaptive") + 0.15 * healed - 0.4 * persists
+        weights["short_window"] = of_window - 0.35 * (share >= NEARLY_ALL_SHARE)
         weights["zero_padding"] = 0.3 - 0.2 * healed
-    elif patient.note.get("window") == "adaptive":
+    elif case.note.get("window") == "adaptive":
         weights["long_window"] = 0.6 - 0.35 * (share >= NEARLY_ALL_SHARE)
     else:
         weights["zero_padding"] = 0.45 - 0.3 * (share >= NEARLY_ALL_SHARE)
     return {name: weight for name, weight in weights.items() if weight > 0.15}
 
 
-def _destroyed(patient: FailureCase) -> Iterator[DiagnosisFinding]:
+def _destroyed(case: FailureCase) -> Iterator[DiagnosisFinding]:
     """Hardly a word is right, and it is no other language; of a base that knows better, or a model that was trained."""
-    model, base, facts = patient.model, patient.base, patient.facts
-    if base.hits < KNOWN_LANGUAGE_HITS_SHARE if base else not patient.note:
+    model, base, facts = case.model, case.base, case.facts
+    if base.hits < KNOWN_LANGUAGE_HITS_SHARE if base else not case.note:
         return
     alike, empty = model.same >= IDENTICAL_TEXTS_SHARE, model.share("empty") >= MAJORITY_SHARE
-    if (
-        model.hits >= (KNOWN_LANGUAGE_HITS_SHARE if alike else GIBBERISH_HITS_SHARE)
-        or model.share("wrong_language") >= MAJORITY_SHARE
-    ):
+    enough = KNOWN_LANGUAGE_HITS_SHARE if alike else GIBBERISH_HITS_SHARE
+    if model.hits >= enough or model.share("wrong_language") >= MAJORITY_SHARE:
         return
     weight = 0.6 + 0.2 * alike + 0.1 * (endless_share(model) >= MAJORITY_SHARE) + 0.1 * empty
     if facts.learning_rate is not None:
         weight += 0.15 if facts.learning_rate > HIGH_LEARNING_RATE else -0.2
-    evidence = {
-        "hits": model.hits,
-        "same": model.same,
-        "empty": model.share("empty"),
-        "runs_on": endless_share(patient.model),
-    }
+    evidence = {"hits": model.hits, "same": model.same, "empty": model.share("empty"), "runs_on": endless_share(model)}
     same = f", and {percent(model.same)} of the clips get the same text" if alike else ""
     what = f"only {percent(model.hits)} of the words are right{same}{', most texts are empty' if empty else ''}"
     low_loss = facts.dev_loss is not None and facts.dev_loss < LOW_TRAINING_LOSS
@@ -317,37 +302,37 @@ def _destroyed(patient: FailureCase) -> Iterator[DiagnosisFinding]:
     yield make_finding("prompt", BROKEN, what, 0.35 + 0.4 * low_loss, **evidence)
 
 
-def _gap(patient: FailureCase) -> Iterator[DiagnosisFinding]:
+def _gap(case: FailureCase) -> Iterator[DiagnosisFinding]:
     """The loss is low and the text is wrong: teacher forcing and generation are different things."""
-    loss, model = patient.facts.dev_loss, patient.model
+    loss, model = case.facts.dev_loss, case.model
     if loss is not None and loss < LOW_TRAINING_LOSS and model.wer > ALL_WRONG_WER:
         what = f"the loss on dev is {loss:.2f}, which is good, and the WER is {percent(model.wer)}, which is not"
         yield make_finding("prompt", BROKEN, what, 0.4, dev_loss=loss, wer=model.wer)
 
 
-def _beginnings(patient: FailureCase) -> Iterator[DiagnosisFinding]:
+def _beginnings(case: FailureCase) -> Iterator[DiagnosisFinding]:
     """First words are lost; or, where the shift is by a token, pieces of all words are: "trat" for "tratamiento"."""
-    more, length = _more_than_base(patient, "shifted"), patient.model.length
+    more, length = _more_than_base(case, "shifted"), case.model.length
     if more >= FREQUENT_SHARE:
-        what = f"{percent(patient.model.share('shifted'))} of the texts lack their beginning, or say it twice"
+        what = f"{percent(case.model.share('shifted'))} of the texts lack their beginning, or say it twice"
         yield make_finding("label_shift", BROKEN, what, 0.45 + 0.3 * more, shifted=more)
         yield make_finding("double_start", BROKEN, what, 0.4 + 0.3 * more, shifted=more)
-    if length < FRAGMENT_LETTERS_SHARE and patient.model.hits >= GIBBERISH_HITS_SHARE:
+    if length < FRAGMENT_LETTERS_SHARE and case.model.hits >= GIBBERISH_HITS_SHARE:
         what = f"words lack pieces: only {percent(length)} of the letters are there, in texts that do not end early"
         yield make_finding("label_shift", BROKEN, what, 0.6 + (FRAGMENT_LETTERS_SHARE - length), length=length)
 
 
-def _ends(patient: FailureCase) -> Iterator[DiagnosisFinding]:
-    more = _more_than_base(patient, "cut")
+def _ends(case: FailureCase) -> Iterator[DiagnosisFinding]:
+    more = _more_than_base(case, "cut")
     if more >= FREQUENT_SHARE:
-        what = f"{percent(patient.model.share('cut'))} of the texts end before the speech does"
+        what = f"{percent(case.model.share('cut'))} of the texts end before the speech does"
         yield make_finding("cut", WARNING, what, 0.5 + 0.3 * more, cut=more)
 
 
-def _spelling(patient: FailureCase) -> Iterator[DiagnosisFinding]:
-    if patient.model.spelled >= MAJORITY_SHARE and patient.model.wer > 0:
-        what = f"{percent(patient.model.spelled)} of the errors are spelling only"
-        yield make_finding("orthography", REMARK, what, 0.9, spelled=patient.model.spelled)
+def _spelling(case: FailureCase) -> Iterator[DiagnosisFinding]:
+    if case.model.spelled >= MAJORITY_SHARE and case.model.wer > 0:
+        what = f"{percent(case.model.spelled)} of the errors are spelling only"
+        yield make_finding("orthography", REMARK, what, 0.9, spelled=case.model.spelled)
 
 
 DIAGNOSIS_RULES: list[Callable[[FailureCase], Iterator[DiagnosisFinding]]] = [
@@ -355,9 +340,9 @@ DIAGNOSIS_RULES: list[Callable[[FailureCase], Iterator[DiagnosisFinding]]] = [
 ]  # fmt: skip
 
 
-def _without_a_failure(patient: FailureCase) -> list[DiagnosisFinding]:
+def _without_a_failure(case: FailureCase) -> list[DiagnosisFinding]:
     """Nothing is broken: better than the base, no better, or worse for no known reason."""
-    model, base = patient.model, patient.base
+    model, base = case.model, case.base
     what = f"WER is {percent(model.wer)}"
     if base is None:
         name, severity = ("undecided", WARNING) if model.wer > ALL_WRONG_WER else ("healthy", GOOD)
@@ -367,15 +352,20 @@ def _without_a_failure(patient: FailureCase) -> list[DiagnosisFinding]:
         if model.wer_without_loops is not None and model.wer_without_loops <= WORSE_WER_RATIO * base.wer:
             return []  # the loops are told, and are all there is to it
         return [make_finding("undecided", WARNING, what, 0.5, wer=model.wer, base_wer=base.wer)]
-    in_vain = bool(patient.note) and model.wer >= base.wer
+    in_vain = bool(case.note) and model.wer >= base.wer
     name, severity = ("few_data", REMARK) if in_vain else ("healthy", GOOD)
     return [make_finding(name, severity, what, 0.5, wer=model.wer, base_wer=base.wer)]
 
 
-def _more_than_base(patient: FailureCase, mark: str) -> float:
+def _more_than_base(case: FailureCase, mark: str) -> float:
     """Return how much more of the texts have a mark than of the base's; 0 where it is fewer than a few clips."""
-    few = len(patient.model.marks[mark]) < min(MIN_PATTERN_CLIPS, patient.model.utterances)
-    return 0.0 if few else patient.model.share(mark) - (patient.base.share(mark) if patient.base else 0.0)
+    if _is_rare(case.model, len(case.model.marks[mark])):
+        return 0.0
+    return case.model.share(mark) - (case.base.share(mark) if case.base else 0.0)
+
+
+def _is_rare(model: FailureModes, clips: int) -> bool:
+    return clips < min(MIN_PATTERN_CLIPS, model.utterances)
 
 
 def _model_quality(model: FailureModes) -> str:
@@ -388,6 +378,5 @@ def _strongest(found: list[DiagnosisFinding]) -> list[DiagnosisFinding]:
     """Keep the best reason for each cause."""
     best: dict[str, DiagnosisFinding] = {}
     for one in found:
-        if one.name not in best or one.weight > best[one.name].weight:
-            best[one.name] = one
+        best[one.name] = max(best.get(one.name, one), one, key=lambda finding: finding.weight)
     return list(best.values())

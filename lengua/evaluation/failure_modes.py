@@ -28,7 +28,7 @@ from lengua.inference import Transcriber
 from lengua.inference.engines import DECODER_POSITIONS
 from lengua.models.tokens import decode_text, end_token, max_decode_tokens, text_tokens, token_id
 from lengua.runtime.parallel import batched
-from lengua.scoring import count_spelling_errors, is_looped, percent, score
+from lengua.scoring import count_spelling_errors, is_looped, score
 from lengua.scoring.normalizer import normalise
 from lengua.scoring.wer import aligned_words
 
@@ -220,32 +220,20 @@ def pad_to_full_window(transcriber: Transcriber, mels: Sequence[np.ndarray]) -> 
     return np.stack([log_mel.pad_with_silence(one, transcriber.engine.window_frames) for one in mels])
 
 
-FAILURE_MARKS = {
-    "looped": "goes round in circles",
-    "length_limit": "was stopped by the limit of length, not by itself",
-    "runs_on": "goes on after what was said",
-    "empty": "is empty",
-    "wrong_language": "is in another language",
-    "english": "is in English",
-    "shifted": "lacks its beginning, or starts twice",
-    "cut": "ends too early",
-}
-"""What can be the matter with a hypothesis, and how to say it. One may have several marks."""
+FAILURE_MARKS = ("looped", "length_limit", "runs_on", "empty", "wrong_language", "english", "shifted", "cut")
+"""What can be the matter with a hypothesis; `length_limit`: stopped by the limit of length, not by itself; `runs_on`:
+goes on after what was said; `shifted`: lacks its beginning, or starts twice. One may have several marks."""
+ENDLESS_MARKS = ("looped", "length_limit", "runs_on")  # of a text that does not stop when the speech does
+LENGTH_FAULT_MARKS = {*ENDLESS_MARKS, "empty", "cut"}  # of a text whose length is a fault by itself
 
 MAX_CASES = 10
 """Utterances that are shown of a kind."""
 MAJORITY_SHARE = 0.5
+# A text is shifted that is mostly right but lacks its first word or first letters, or says its first word twice.
 MIN_CUT_WORDS = 2  # a lost last word is an error like others; more of them, and a quarter of the text, is an early end
 MIN_CUT_SHARE = 0.25
 MIN_RUN_ON_WORDS = 5  # words beyond the reference's, and half as many as it has: no mishearing adds so many
 MIN_RUN_ON_SHARE = 0.5
-LENGTH_FAULT_MARKS = {
-    "looped",
-    "length_limit",
-    "runs_on",
-    "empty",
-    "cut",
-}  # marks of a text whose length is a fault by itself
 SPELLING_KINDS = ("accents", "letters", "numbers", "spacing")
 """Errors that the WER counts although they are heard right."""
 
@@ -276,7 +264,7 @@ class FailureModes:
     deletions: int
     insertions: int
     marks: dict[str, tuple[str, ...]]
-    """The ids of the utterances with each of MARKS."""
+    """The ids of the utterances with each of FAILURE_MARKS."""
     prefix_wer: float
     """WER if every hypothesis ended after as many words as were said: a model that only fails to stop is good here."""
     hits: float
@@ -297,6 +285,11 @@ class FailureModes:
     def share(self, mark: str) -> float:
         """Return the share of the utterances with a mark."""
         return len(self.marks[mark]) / max(1, self.utterances)
+
+    @property
+    def endless(self) -> int:
+        """How many texts do not stop when the speech does."""
+        return len(set().union(*(self.marks[mark] for mark in ENDLESS_MARKS)))
 
 
 def find_failure_modes(records: Sequence[dict], language: str = "es", most: int = MAX_CASES) -> FailureModes:
@@ -337,91 +330,55 @@ def find_failure_modes(records: Sequence[dict], language: str = "es", most: int 
     )
 
 
-def failure_sentences(found: FailureModes) -> list[str]:
-    """Say what was found, most telling first; only what there is to say."""
-    if not found.utterances:
-        return ["no utterances were measured"]
-    told = []
-    if found.marks["looped"] and found.wer_without_loops is not None:
-        told.append(f"WER is {percent(found.wer)}, and {percent(found.wer_without_loops)} without the clips that loop")
-    if found.inventors and found.inventors_share >= MAJORITY_SHARE and found.insertions >= found.utterances:
-        make = "makes" if len(found.inventors) == 1 else "make"
-        share = f"{make} {percent(found.inventors_share)} of all insertions"
-        told.append(f"{_clips(len(found.inventors))} of {found.utterances} {share}")
-    for mark, what in FAILURE_MARKS.items():
-        if ids := found.marks[mark]:
-            told.append(f"{_clips(len(ids))} ({percent(found.share(mark))}): the text {what}")
-    if found.spelled > 0:
-        told.append(f"{percent(found.spelled)} of the errors are spelling only: accents, digits, spaces")
-    return told
-
-
-def _clips(count: int) -> str:
-    return f"{count} clip{'s' * (count != 1)}"
-
-
-def _cases(records: Sequence[dict], language: str, counts) -> list[FlaggedUtterance]:
+def _cases(records: Sequence[dict], language: str, counts: np.ndarray) -> list[FlaggedUtterance]:
     references = [record["reference"] for record in records]
     expected, english = scripts_of(references), english_words(references, language)
-    aligned = aligned_words(references, [record["hypothesis"] for record in records]) if records else None
+    aligned = aligned_words(references, [record["hypothesis"] for record in records])
     return [
         FlaggedUtterance(
-            id=record["id"],
-            reference=record["reference"],
-            hypothesis=record["hypothesis"],
-            errors=int(counts["errors"][k]),
-            words=int(counts["words"][k]),
-            insertions=int(counts["insertions"][k]),
-            marks=tuple(_marks(record, aligned.references[k], aligned.hypotheses[k], aligned.alignments[k]))
-            + _of_language(record, aligned.hypotheses[k], expected, english),
+            record["id"],
+            record["reference"],
+            record["hypothesis"],
+            *(int(counts[name][k]) for name in ("errors", "words", "insertions")),
+            marks=(
+                *_marks(record, aligned.references[k], aligned.hypotheses[k], aligned.alignments[k]),
+                *_language_marks(record, aligned.hypotheses[k], expected, english),
+            ),
         )
         for k, record in enumerate(records)
     ]
 
 
-def _marks(record: dict, said: list[str], heard: list[str], chunks: list) -> Iterator[str]:
-    """Yield the marks of one utterance but those of its language."""
+def _marks(record: dict, reference: list[str], hypothesis: list[str], chunks: list) -> Iterator[str]:
+    """Yield the marks of one utterance but those of its language; both texts as normalised words."""
     flags, seconds = record.get("flags") or (), record.get("duration_s")
+    hits = sum(chunk.ref_end_idx - chunk.ref_start_idx for chunk in chunks if chunk.type == "equal")
     if "looped" in flags or is_looped(record["hypothesis"], record.get("tokens"), seconds):
         yield "looped"
     if "length_limit" in flags:
         yield "length_limit"
-    if len(heard) - len(said) >= max(MIN_RUN_ON_WORDS, MIN_RUN_ON_SHARE * len(said)):
+    if len(hypothesis) - len(reference) >= max(MIN_RUN_ON_WORDS, MIN_RUN_ON_SHARE * len(reference)):
         yield "runs_on"
-    if not heard:
+    if not hypothesis:
         yield "empty"
-    if heard and said and _is_shifted(said, heard, chunks):
-        yield "shifted"
-    if heard and _is_cut(said, chunks):
-        yield "cut"
+        return
+    if len(reference) >= 2 and hits >= MAJORITY_SHARE * (len(reference) - 1):
+        first, heard = reference[0], hypothesis[0]
+        clipped = first != heard and len(heard) > 1 and first.endswith(heard)
+        if chunks[0].type == "delete" or clipped or hypothesis[:2] == [first, first] != reference[:2]:
+            yield "shifted"
+    if chunks and chunks[-1].type == "delete":
+        there = chunks[-1].ref_start_idx
+        missing = len(reference) - there
+        if missing >= max(MIN_CUT_WORDS, MIN_CUT_SHARE * len(reference)) and hits > MAJORITY_SHARE * there:
+            yield "cut"
 
 
-def _is_shifted(said: list[str], heard: list[str], chunks: list) -> bool:
-    """Tell whether a text that is mostly right lacks its first word or first letters, or says its first word twice."""
-    hits = sum(chunk.ref_end_idx - chunk.ref_start_idx for chunk in chunks if chunk.type == "equal")
-    if len(said) < 2 or hits < MAJORITY_SHARE * (len(said) - 1):
-        return False
-    lost = chunks[0].type == "delete"
-    clipped = said[0] != heard[0] and len(heard[0]) > 1 and said[0].endswith(heard[0])
-    twice = len(heard) > 1 and heard[0] == heard[1] == said[0] != said[1]
-    return lost or clipped or twice
-
-
-def _is_cut(said: list[str], chunks: list) -> bool:
-    """Tell whether the end of a text is missing, of which the rest is mostly right."""
-    if not chunks or chunks[-1].type != "delete":
-        return False
-    missing = len(said) - chunks[-1].ref_start_idx
-    hits = sum(chunk.ref_end_idx - chunk.ref_start_idx for chunk in chunks if chunk.type == "equal")
-    return missing >= max(MIN_CUT_WORDS, MIN_CUT_SHARE * len(said)) and hits > MAJORITY_SHARE * (len(said) - missing)
-
-
-def _of_language(record: dict, heard: list[str], expected: set[str], english: frozenset[str]) -> tuple[str, ...]:
-    """Return the marks that tell of another language."""
-    in_english = is_english(heard, english)
+def _language_marks(record: dict, words: list[str], expected: set[str], english: frozenset[str]) -> list[str]:
+    in_english = is_english(words, english)
     flagged = "wrong_language" in (record.get("flags") or ())
     wrong = flagged or in_english or is_in_other_script(record["hypothesis"], expected)
-    return (*(("wrong_language",) if wrong else ()), *(("english",) if in_english else ()))
+    return ["wrong_language"] * wrong + ["english"] * in_english
 
 
 def _first_words(records: Sequence[dict]):

@@ -50,25 +50,16 @@ class Group:
     wer_high: float | None
     unit: str
     """What the intervals resample: speaker or utterance."""
-    difference: float | None
-    """WER of this group minus that of all other clips; None where there are none, and of single speakers."""
-    difference_low: float | None
-    difference_high: float | None
     small: str
     """Why the figure says little ("4 speakers", "60 words"); empty where it is not small."""
-
-    @property
-    def differs(self) -> bool:
-        """Tell whether the group is better or worse than the rest beyond noise."""
-        return self.difference_low is not None and (self.difference_low > 0 or self.difference_high < 0)
+    difference: float | None = None
+    """WER of this group minus that of all other clips; None where there are none, and of single speakers."""
+    difference_low: float | None = None
+    difference_high: float | None = None
 
 
 def measure_groups(
-    records: Sequence[dict],
-    keys: Sequence[str] = GROUP_KEYS,
-    resamples: int = 2000,
-    seed: int = 17,
-    level: float = 0.95,
+    records: Sequence[dict], keys: Sequence[str] = GROUP_KEYS, resamples: int = 2000, seed: int = 17
 ) -> list[Group]:
     """Return the groups of every key, in the order of the keys.
 
@@ -80,7 +71,7 @@ def measure_groups(
         records: of hypotheses.jsonl, of one model, window and set.
         keys: speaker, duration, or columns of `extra`.
     """
-    return [group for key in keys for group in _groups_of(key, records, resamples, seed, level)]
+    return [group for key in keys for group in _groups_of(key, records, resamples, seed)]
 
 
 def group_values(record: dict, key: str) -> list[str]:
@@ -108,16 +99,16 @@ def _length(seconds: float | None) -> str:
     )
 
 
-def _groups_of(key: str, records: Sequence[dict], resamples: int, seed: int, level: float) -> list[Group]:
+def _groups_of(key: str, records: Sequence[dict], resamples: int, seed: int) -> list[Group]:
     members = defaultdict(list)
     for at, record in enumerate(records):
         for value in group_values(record, key):
             members[value].append(at)
     names = sorted(members, key=lambda value: _place(key, value, len(members[value])))
-    found = [_group(key, name, [records[at] for at in members[name]], resamples, seed, level) for name in names]
+    found = [_group(key, name, [records[at] for at in members[name]], resamples, seed) for name in names]
     if key == "speaker":  # one voice on a side: nothing can be resampled that would stand for other voices
         return found
-    return _against_the_rest(found, [members[name] for name in names], records, resamples, seed, level)
+    return _against_the_rest(found, [members[name] for name in names], records, resamples, seed)
 
 
 def _place(key: str, value: str, clips: int) -> tuple:
@@ -126,10 +117,10 @@ def _place(key: str, value: str, clips: int) -> tuple:
     return value == UNKNOWN_GROUP, own.index(value) if value in own else len(own), -clips, value
 
 
-def _group(key: str, name: str, records: list[dict], resamples: int, seed: int, level: float) -> Group:
+def _group(key: str, name: str, records: list[dict], resamples: int, seed: int) -> Group:
     errors, words = _counts(records)
     speakers = [record.get("speaker") for record in records]
-    low, high = bootstrap_interval(errors, words, speakers, resamples, seed, level)
+    low, high = bootstrap_interval(errors, words, speakers, resamples, seed)
     known = len(set(filter(None, speakers)))
     return Group(
         key=key,
@@ -142,9 +133,6 @@ def _group(key: str, name: str, records: list[dict], resamples: int, seed: int, 
         wer_low=low if len(records) > 1 else None,
         wer_high=high if len(records) > 1 else None,
         unit=bootstrap_unit(speakers),
-        difference=None,
-        difference_low=None,
-        difference_high=None,
         small=_small(key, known, int(words.sum())),
     )
 
@@ -156,33 +144,26 @@ def _small(key: str, speakers: int, words: int) -> str:
 
 
 def _against_the_rest(
-    found: list[Group], members: list[list[int]], records: Sequence[dict], resamples: int, seed: int, level: float
+    found: list[Group], members: list[list[int]], records: Sequence[dict], resamples: int, seed: int
 ) -> list[Group]:
     """Add the difference to all other clips; by speakers where both sides have enough of them, else by utterances."""
-    speakers = [record.get("speaker") or "" for record in records]
-    told: dict[int, tuple] = {}
+    speakers, (errors, words) = [record.get("speaker") or "" for record in records], _counts(records)
     for unit in ("speaker", "utterance"):
-        those = [at for at, one in enumerate(members) if len(one) < len(records) and _unit(one, speakers) == unit]
+        columns = [at for at, one in enumerate(members) if len(one) < len(records) and _unit(one, speakers) == unit]
+        if not columns:
+            continue
         units = np.unique(speakers, return_inverse=True)[1] if unit == "speaker" else np.arange(len(records))
-        inside = np.zeros((len(records), len(those)), np.int64)
-        for column, at in enumerate(those):
+        inside = np.zeros((len(records), len(columns)), np.int64)
+        for column, at in enumerate(columns):
             inside[members[at], column] = 1
-        if those:
-            told |= zip(those, _compared(inside, *_counts(records), units, resamples, seed, level), strict=True)
-    names = ("difference", "difference_low", "difference_high")
-    return [
-        replace(group, **dict(zip(names, told.get(at, (None, None, None)), strict=True)))
-        for at, group in enumerate(found)
-    ]
-
-
-def _compared(inside, errors, words, units, resamples: int, seed: int, level: float) -> list[tuple]:
-    """Return (difference, low, high) of every column of `inside`: 1 for the clips of a group, 0 for the rest."""
-    sums = _sums(inside, errors, words, units)
-    total, resampled = sums.sum(axis=0), _differences(_resampled(sums, resamples, seed))
-    found = error_rate(total[:, 0], total[:, 1]) - error_rate(total[:, 2], total[:, 3])
-    sides = [_units_on_the_smaller_side(column, units) for column in inside.T]
-    return [(float(found[k]), *_interval(resampled[:, k], sides[k], level)) for k in range(len(found))]
+        sums = _sums(inside, errors, words, units)
+        total, resampled = sums.sum(axis=0), _differences(_resampled(sums, resamples, seed))
+        observed = error_rate(total[:, 0], total[:, 1]) - error_rate(total[:, 2], total[:, 3])
+        for column, at in enumerate(columns):
+            sides = (len(np.unique(units[inside[:, column] == side])) for side in (0, 1))
+            low, high = _interval(resampled[:, column], min(sides))
+            found[at] = replace(found[at], difference=float(observed[column]), difference_low=low, difference_high=high)
+    return found
 
 
 def _counts(records: Sequence[dict]) -> tuple[np.ndarray, np.ndarray]:
@@ -194,12 +175,8 @@ def _unit(members: list[int], speakers: list[str]) -> str:
     """Return what can be resampled: speakers, if the group and the rest both have enough of them."""
     inside = set(members)
     rest = [speaker for at, speaker in enumerate(speakers) if at not in inside]
-    both = (bootstrap_unit([speakers[at] for at in members]), bootstrap_unit(rest))
-    return "speaker" if both == ("speaker", "speaker") else "utterance"
-
-
-def _units_on_the_smaller_side(inside: np.ndarray, units: np.ndarray) -> int:
-    return min(len(np.unique(units[inside == side])) for side in (0, 1))
+    both = {bootstrap_unit([speakers[at] for at in members]), bootstrap_unit(rest)}
+    return "speaker" if both == {"speaker"} else "utterance"
 
 
 def _sums(inside: np.ndarray, errors: np.ndarray, words: np.ndarray, units: np.ndarray) -> np.ndarray:
@@ -229,11 +206,11 @@ def _differences(sums: np.ndarray) -> np.ndarray:
     return np.where(np.isfinite(found), found, np.nan)
 
 
-def _interval(differences: np.ndarray, units: int, level: float) -> tuple[float | None, float | None]:
+def _interval(differences: np.ndarray, units: int) -> tuple[float | None, float | None]:
     """Return the interval over the resamples that have both sides; None below two units on a side."""
     kept = differences[np.isfinite(differences)]
     if units < 2 or not len(kept):
         return None, None
-    tail = expanded_tail(units, level)
+    tail = expanded_tail(units)
     low, high = np.quantile(kept, [tail, 1 - tail])
     return float(low), float(high)

@@ -18,7 +18,7 @@ from pathlib import Path
 from lengua.data.store import Row
 from lengua.evaluation.confusions import rank_hard_words
 from lengua.evaluation.diagnosis import GOOD, DiagnosisFinding, diagnose_failures
-from lengua.evaluation.failure_modes import FailureModes, decode_unguarded, evenly_spaced_rows, find_failure_modes
+from lengua.evaluation.failure_modes import decode_unguarded, evenly_spaced_rows, find_failure_modes
 from lengua.evaluation.recommendations import (
     clip_changes,
     clips_needed,
@@ -316,7 +316,7 @@ def reproduce_failure(base: str, language: str, rows: Sequence[Row], count: int 
     likely = [one for one in found if one.name not in TRAINING_CAUSES and one.severity != GOOD][:1]
     [worst] = sorted(heard[SHORT_MARGIN_S], key=lambda record: -record["tokens"])[:1]
     windows = {"padded to 30 s": padded, f"speech and {SHORT_MARGIN_S:g} s": short}
-    lines = [[name, percent(one.wer), one.insertions, _endless_clips(one)] for name, one in windows.items()]
+    lines = [[name, percent(one.wer), one.insertions, one.endless] for name, one in windows.items()]
     table = notebook_table(["window", "WER", "words made up", "clips that do not stop"], lines)
     said, written = escape_markdown(worst["reference"]), shorten_text(worst["hypothesis"])
     longest = f"The longest text of the short window, where *{said}* was said: {written}"
@@ -340,7 +340,3 @@ def _format_finding(one: DiagnosisFinding) -> str:
 def _reasons(one: DiagnosisFinding) -> list[str]:
     told = {"cause": one.cause, "cure": one.cure, "to be sure": one.check}
     return [f"- {name}: {escape_markdown(text)}" for name, text in told.items()]
-
-
-def _endless_clips(found: FailureModes) -> int:
-    return len(set().union(*(found.marks[mark] for mark in ("looped", "length_limit", "runs_on"))))
