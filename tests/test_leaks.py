@@ -65,6 +65,8 @@ def test_each_leak_names_its_row_of_training():
     assert (leaks.kinds, leaks.twins) == (("", "sentence", "id"), (-1, 2, 0))
     assert leaks.clean_mask.tolist() == [True, False, False]
     assert not leaks.is_clean
+    both = find_leaks(test, concatenate_sets([rows(("c1", "Otra fuente.", "carla")), TRAIN]))
+    assert both.twins == (-1, 3, 1), "several sources are looked through as one"
 
 
 def test_speakers_are_shared_only_where_they_are_known():
@@ -74,14 +76,6 @@ def test_speakers_are_shared_only_where_they_are_known():
     assert leaks.new_speaker_mask.tolist() == [False, True, True, True]
     assert (leaks.speakers, leaks.seen_speakers) == (2, 1)
     assert leaks.counts() == {"utterances": 4, "id": 0, "sentence": 0, "near": 0, "speaker": 1, "clean": 4}
-
-
-def test_several_sources_are_looked_through_as_one():
-    more = rows(("c1", "Otra fuente con otra frase.", "carla"))
-    test = rows(("b1", "otra fuente con otra frase", "carla"), ("b2", "Sí", "berta"))
-    leaks = find_leaks(test, concatenate_sets([TRAIN, more]))
-    assert (leaks.kinds, leaks.twins) == (("sentence", "sentence"), (4, 2))
-    assert leaks.seen_speakers == 2
 
 
 @pytest.mark.parametrize("sets", [(rows(), TRAIN), (TRAIN, rows()), (rows(), rows())])
@@ -135,11 +129,8 @@ def test_what_people_are_told():
     lawful = find_leaks(rows(("b2", "¡Sí!", "eva")), TRAIN).sentence()
     assert "Common Voice" in lawful and "lawful" in lawful
     assert "No speaker of the test set is known to be in training." in lawful
-
-
-def test_what_people_are_told_of_a_clean_set():
-    told = find_leaks(rows(("b3", "nuevo del todo", None)), TRAIN).sentence()
-    assert told.startswith("No recording and no sentence of the test set stands in training. Who speaks is not known")
+    clean = find_leaks(rows(("b3", "nuevo del todo", None)), TRAIN).sentence()
+    assert "Who speaks is not known" in clean
 
 
 # Refusing
@@ -149,16 +140,8 @@ def test_training_on_test_clips_is_refused():
     train = [f"clip{number}" for number in range(10)]
     with pytest.raises(RequestError) as caught:
         refuse_leaks(train, {"dev": ["x"], "test": ["y", *train[:5]]})
-    assert caught.value.expected == "utterances of test that are not learned from"
-    assert caught.value.found == "5 of its 6 in train, too (clip0, clip1, clip2, ...)"
-    assert "--allow-leaks" in caught.value.do
-    assert caught.value.exit_code == 2
-
-
-def test_training_on_clean_splits_is_not_refused():
+    assert "5 of its 6" in caught.value.found and "--allow-leaks" in caught.value.do and caught.value.exit_code == 2
     refuse_leaks(["a", "b"], {"dev": ["c"], "test": []})
-    refuse_leaks([], {"test": ["c"]})
-    refuse_leaks(["a"], {})
 
 
 # Near sentences
@@ -187,9 +170,8 @@ def test_no_near_sentence_is_missed(monkeypatch):
     monkeypatch.setattr(leakage, "MAX_PAIRS_AT_ONCE", 50)
     rng = random.Random(3)
     words = "el la de casa que muy tren sale perro gato nunca siempre biblioteca a y en con para".split()
-    known = sorted(
-        {" ".join(rng.choices(words, k=rng.randint(1, 14))) for _ in range(400)}
-    )  # a set has another order each time
+    # sorted: a set has another order each time
+    known = sorted({" ".join(rng.choices(words, k=rng.randint(1, 14))) for _ in range(400)})
     rng.shuffle(known)
     wanted = [perturbed(text, rng.randint(1, 2 + len(text) // 7), rng) for text in known[:300]]
     twins = find_near_duplicates(wanted, known)
@@ -201,35 +183,15 @@ def test_no_near_sentence_is_missed(monkeypatch):
     assert (find_near_duplicates(wanted, known) == twins).all()
 
 
-def test_other_scripts_are_near_as_well():
-    assert find_near_duplicates(["пожалуйста проверьте номер"], ["привет", "пожалуйста проверьте номера"]).tolist() == [
-        1
-    ]
-    assert find_near_duplicates(
-        ["お電話ありがとうございます今日は"], ["お電話ありがとうございます今日も"]
-    ).tolist() == [0]
-
-
-@pytest.mark.parametrize(("wanted", "known"), [([], ["a"]), (["corta"], ["corto"]), (["una frase larga"], [])])
-def test_nothing_near(wanted, known):
-    assert find_near_duplicates(wanted, known).tolist() == [-1] * len(wanted)
-
-
-@pytest.mark.slow
-def test_near_sentences_are_found_in_a_large_release():
-    rng = np.random.default_rng(0)
-    words = ["".join(chr(97 + letter) for letter in rng.integers(26, size=rng.integers(2, 10))) for _ in range(30_000)]
-    frequency = 1 / np.arange(3, len(words) + 3)
-
-    def sentences(count: int) -> list[str]:
-        sizes = rng.integers(4, 16, size=count)
-        drawn = iter(rng.choice(len(words), size=sizes.sum(), p=frequency / frequency.sum()).tolist())
-        return [" ".join(words[next(drawn)] for _ in range(size)) for size in sizes.tolist()]
-
-    train, test = sentences(50_000), sentences(1_500)
-    test[:300] = [f"{text[: len(text) // 2]}!x{text[len(text) // 2 + 1 :]}" for text in train[:300]]
-    leaks = find_leaks(
-        {"id": [f"t{n}" for n in range(1_500)], "text": test, "speaker": [""] * 1_500},
-        {"id": [f"k{n}" for n in range(50_000)], "text": train, "speaker": [""] * 50_000},
-    )
-    assert leaks.counts()["near"] >= 250
+@pytest.mark.parametrize(
+    ("wanted", "known", "twins"),
+    [
+        ([], ["a"], []),
+        (["corta"], ["corto"], [-1]),
+        (["una frase larga"], [], [-1]),
+        (["пожалуйста проверьте номер"], ["привет", "пожалуйста проверьте номера"], [1]),
+        (["お電話ありがとうございます今日は"], ["お電話ありがとうございます今日も"], [0]),
+    ],
+)
+def test_near_in_any_script_and_nothing_near(wanted, known, twins):
+    assert find_near_duplicates(wanted, known).tolist() == twins

@@ -64,12 +64,12 @@ def evaluate(options: EvaluateOptions, watch: Watch = unwatched) -> EvaluationRe
     """
     store = open_or_build(options.source, options.out / "store", options.split, watch, options.language)
     due = {_fingerprint(one, options): one for one in measurements(options, store, watch)}
-    kept, hearers = _read_measured(options.out), ASRSystemCache(options)
+    kept, systems = _read_measured(options.out), ASRSystemCache(options)
     for key, asked in due.items():
         if key not in kept:
-            kept[key] = measure_model(hearers.open(asked.model, asked.store, asked.language), asked, options, watch)
+            kept[key] = measure_model(systems.open(asked.model, asked.store, asked.language), asked, options, watch)
             _write(options, store, kept, due)
-    more = _analyse_results(options, store, {key: kept[key] for key in due}, hearers, watch)
+    more = _analyse_results(options, store, {key: kept[key] for key in due}, systems, watch)
     results, records = _write(options, store, kept, due, more)
     report.write_page(options.out / REPORT_FILE, results, records, store)
     return EvaluationResult(options.out, results["rows"], report.summary_lines(results, records))
@@ -84,25 +84,25 @@ def open_or_build(source: str, folder: Path, split: str, watch: Watch, language:
 
 
 class ASRSystemCache:
-    """Whoever has been opened last; another language or model is opened in its place, for memory is small."""
+    """The system that was opened last; another language or model is opened in its place, for memory is small."""
 
     def __init__(self, options: EvaluateOptions):
         self.how, self.opened = (options.engine, options.batch_size), {}
 
     def open(self, model: str, store: Store, language: str) -> ASRSystem:
-        """Return a model that hears a language.
+        """Return a model for a language.
 
         Raises:
             LenguaError: the features of the store are of another size than the model reads.
         """
         if (model, language) not in self.opened:
             self.opened = {(model, language): open_asr_system(model, language, *self.how)}
-        hearer = self.opened[model, language]
-        mels = hearer.transcriber.n_mels if isinstance(hearer, LenguaSystem) else store.n_mels
+        system = self.opened[model, language]
+        mels = system.transcriber.n_mels if isinstance(system, LenguaSystem) else store.n_mels
         if mels != store.n_mels:
             found = f"{store.n_mels} in {store.path}"
             raise LenguaError(f"features of {mels} mel bins", found, "build a store for this model")
-        return hearer
+        return system
 
 
 def measurements(options: EvaluateOptions, store: Store, watch: Watch) -> list[Measurement]:
@@ -128,11 +128,16 @@ def models_to_measure(options: EvaluateOptions) -> list[str]:
     return [options.model] if opponent in (None, NO_OPPONENT, options.model) else [opponent, options.model]
 
 
-def _base_of(model: str) -> str | None:
-    """Return what a model was made from; None of an untouched one."""
+def _model_note(model: str) -> dict:
+    """Return lengua.json of a model; nothing of an untouched one, or in another program."""
     program, name = program_and_model(model)
     folder = find_model(name)[0]
-    return read_note(folder).base if not program and (folder / "lengua.json").is_file() else None
+    return asdict(read_note(folder)) if not program and (folder / "lengua.json").is_file() else {}
+
+
+def _base_of(model: str) -> str | None:
+    """Return what a model was made from; None of an untouched one."""
+    return _model_note(model).get("base")
 
 
 def _sets(split: Split, options: EvaluateOptions) -> dict[str, list[int]]:
@@ -149,7 +154,7 @@ def _label(model: str, models: list[str]) -> str:
 
 
 def _analyse_results(
-    options: EvaluateOptions, store: Store, done: MeasuredRows, hearers: ASRSystemCache, watch: Watch
+    options: EvaluateOptions, store: Store, done: MeasuredRows, systems: ASRSystemCache, watch: Watch
 ) -> dict:
     """Return what results.json says beside its rows."""
     sets = set(_sets(store.split(options.split), options))
@@ -163,13 +168,7 @@ def _analyse_results(
     more = analyse(records, language, notes, base, leaks, leaked, options.resamples)
     if language != store.language:
         more["notes"].append(f"The references are in {store.language}, and the models were asked for {language}.")
-    return more | ({"probes": dict(_probed(options, store, hearers, watch))} if options.probes else {})
-
-
-def _model_note(model: str) -> dict:
-    program, name = program_and_model(model)
-    folder = find_model(name)[0]
-    return asdict(read_note(folder)) if not program and (folder / "lengua.json").is_file() else {}
+    return more | ({"probes": dict(_probed(options, store, systems, watch))} if options.probes else {})
 
 
 def _leaks(options: EvaluateOptions, store: Store) -> Leaks | None:
@@ -192,16 +191,15 @@ def _learned_from(options: EvaluateOptions, store: Store) -> list[Store]:
 
 
 def _probed(
-    options: EvaluateOptions, store: Store, hearers: ASRSystemCache, watch: Watch
+    options: EvaluateOptions, store: Store, systems: ASRSystemCache, watch: Watch
 ) -> Iterator[tuple[str, dict]]:
     """Yield what every model of ours has kept of Whisper's other abilities, by label."""
-    models, split = models_to_measure(options), store.split(options.split)
+    models, language = models_to_measure(options), options.language or store.language
     for number, model in enumerate(models):
         if not program_and_model(model)[0]:
             watch(Progress("probing language, timestamps, silence and noise", number, len(models)))
-            language = options.language or store.language
-            hearer = hearers.open(model, store, language)
-            yield _label(model, models), probe(hearer.transcriber, split, language)
+            transcriber = systems.open(model, store, language).transcriber
+            yield _label(model, models), probe(transcriber, store.split(options.split), language)
 
 
 def _fingerprint(asked: Measurement, options: EvaluateOptions) -> str:

@@ -27,6 +27,7 @@ from lengua.models.checkpoints import ctranslate2_folder, find_model, read_note
 from lengua.models.languages import language_code
 from lengua.options import EvaluateOptions
 from lengua.runtime.errors import LenguaError, RequestError
+from lengua.runtime.parallel import batched
 from lengua.runtime.progress import Progress, Watch
 from lengua.scoring import Score, bootstrap_interval, bootstrap_unit, is_looped, score
 from lengua.scoring.normalizer import NORMALISER_VERSION
@@ -163,24 +164,35 @@ class Measurement:
 
 
 def measure_model(
-    hearer: ASRSystem, asked: Measurement, options: EvaluateOptions, watch: Watch
+    system: ASRSystem, asked: Measurement, options: EvaluateOptions, watch: Watch
 ) -> tuple[dict, list[dict]]:
     """Decode one set, longest clips first; return its row and its records of hypotheses.jsonl."""
-    started, heard = time.perf_counter(), {}
+    started, decoded = time.perf_counter(), {}
     split = asked.store.split(asked.split)
     by_length = sorted(asked.indices, key=lambda index: -int(split.frames[index]))
     stage = f"evaluating {asked.label}, {asked.window}, on {asked.set}"
-    for at in range(0, len(by_length), options.batch_size):
-        batch = by_length[at : at + options.batch_size]
-        results = hearer.hear([split[index] for index in batch], asked.window)
-        heard.update(zip(batch, results, strict=True))
-        watch(Progress(stage, len(heard), len(by_length)))
+    for batch in batched(by_length, options.batch_size):
+        results = system.hear([split[index] for index in batch], asked.window)
+        decoded.update(zip(batch, results, strict=True))
+        watch(Progress(stage, len(decoded), len(by_length)))
     seconds = time.perf_counter() - started
-    rows, results = asked.rows(), [heard[index] for index in asked.indices]
+    rows, results = asked.rows(), [decoded[index] for index in asked.indices]
     scored = score([row.text for row in rows], [result.text for result in results])
     records = [{**asked.name, **record} for record in _records(rows, results, scored)]
-    told = _scores(rows, scored, options) | _counts(records, asked.language) | _speed(rows, seconds)
-    return {**asked.name, **told, "normaliser": NORMALISER_VERSION, "decoding": hearer.decoding}, records
+    speech = sum(row.duration_s for row in rows)
+    row = {
+        **asked.name,
+        "utterances": len(rows),
+        "hours": round(speech / 3600, 4),
+        **_scores(rows, scored, options),
+        **_counts(records, asked.language),
+        "seconds": round(seconds, 2),
+        "rtf": round(seconds / max(speech, 1e-9), 4),
+        "ms_per_clip": round(1000 * seconds / max(1, len(rows)), 1),
+        "normaliser": NORMALISER_VERSION,
+        "decoding": system.decoding,
+    }
+    return row, records
 
 
 def _scores(rows: list[Row], scored: Score, options: EvaluateOptions) -> dict:
@@ -188,8 +200,6 @@ def _scores(rows: list[Row], scored: Score, options: EvaluateOptions) -> dict:
     how = (options.resamples, options.seed)
     low, high = bootstrap_interval(counts["errors"], counts["words"], speakers, *how) if rows else (0.0, 0.0)
     return {
-        "utterances": len(rows),
-        "hours": round(sum(row.duration_s for row in rows) / 3600, 4),
         "words": scored.words,
         "wer": scored.wer,
         "wer_low": low,
@@ -204,15 +214,6 @@ def _counts(records: list[dict], language: str) -> dict:
     """Return how many clips have each flag, and how many are in another language by their text."""
     flagged = {name: sum(name in record["flags"] for record in records) for name in CLIP_FLAGS}
     return flagged | {"wrong_language": len(find_failure_modes(records, language).marks["wrong_language"])}
-
-
-def _speed(rows: list[Row], seconds: float) -> dict:
-    audio_seconds = sum(row.duration_s for row in rows)
-    return {
-        "seconds": round(seconds, 2),
-        "rtf": round(seconds / max(audio_seconds, 1e-9), 4),
-        "ms_per_clip": round(1000 * seconds / max(1, len(rows)), 1),
-    }
 
 
 CLIP_FLAGS = {

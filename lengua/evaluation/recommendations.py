@@ -22,9 +22,7 @@ from lengua.scoring.normalizer import normalise
 
 RecordPair = tuple[dict, dict]
 """Records of one clip, before and after."""
-DIFFERING_WORDS_SHARE = (
-    0.5  # of the words: one word misheard alike is a word both find hard, half a sentence is another sentence
-)
+DIFFERING_WORDS_SHARE = 0.5  # one word misheard alike is a word both find hard, half a sentence is another sentence
 MIN_AGREEING_WORDS = 3  # below, two models easily agree on one wrong word
 
 
@@ -49,12 +47,8 @@ def clip_changes(pairs: Sequence[RecordPair]) -> list[ClipChange]:
     """Return a change for each clip, what got worse first; of equal ones, by id."""
     found = [
         ClipChange(
-            after["id"],
-            after["reference"],
-            before["hypothesis"],
-            after["hypothesis"],
-            before["counts"]["errors"],
-            after["counts"]["errors"],
+            *(after["id"], after["reference"], before["hypothesis"], after["hypothesis"]),
+            *(record["counts"]["errors"] for record in (before, after)),
         )
         for before, after in pairs
     ]
@@ -66,18 +60,14 @@ def doubtful_references(pairs: Sequence[RecordPair]) -> list[ClipChange]:
 
     Most errors first. Both may be wrong alike; the ear decides.
     """
-    return sorted(
-        (change for change in clip_changes([pair for pair in pairs if _is_doubtful(*pair)])),
-        key=lambda change: (-change.errors_after, change.id),
-    )
+    changes = clip_changes([pair for pair in pairs if _is_doubtful(*pair)])
+    return sorted(changes, key=lambda change: (-change.errors_after, change.id))
 
 
 def _is_doubtful(before: dict, after: dict) -> bool:
-    heard, counts = normalise(after["hypothesis"]), after["counts"]
-    alike = bool(heard) and heard == normalise(before["hypothesis"])
-    return (
-        alike and counts["words"] >= MIN_AGREEING_WORDS and counts["errors"] >= DIFFERING_WORDS_SHARE * counts["words"]
-    )
+    hypothesis, errors, words = normalise(after["hypothesis"]), after["counts"]["errors"], after["counts"]["words"]
+    alike = bool(hypothesis) and hypothesis == normalise(before["hypothesis"])
+    return alike and words >= MIN_AGREEING_WORDS and errors >= DIFFERING_WORDS_SHARE * words
 
 
 MAX_NAMED_ITEMS = 12
@@ -99,11 +89,9 @@ class Recommendation:
 
 def recommend(reading: LoadedEvaluation) -> list[Recommendation]:
     """Return what would help most, the most urgent first; at least one thing."""
-    return [advice for rule in RECOMMENDATION_RULES for advice in rule(reading)] or [
-        Recommendation(
-            "Test on more clips, of other people", "nothing in these errors points to one thing more than another"
-        )
-    ]
+    nothing = "nothing in these errors points to one thing more than another"
+    found = [advice for rule in RECOMMENDATION_RULES for advice in rule(reading)]
+    return found or [Recommendation("Test on more clips, of other people", nothing)]
 
 
 def detectable_difference(reading: LoadedEvaluation) -> WerDifference | None:
@@ -133,9 +121,8 @@ def overall_wer(reading: LoadedEvaluation) -> float:
 
 def words_to_record(reading: LoadedEvaluation) -> list[HardWord]:
     """Return the words that are wrong more than once, and mostly."""
-    return [
-        word for word in rank_hard_words(reading.after) if word.wrong >= MIN_TIMES_WRONG and word.share >= WRONG_SHARE
-    ]
+    words = rank_hard_words(reading.after)
+    return [word for word in words if word.wrong >= MIN_TIMES_WRONG and word.share >= WRONG_SHARE]
 
 
 def _faults(reading: LoadedEvaluation) -> Iterator[Recommendation]:

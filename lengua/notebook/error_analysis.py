@@ -11,7 +11,6 @@ benchmarks/three_hundred.py writes after provoking them on real speech; none is 
 """
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, fields
 from itertools import zip_longest
 from pathlib import Path
 
@@ -28,7 +27,7 @@ from lengua.evaluation.recommendations import (
     recommend,
 )
 from lengua.evaluation.report.figures import failures_figure, groups_figure
-from lengua.evaluation.report.html import confusion_tables, unknown_keys
+from lengua.evaluation.report.html import confusion_tables, differs_from_rest, unknown_keys
 from lengua.evaluation.report.markdown import as_one_line, escape_markdown
 from lengua.evaluation.report.tables import DASH, with_interval
 from lengua.evaluation.results import LoadedEvaluation
@@ -36,7 +35,6 @@ from lengua.evaluation.subgroups import UNKNOWN_GROUP
 from lengua.inference import Transcriber
 from lengua.notebook.tables import notebook_table
 from lengua.options import TrainOptions
-from lengua.runtime.errors import RequestError
 from lengua.runtime.files import ASSETS, read_json
 from lengua.scoring import percent
 
@@ -115,7 +113,7 @@ def groups_table(reading: LoadedEvaluation) -> str:
     differing = [
         [_name(group), with_interval(group), f"{signed_points(group['difference'])} points"]
         for group in groups
-        if not group["small"] and _differs(group)
+        if not group["small"] and differs_from_rest(group)
     ]
     small = [f"{_name(group)}: {group['small']}" for group in groups if group["small"]]
     unknown = unknown_keys(reading.analysis.get("groups") or [])
@@ -169,92 +167,18 @@ def _named(some: Sequence[str]) -> str:
     return escape_markdown("; ".join(some[:MAX_NAMED_GROUPS])) + more
 
 
-def _differs(group: dict) -> bool:
-    return group["difference_low"] is not None and (group["difference_low"] > 0 or group["difference_high"] < 0)
-
-
 FAILURE_STUDY_FILE = ASSETS / "three_hundred.json"
-HEALTHY_RUN, BASE_RUN = "healthy", "base"
 
 
-@dataclass(frozen=True)
-class MeasuredFailure:
-    """One thing broken, or none, and what came of it. Rates are fractions."""
+def read_failure_study() -> dict:
+    """Return what benchmarks/three_hundred.py recorded: command, where, about, attribution, and failures by name.
 
-    name: str
-    title: str
-    clips: int
-    words: int
-    wer: float
-    wer_low: float
-    wer_high: float
-    substitutions: int
-    deletions: int
-    insertions: int
-    looped: int
-    """Clips that go round in circles."""
-    length_limit: int
-    """Clips that were stopped by the limit of tokens."""
-    loss: float
-    """A token, by teacher forcing: what a training log would show."""
-    by_text: tuple[str, ...]
-    """What the transcripts alone make of it, the likeliest first."""
-    findings: tuple[DiagnosisFinding, ...]
-    """With one batch and the settings looked at, too."""
-    said: str
-    heard: str
-    """The clip with most words made up, else with most errors; "" where there is none."""
-
-    @property
-    def shows_in_text(self) -> bool:
-        """Whether the transcripts alone are enough to name the cause."""
-        return self.by_text[0] == self.findings[0].name
-
-
-@dataclass(frozen=True)
-class FailureStudy:
-    """All failures, and how they were measured."""
-
-    command: str
-    where: str
-    """Date, commit and hardware."""
-    about: str
-    """Model, clips and steps, in a sentence."""
-    attribution: str
-    """Whose the recordings and their texts are."""
-    failures: dict[str, MeasuredFailure]
-    """By name: the untouched base first, then one thing broken at a time, the healthy run last."""
-
-
-def read_failure_study(path: Path = FAILURE_STUDY_FILE) -> FailureStudy:
-    """Return what benchmarks/three_hundred.py recorded.
-
-    Raises:
-        RequestError: the file is not there, or was written by another version.
+    A failure is one thing broken, or none, and what came of it: title, WER (a fraction) with its interval, loss a token
+    by teacher forcing, findings with a batch and the settings looked at, `by_text` those of the transcripts alone, and
+    the clip with most words made up. The untouched base comes first, the healthy run last.
     """
-    if not Path(path).is_file():
-        do = "run `python benchmarks/three_hundred.py --record` in a clone of the project"
-        raise RequestError("the figures of the failures", f"no file at {path}", do)
-    told = read_json(path)
-    try:
-        found = {one["name"]: _failure(one) for one in told["failures"]}
-        return FailureStudy(told["command"], told["where"], told["about"], told["attribution"], found)
-    except (KeyError, TypeError) as error:
-        do = "record them again: python benchmarks/three_hundred.py --record"
-        raise RequestError(
-            "the figures of the failures, as this version writes them", f"{error} in {path}", do
-        ) from error
-
-
-def read_failures(path: Path = FAILURE_STUDY_FILE) -> list[MeasuredFailure]:
-    """Return every failure that was measured, the base first and the healthy run last."""
-    return list(read_failure_study(path).failures.values())
-
-
-def _failure(told: dict) -> MeasuredFailure:
-    values = {field.name: told[field.name] for field in fields(MeasuredFailure)}
-    findings = tuple(DiagnosisFinding(**one) for one in told["findings"])
-    return MeasuredFailure(**values | {"by_text": tuple(told["by_text"]), "findings": findings})
+    study = read_json(FAILURE_STUDY_FILE)
+    return study | {"failures": {failure["name"]: failure for failure in study["failures"]}}
 
 
 SHORT_MARGIN_S = TrainOptions("").margin_s[0]
@@ -269,35 +193,34 @@ MAX_TRANSCRIPT_LETTERS = 160
 
 def failures_picture(path: Path) -> str:
     """Draw all failures and return the path, as `IPython.display.Image` wants it."""
-    found = read_failure_study().failures
-    failures_figure({name: asdict(failure) for name, failure in found.items()}, path)
+    failures_figure(read_failure_study()["failures"], path)
     return str(path)
 
 
 def study_method() -> str:
     """Return how the failures were measured, by what command, and on whose speech."""
-    told = read_failure_study()
-    return f"{told.about} `{told.command}`, {told.where}. {escape_markdown(told.attribution)}"
+    study = read_failure_study()
+    return f"{study['about']} `{study['command']}`, {study['where']}. {escape_markdown(study['attribution'])}"
 
 
 def format_failures(*names: str) -> str:
     """Return failures by name: what was broken, what came of it, why, and what to do; all of them without a name."""
-    found = read_failure_study().failures
-    return "\n\n".join(format_failure(found[name]) for name in names or found)
+    failures = read_failure_study()["failures"]
+    return "\n\n".join(format_failure(failures[name]) for name in names or failures)
 
 
-def format_failure(failure: MeasuredFailure) -> str:
+def format_failure(failure: dict) -> str:
     """Return one failure as Markdown."""
-    [one, *_] = failure.findings
-    loops = f", {failure.looped} of {failure.clips} clips in circles" if failure.looped else ""
-    lines = [
-        f"**{escape_markdown(failure.title)}**: WER {with_interval(asdict(failure))}, loss {failure.loss:.2f}{loops}"
-    ]
-    if failure.said:
-        lines += [f"- said: *{escape_markdown(failure.said)}*", f"- heard: *{shorten_text(failure.heard)}*"]
-    if one.severity != GOOD:
-        seen = "in the transcripts" if failure.shows_in_text else "in a batch, and not in these transcripts"
-        lines += [*_reasons(one), f"- shows {seen}"]
+    finding = DiagnosisFinding(**failure["findings"][0])
+    loops = f", {failure['looped']} of {failure['clips']} clips in circles" if failure["looped"] else ""
+    title = escape_markdown(failure["title"])
+    lines = [f"**{title}**: WER {with_interval(failure)}, loss {failure['loss']:.2f}{loops}"]
+    if failure["said"]:
+        lines += [f"- said: *{escape_markdown(failure['said'])}*", f"- heard: *{shorten_text(failure['heard'])}*"]
+    if finding.severity != GOOD:
+        in_text = failure["by_text"][0] == finding.name
+        seen = "in the transcripts" if in_text else "in a batch, and not in these transcripts"
+        lines += [*_reasons(finding), f"- shows {seen}"]
     return "\n".join(lines)
 
 

@@ -21,7 +21,6 @@ from lengua.scoring.bootstrap import (
     bootstrap_unit,
     compare_by_bootstrap,
     expanded_tail,
-    minimum_detectable_difference,
     paired_bootstrap,
 )
 from lengua.scoring.orthography import SCORE_VIEWS, SpellingErrors, count_spelling_errors, score_views
@@ -43,7 +42,6 @@ __all__ = [
     "error_rate",
     "expanded_tail",
     "is_looped",
-    "minimum_detectable_difference",
     "paired_bootstrap",
     "percent",
     "score",

@@ -11,6 +11,7 @@ from lengua.scoring.wer import error_rate, require_equal
 
 MIN_SPEAKERS = 10  # with fewer, speakers say too little about speakers, and utterances are resampled
 MAX_INDICES_AT_ONCE = 2**20  # indices drawn at once: bounds the memory of a bootstrap to some 20 MB
+LEVEL = 0.95  # of all intervals
 TARGET_POWER = 0.8  # a difference is called showable if four test sets in five like this one would show it
 
 UtteranceCounts = Sequence[int]  # one an utterance
@@ -33,9 +34,8 @@ def bootstrap_interval(
     speakers: UtteranceSpeakers = None,
     resamples: int = 2000,
     seed: int = 17,
-    level=0.95,
 ) -> tuple[float, float]:
-    """Return (low, high) of the word error rate, as fractions: the expanded percentile bootstrap.
+    """Return (low, high) of the word error rate, as fractions: the expanded percentile bootstrap, at 95 %.
 
     Whole units (see `bootstrap_unit`) are drawn with replacement (Bisani & Ney, ICASSP 2004). Errors and words are
     those of `Score.counts`. One unit has no spread, and no units at all give (0, 0): neither tells anything.
@@ -45,7 +45,7 @@ def bootstrap_interval(
     """
     units = _units([errors, words], speakers)
     errors, words = _resampled_sums(units, resamples, seed).T
-    return _interval(error_rate(errors, words), len(units), level)
+    return _interval(error_rate(errors, words), len(units))
 
 
 @dataclass(frozen=True)
@@ -72,9 +72,8 @@ def compare_by_bootstrap(
     errors_b: UtteranceCounts,
     words: UtteranceCounts,
     speakers: UtteranceSpeakers = None,
-    resamples=2000,
-    seed=17,
-    level=0.95,
+    resamples: int = 2000,
+    seed: int = 17,
 ) -> WerDifference:
     """Compare two models on the same utterances by the paired bootstrap.
 
@@ -88,9 +87,9 @@ def compare_by_bootstrap(
     """
     units = _units([errors_a, errors_b, words], speakers)
     resampled, n = _difference(_resampled_sums(units, resamples, seed)), len(units)
-    low, high = _interval(resampled, n, level)
+    low, high = _interval(resampled, n)
     found = float(_difference(units.sum(axis=0)))
-    return WerDifference(found, low, high, _detectable(resampled, n, level), bootstrap_unit(speakers), n)
+    return WerDifference(found, low, high, _detectable(resampled, n), bootstrap_unit(speakers), n)
 
 
 def paired_bootstrap(
@@ -98,30 +97,16 @@ def paired_bootstrap(
     errors_b: UtteranceCounts,
     words: UtteranceCounts,
     speakers: UtteranceSpeakers = None,
-    resamples=2000,
-    seed=17,
-    level=0.95,
+    resamples: int = 2000,
+    seed: int = 17,
 ) -> tuple[float, float, float]:
-    """Return (difference, low, high) of WER b minus WER a; see `difference`."""
-    found = compare_by_bootstrap(errors_a, errors_b, words, speakers, resamples, seed, level)
+    """Return (difference, low, high) of WER b minus WER a; see `compare_by_bootstrap`."""
+    found = compare_by_bootstrap(errors_a, errors_b, words, speakers, resamples, seed)
     return found.difference, found.low, found.high
 
 
-def minimum_detectable_difference(
-    errors_a: UtteranceCounts,
-    errors_b: UtteranceCounts,
-    words: UtteranceCounts,
-    speakers: UtteranceSpeakers = None,
-    resamples=2000,
-    seed=17,
-    level=0.95,
-) -> float | None:
-    """Return the smallest true difference that these utterances would show four times in five; see `difference`."""
-    return compare_by_bootstrap(errors_a, errors_b, words, speakers, resamples, seed, level).smallest
-
-
-def expanded_tail(units: int, level: float = 0.95) -> float:
-    """Return the tail to cut on each side of the resamples, a little under (1 - level) / 2 when units are few.
+def expanded_tail(units: int) -> float:
+    """Return the tail to cut on each side of the resamples, a little under 2.5 % when units are few.
 
     A percentile interval is too narrow for a small sample by sqrt((n - 1) / n) and by normal instead of t quantiles;
     the tail Phi(-sqrt(n / (n - 1)) t) makes up for both (Hesterberg 2014, arXiv 1411.5279). The t quantile is the
@@ -129,7 +114,7 @@ def expanded_tail(units: int, level: float = 0.95) -> float:
     """
     if units < 2:
         return 0.0
-    z, v = NormalDist().inv_cdf((1 + level) / 2), units - 1
+    z, v = NormalDist().inv_cdf((1 + LEVEL) / 2), units - 1
     t = z + (z**3 + z) / (4 * v) + (5 * z**5 + 16 * z**3 + 3 * z) / (96 * v**2)
     t += (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / (384 * v**3)
     return NormalDist().cdf(-t * math.sqrt(units / v))
@@ -165,15 +150,15 @@ def _difference(sums: np.ndarray) -> np.ndarray:
     return error_rate(sums[..., 1], sums[..., 2]) - error_rate(sums[..., 0], sums[..., 2])
 
 
-def _interval(values: np.ndarray, units: int, level: float) -> tuple[float, float]:
-    tail = expanded_tail(units, level)
+def _interval(values: np.ndarray, units: int) -> tuple[float, float]:
+    tail = expanded_tail(units)
     low, high = np.quantile(values, [tail, 1 - tail])
     return float(low), float(high)
 
 
-def _detectable(differences: np.ndarray, units: int, level: float) -> float | None:
+def _detectable(differences: np.ndarray, units: int) -> float | None:
     """Return (t + z) standard errors; sqrt(n / (n - 1)) makes up for the bootstrap's too narrow spread in both."""
-    tail = expanded_tail(units, level)
+    tail = expanded_tail(units)
     if tail <= 0:  # one unit has no spread; the tail of two is smaller than a float can tell
         return None
     quantiles = -NormalDist().inv_cdf(tail)

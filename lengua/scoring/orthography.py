@@ -15,7 +15,7 @@ import numpy as np
 
 from lengua.scoring.normalizer import normalise, strip_accents, strip_marks
 from lengua.scoring.number_words import canonical_number_words, is_number, number_readings
-from lengua.scoring.wer import Score, aligned_words, require_equal, score, word_errors
+from lengua.scoring.wer import Score, aligned_words, require_equal, score, word_errors, word_pairs
 
 SCORE_VIEWS = ("raw", "basic", "accent_blind", "mark_blind")
 MULTI_WORD_CLASSES = ("numbers", "spacing")  # what is no matter of single words
@@ -105,11 +105,10 @@ def _count_respelled(aligned: jiwer.WordOutput, rule: Callable[[str], str]) -> C
     """Count the substitutions that are none under a rule that forgives more."""
     rows = zip(aligned.references, aligned.hypotheses, aligned.alignments, strict=True)
     swapped = (
-        (said[chunk.ref_start_idx + k], heard[chunk.hyp_start_idx + k])
-        for said, heard, chunks in rows
-        for chunk in chunks
-        if chunk.type == "substitute"
-        for k in range(chunk.ref_end_idx - chunk.ref_start_idx)
+        (reference[i], hypothesis[j])
+        for reference, hypothesis, chunks in rows
+        for kind, i, j in word_pairs(chunks)
+        if kind == "substitute"
     )
     return Counter(pair for pair in swapped if rule(pair[0]) == rule(pair[1]))
 

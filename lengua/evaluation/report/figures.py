@@ -376,7 +376,7 @@ def _is_number(value: object) -> bool:
 
 def _point(record: dict, key: str, scale: float) -> CurvePoint:
     low, high = (None if (end := record.get(f"{key}_{side}")) is None else scale * end for side in ("low", "high"))
-    return CurvePoint(record["step"], record["seconds"], scale * record[key], low, high)
+    return CurvePoint(record["step"], record.get("seconds", 0), scale * record[key], low, high)
 
 
 def _curves_page(rows: list[CurveRow], names: list[str]):
@@ -438,40 +438,23 @@ def _add_legend(axes, row: CurveRow) -> None:
 
 
 def history_figure(history: list[dict], path: Path) -> None:
-    """Draw training loss and dev WER over optimiser steps, from records with "step" and "loss" or "dev_wer".
+    """Draw training loss and dev WER over optimiser steps; of dev WER, the first and the best are labelled.
 
     Raises:
         LenguaError: neither loss nor dev WER in any record.
     """
-    panels = [(key, points) for key in ("loss", "dev_wer") if (points := _history_points(history, key))]
-    if not panels:
+    both = ((loss_row({"": history}), BLUE), (wer_row({"": history}), VERMILION))
+    rows = [(row, colour) for row, colour in both if row]
+    if not rows:
         raise LenguaError("loss or dev_wer in the history", f"{len(history)} records without", "draw it after a step")
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(WIDTH_IN, 3.6), dpi=DPI, facecolor="white")
-    for axes, (key, points) in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):
-        (_draw_loss if key == "loss" else _draw_dev_wer)(axes, *zip(*points, strict=True))
-        clean_axes(axes, "optimiser step")
+    for axes, (row, colour) in zip(figure.subplots(1, len(rows), squeeze=False)[0], rows, strict=True):
+        _draw_panel(axes, row, {"": ("-", colour)}, 0, 1, "optimiser step")
+        axes.set_title(row.title, loc="left", weight="bold", color=INK)
+        for point in {row.curves[""][0], min(row.curves[""], key=lambda point: point.value)} if row.marked else ():
+            above = {"xytext": (0, 8), "textcoords": "offset points", "ha": "center"}
+            axes.annotate(percent(point.value / 100), (point.step, point.value), weight="bold", color=INK, **above)
     figure.tight_layout(w_pad=3)
     write_png(figure, path)
-
-
-def _history_points(history: list[dict], key: str) -> list[tuple[int, float]]:
-    return sorted((record["step"], record[key]) for record in history if record.get(key) is not None)
-
-
-def _draw_loss(axes, steps: list[int], losses: list[float]) -> None:
-    axes.plot(steps, losses, color=BLUE, linewidth=1.6, marker="o" if len(steps) == 1 else None)
-    axes.set_title("Training loss", loc="left", weight="bold", color=INK)
-    axes.set_ylim(bottom=0)
-
-
-def _draw_dev_wer(axes, steps: list[int], rates: list[float]) -> None:
-    """Draw dev WER in per cent; the first and the best are labelled, for the best is the checkpoint kept."""
-    axes.plot(steps, [100 * rate for rate in rates], color=VERMILION, linewidth=1.6, marker="o")
-    for k in {0, rates.index(min(rates))}:
-        above = {"xytext": (0, 8), "textcoords": "offset points", "ha": "center"}
-        axes.annotate(percent(rates[k]), (steps[k], 100 * rates[k]), weight="bold", color=INK, **above)
-    axes.set_title("Word error rate on dev, %", loc="left", weight="bold", color=INK)
-    axes.set_ylim(0, 115 * max(rates) or 1)
-    axes.margins(x=0.1)

@@ -213,7 +213,7 @@ def group_bars(groups: Sequence[dict]) -> dict[str, list[dict]]:
         if group["key"] not in unknown:
             sizes = [_counted(group[key], key) for key in ("clips", "speakers", "words") if group.get(key) is not None]
             drawn = _bar(group, str(group["group"]), most, "small" if group.get("small") else "adaptive")
-            more = {"size": ", ".join(sizes), "small": bool(group.get("small")), "differs": _differs(group)}
+            more = {"size": ", ".join(sizes), "small": bool(group.get("small")), "differs": differs_from_rest(group)}
             kinds[str(group["key"])].append(drawn | more)
     return dict(kinds)
 
@@ -281,7 +281,7 @@ def _counted(count: int, names: str) -> str:
     return f"{count:,} {names if count != 1 else names[:-1]}"
 
 
-def _differs(group: dict) -> str:
+def differs_from_rest(group: dict) -> str:
     """Say whether a group is better or worse than all other clips by more than noise."""
     low, high = group.get("difference_low"), group.get("difference_high")
     if low is None or high is None or low <= 0 <= high:
