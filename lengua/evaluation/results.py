@@ -17,6 +17,7 @@ from lengua.evaluation import report
 from lengua.evaluation.error_analysis import ModelAndWindow, analyse
 from lengua.evaluation.evaluate import HYPOTHESES_FILE, RESULTS_FILE
 from lengua.evaluation.report.significance import Verdict, choose_opponent
+from lengua.evaluation.report.tables import by_clip
 from lengua.models.checkpoints import read_note
 from lengua.runtime.errors import RequestError
 from lengua.runtime.files import read_json, read_jsonl
@@ -54,15 +55,13 @@ class LoadedEvaluation:
     def before(self) -> list[dict]:
         """The opponent's records, padded if it was measured in both windows; none without an opponent."""
         theirs = [record for record in self.records if record["model"] == self.other != self.main[0]]
-        padded = [record for record in theirs if record["window"] == "padded"]
-        return padded or theirs
+        return list(by_clip(theirs, "padded").values())
 
     @cached_property
     def pairs(self) -> list[tuple[dict, dict]]:
         """Before and after of every clip that both models heard, joined by set and id."""
-        old = {(record["set"], record["id"]): record for record in self.before}
-        new = [(old.get((record["set"], record["id"])), record) for record in self.after]
-        return [(before, after) for before, after in new if before]
+        before = by_clip(self.before, "padded")
+        return [(before[clip], after) for clip, after in by_clip(self.after, "").items() if clip in before]
 
     @cached_property
     def analysis(self) -> dict:

@@ -19,7 +19,7 @@ from lengua.evaluation.report import rendering
 from lengua.evaluation.report.figures import BASE, order_rows
 from lengua.evaluation.report.rendering import NOT_KEPT, Player, make_players, render
 from lengua.evaluation.report.significance import choose_opponent, headline, judge_rows
-from lengua.evaluation.report.tables import DASH, Table, examples, results_table, with_interval
+from lengua.evaluation.report.tables import DASH, Table, by_clip, examples, results_table, with_interval
 from lengua.evaluation.subgroups import UNKNOWN_GROUP
 from lengua.runtime.errors import RequestError
 from lengua.scoring.normalizer import normalise
@@ -102,8 +102,8 @@ def worst_clips(
     """
     other = choose_opponent(results["rows"], results.get("against"))
     model = next((record["model"] for record in records if record["model"] != other), None)
-    after = _by_clip([record for record in records if record["model"] == model], "adaptive")
-    before = _by_clip([record for record in records if record["model"] == other], "padded")
+    after = by_clip([record for record in records if record["model"] == model], "adaptive")
+    before = by_clip([record for record in records if record["model"] == other], "padded")
     wrong = [clip for clip, record in after.items() if record["counts"]["errors"]]
     wrong.sort(key=lambda clip: (-after[clip]["counts"]["errors"], after[clip]["counts"]["words"], clip[1]))
     players = make_players(split, [id for _, id in wrong[:count]])
@@ -111,12 +111,6 @@ def worst_clips(
         _clip(after[clip], before.get(clip)) | {"player": players.get(clip[1], Player(None, NOT_KEPT))}
         for clip in wrong[:count]
     ]
-
-
-def _by_clip(records: list[dict], window: str) -> dict[tuple[str, str], dict]:
-    """Return records by (set, id): of one window where a clip has two."""
-    ordered = sorted(records, key=lambda record: record["window"] == window)
-    return {(record["set"], record["id"]): record for record in ordered}
 
 
 def _clip(record: dict, before: dict | None) -> dict:

@@ -1,5 +1,6 @@
 """Better, worse or undecided, in words: a model against its opponent on the same clips, and the noise of that."""
 
+from collections import defaultdict
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -49,15 +50,17 @@ def judge_rows(
     rows: list[dict], records: list[dict], against: str | None = None, resamples: int = 2000, seed: int = 17
 ) -> list[Verdict]:
     """Hold every row against its opponent on the clips that both heard; the worse first, the undecided next."""
-    other, by_row = choose_opponent(rows, against), _records_by_row(records)
-    found = []
+    other, by_row = choose_opponent(rows, against), defaultdict(dict)
+    for record in records:
+        by_row[record["model"], record["window"], record["set"]][record["id"]] = record
+    verdicts = []
     for row in order_rows(rows) if other else []:
         if row["model"] != other:
-            before = _opponent_records(by_row, other, row["set"])
-            after = by_row.get((row["model"], row["window"], row["set"]), {})
+            before = by_row[other, "padded", row["set"]] or by_row[other, "adaptive", row["set"]]
+            after = by_row[row["model"], row["window"], row["set"]]
             common = [(before[id], after[id]) for id in before if id in after]
-            found += [_verdict(row, common, resamples, seed)] if common else []
-    return sorted(found, key=lambda verdict: (WORSE, UNDECIDED, BETTER).index(verdict.kind))
+            verdicts += [_verdict(row, common, resamples, seed)] if common else []
+    return sorted(verdicts, key=lambda verdict: (WORSE, UNDECIDED, BETTER).index(verdict.kind))
 
 
 def headline(rows: list[dict], judged: Sequence[Verdict]) -> str:
@@ -95,22 +98,9 @@ def _points(difference: float) -> str:
 
 def _verdict(row: dict, common: list[tuple[dict, dict]], resamples: int, seed: int) -> Verdict:
     old, new = ([pair[k]["counts"]["errors"] for pair in common] for k in (0, 1))
-    words = [pair[0]["counts"]["words"] for pair in common]
-    speakers = [pair[0].get("speaker") for pair in common]
+    words, speakers = [one["counts"]["words"] for one, _ in common], [one.get("speaker") for one, _ in common]
     difference, low, high = paired_bootstrap(old, new, words, speakers, resamples, seed)
     sure = len(common) > 1 and not low <= 0 <= high  # one clip has no spread: its interval says nothing
     kind = UNDECIDED if not sure else WORSE if difference > 0 else BETTER
     before, after = (float(error_rate(sum(errors), sum(words))) for errors in (old, new))
     return Verdict(row["model"], row["window"], row["set"], before, after, difference, low, high, kind)
-
-
-def _records_by_row(records: list[dict]) -> dict[tuple, dict[str, dict]]:
-    by_row: dict[tuple, dict[str, dict]] = {}
-    for record in records:
-        by_row.setdefault((record["model"], record["window"], record["set"]), {})[record["id"]] = record
-    return by_row
-
-
-def _opponent_records(by_row: dict[tuple, dict[str, dict]], model: str, name: str) -> dict[str, dict]:
-    """Return the opponent's records of a set: padded if it was measured in both windows."""
-    return by_row.get((model, "padded", name)) or by_row.get((model, "adaptive", name), {})

@@ -140,11 +140,13 @@ def examples(hypotheses: list[dict], count: int = 10) -> list[BeforeAfter]:
     least one of each kind there is as long as `count` allows; speakers take turns; among one speaker's, a digest of
     the id decides, so that nobody chose.
     """
-    before = _by_id([record for record in hypotheses if record["model"] == BASE], "padded")
-    after = _by_id([record for record in hypotheses if record["model"] != BASE], "adaptive")
+    before = by_clip([record for record in hypotheses if record["model"] == BASE], "padded")
+    after = by_clip([record for record in hypotheses if record["model"] != BASE], "adaptive")
     kinds = _by_kind([(before[key], after[key]) for key in before if key in after])
-    drawn = _draw(kinds, count)
-    return [BeforeAfter(old["id"], old["reference"], old["hypothesis"], new["hypothesis"]) for old, new in drawn]
+    return [
+        BeforeAfter(old["id"], old["reference"], old["hypothesis"], new["hypothesis"])
+        for old, new in _draw(kinds, count)
+    ]
 
 
 def with_interval(row: dict) -> str:
@@ -177,9 +179,10 @@ def _base_of(row: dict, rows: list[dict]) -> dict | None:
     return min(candidates, key=lambda other: other["window"] != "padded", default=None)
 
 
-def _by_id(records: list[dict], window: str) -> dict[str, dict]:
-    """Index records by id; where an id comes twice, the one of the given window stays."""
-    return {record["id"]: record for record in sorted(records, key=lambda record: record["window"] == window)}
+def by_clip(records: Sequence[dict], window: str) -> dict[tuple[str, str], dict]:
+    """Return the records of one model by (set, id): those of the window named where a clip was measured in two."""
+    ordered = sorted(records, key=lambda record: record["window"] == window)
+    return {(record["set"], record["id"]): record for record in ordered}
 
 
 def _by_kind(pairs: list[tuple[dict, dict]]) -> dict[int, list]:
