@@ -17,7 +17,7 @@ from lengua.evaluation.confusions import HardWord, rank_hard_words
 from lengua.evaluation.diagnosis import BROKEN
 from lengua.evaluation.results import LoadedEvaluation
 from lengua.evaluation.subgroups import MIN_GROUP_SPEAKERS, UNKNOWN_GROUP
-from lengua.scoring import WerDifference, compare_by_bootstrap, error_rate, percent
+from lengua.scoring import WerDifference, compare_by_bootstrap, counted, error_rate, percent
 from lengua.scoring.normalizer import normalise
 
 RecordPair = tuple[dict, dict]
@@ -140,7 +140,7 @@ def _texts(reading: LoadedEvaluation) -> Iterator[Recommendation]:
         errors = sum(record["counts"]["errors"] for record in reading.after)
         theirs = sum(change.errors_after for change in found)
         them = "it" if len(found) == 1 else "them"
-        do = f"Listen to {_counted(len(found), 'clip')} whose text may be wrong, and mend the text or leave {them} out"
+        do = f"Listen to {counted(len(found), 'clip')} whose text may be wrong, and mend the text or leave {them} out"
         because = "both models write the same words there, and mostly not those of the text"
         yield Recommendation(do, f"{because}: {percent(theirs / max(1, errors))} of all errors")
 
@@ -153,7 +153,7 @@ def _voices(reading: LoadedEvaluation) -> Iterator[Recommendation]:
         )
     elif len(known) < MIN_GROUP_SPEAKERS:
         do = "Ask more people: a few minutes each of ten new voices tell more than an hour of one"
-        yield Recommendation(do, f"all {len(reading.after)} clips are by {_counted(len(known), 'speaker')}")
+        yield Recommendation(do, f"all {len(reading.after)} clips are by {counted(len(known), 'speaker')}")
 
 
 def _groups(reading: LoadedEvaluation) -> Iterator[Recommendation]:
@@ -210,7 +210,3 @@ RECOMMENDATION_RULES: list[Callable[[LoadedEvaluation], Iterator[Recommendation]
 
 def _gap(group: dict) -> str:
     return f"WER {percent(group['wer'])}, {100 * group['difference']:.1f} points above that of the others"
-
-
-def _counted(count: int, name: str) -> str:
-    return f"{count:,} {name}{'s' * (count != 1)}"

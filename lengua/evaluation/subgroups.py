@@ -15,7 +15,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from lengua.scoring import bootstrap_interval, bootstrap_unit, error_rate, expanded_tail
+from lengua.scoring import bootstrap_interval, bootstrap_unit, counted, error_rate, expanded_tail
 
 GROUP_KEYS = ("accent", "age", "gender", "variant", "sentence_domain", "speaker", "duration")
 UNKNOWN_GROUP = "unknown"
@@ -139,8 +139,8 @@ def _group(key: str, name: str, records: list[dict], resamples: int, seed: int) 
 
 def _small(key: str, speakers: int, words: int) -> str:
     """Return why a group is small; that a speaker is one speaker is no reason."""
-    few = [f"{speakers} speaker{'s' * (speakers != 1)}"] if speakers < MIN_GROUP_SPEAKERS and key != "speaker" else []
-    return ", ".join([*few, *([f"{words} word{'s' * (words != 1)}"] if words < MIN_GROUP_WORDS else [])])
+    few = [counted(speakers, "speaker")] if speakers < MIN_GROUP_SPEAKERS and key != "speaker" else []
+    return ", ".join([*few, *([counted(words, "word")] if words < MIN_GROUP_WORDS else [])])
 
 
 def _against_the_rest(

@@ -25,7 +25,7 @@ from lengua.scoring.bootstrap import (
 )
 from lengua.scoring.orthography import SCORE_VIEWS, SpellingErrors, count_spelling_errors, score_views
 from lengua.scoring.repetition import compression_ratio, is_looped
-from lengua.scoring.wer import COUNTS_DTYPE, Score, cer, error_rate, percent, score, wer
+from lengua.scoring.wer import COUNTS_DTYPE, Score, cer, counted, error_rate, percent, score, wer
 
 __all__ = [
     "COUNTS_DTYPE",
@@ -39,6 +39,7 @@ __all__ = [
     "compare_by_bootstrap",
     "compression_ratio",
     "count_spelling_errors",
+    "counted",
     "error_rate",
     "expanded_tail",
     "is_looped",

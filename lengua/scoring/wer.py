@@ -130,3 +130,8 @@ def _row(words: Counter, characters: Counter) -> tuple[int, ...]:
 def percent(fraction: float) -> str:
     """Write a fraction as per cent: 0.13 -> "13.0 %"."""
     return f"{100 * fraction:.1f} %"
+
+
+def counted(count: int, noun: str) -> str:
+    """Write a count with its noun: "1 clip", "1,200 clips"."""
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"

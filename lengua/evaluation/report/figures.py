@@ -19,7 +19,7 @@ from typing import NamedTuple
 
 from lengua.runtime.errors import LenguaError
 from lengua.runtime.files import write_bytes
-from lengua.scoring import percent
+from lengua.scoring import counted, percent
 
 # Okabe & Ito's palette, safe for colour-blind readers, and a grey for what was there before.
 GREY, SKY, BLUE, VERMILION = "#9a9a9a", "#56b4e9", "#0072b2", "#d55e00"
@@ -253,8 +253,7 @@ def groups_figure(groups: Sequence[dict], overall: float, path: Path, shown: int
 def _group_bar(group: dict) -> Bar:
     """Grey for what nobody told, pale for what is small."""
     colour = GREY if group["group"] == "unknown" else SKY if group["small"] else BLUE
-    clips, name = group["clips"], truncate_to_width(str(group["group"]), MAX_BAR_NAME_IN - 1.2, 11)
-    size = f"{clips:,} clip{'s' * (clips != 1)}"
+    name, size = truncate_to_width(str(group["group"]), MAX_BAR_NAME_IN - 1.2, 11), counted(group["clips"], "clip")
     return Bar(name, percent(group["wer"]), [(group["wer"], colour)], size, (group["wer_low"], group["wer_high"]))
 
 
@@ -345,9 +344,11 @@ def wer_row(histories: dict[str, list[dict]]) -> CurveRow | None:
     return CurveRow(title, curves, labels, top, True)
 
 
-def loss_row(histories: dict[str, list[dict]]) -> CurveRow | None:
-    """Return training loss, smoothed."""
-    curves = {name: smooth_curve(points) for name, points in _curves(histories, "loss").items()}
+def loss_row(histories: dict[str, list[dict]], smooth: bool = True) -> CurveRow | None:
+    """Return training loss, as a running mean if not as it is."""
+    curves = _curves(histories, "loss")
+    if smooth:
+        curves = {name: smooth_curve(points) for name, points in curves.items()}
     if not curves:
         return None
     highest = max(point.value for points in curves.values() for point in points)
@@ -443,7 +444,7 @@ def history_figure(history: list[dict], path: Path) -> None:
     Raises:
         LenguaError: neither loss nor dev WER in any record.
     """
-    both = ((loss_row({"": history}), BLUE), (wer_row({"": history}), VERMILION))
+    both = ((loss_row({"": history}, smooth=False), BLUE), (wer_row({"": history}), VERMILION))
     rows = [(row, colour) for row, colour in both if row]
     if not rows:
         raise LenguaError("loss or dev_wer in the history", f"{len(history)} records without", "draw it after a step")
@@ -452,9 +453,13 @@ def history_figure(history: list[dict], path: Path) -> None:
     figure = Figure(figsize=(WIDTH_IN, 3.6), dpi=DPI, facecolor="white")
     for axes, (row, colour) in zip(figure.subplots(1, len(rows), squeeze=False)[0], rows, strict=True):
         _draw_panel(axes, row, {"": ("-", colour)}, 0, 1, "optimiser step")
-        axes.set_title(row.title, loc="left", weight="bold", color=INK)
-        for point in {row.curves[""][0], min(row.curves[""], key=lambda point: point.value)} if row.marked else ():
-            above = {"xytext": (0, 8), "textcoords": "offset points", "ha": "center"}
-            axes.annotate(percent(point.value / 100), (point.step, point.value), weight="bold", color=INK, **above)
+        axes.set_title(row.title.partition(" (")[0], loc="left", weight="bold", color=INK)
+        if row.marked:
+            points, above = row.curves[""], {"xytext": (0, 8), "textcoords": "offset points", "ha": "center"}
+            last, highest = points[-1].step or 1, max(point.value for point in points) or 1
+            axes.set(xlim=(-0.1 * last, 1.1 * last), ylim=(0, 1.15 * highest))
+            for point in {points[0], min(points, key=lambda point: point.value)}:
+                at = point.step, point.value
+                axes.annotate(percent(point.value / 100), at, weight="bold", color=INK, **above)
     figure.tight_layout(w_pad=3)
     write_png(figure, path)

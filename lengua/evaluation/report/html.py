@@ -22,6 +22,7 @@ from lengua.evaluation.report.significance import choose_opponent, headline, jud
 from lengua.evaluation.report.tables import DASH, Table, by_clip, examples, results_table, with_interval
 from lengua.evaluation.subgroups import UNKNOWN_GROUP
 from lengua.runtime.errors import RequestError
+from lengua.scoring import counted
 from lengua.scoring.normalizer import normalise
 from lengua.scoring.wer import aligned_words, word_pairs
 
@@ -205,7 +206,7 @@ def group_bars(groups: Sequence[dict]) -> dict[str, list[dict]]:
     most, kinds, unknown = rendering.bar_scale(groups), defaultdict(list), unknown_keys(groups)
     for group in groups:
         if group["key"] not in unknown:
-            sizes = [_counted(group[key], key) for key in ("clips", "speakers", "words") if group.get(key) is not None]
+            sizes = [counted(group[f"{noun}s"], noun) for noun in ("clip", "speaker", "word") if f"{noun}s" in group]
             drawn = _bar(group, str(group["group"]), most, "small" if group.get("small") else "adaptive")
             more = {"size": ", ".join(sizes), "small": bool(group.get("small")), "differs": differs_from_rest(group)}
             kinds[str(group["key"])].append(drawn | more)
@@ -269,10 +270,6 @@ def _bar(row: dict, name: str, most: float, look: str) -> dict:
     value = with_interval(row)
     drawn = rendering.bar_svg(row["wer"], row.get("wer_low"), row.get("wer_high"), most, look, f"{name}: {value}")
     return {"name": name, "drawing": drawn, "value": value}
-
-
-def _counted(count: int, names: str) -> str:
-    return f"{count:,} {names if count != 1 else names[:-1]}"
 
 
 def differs_from_rest(group: dict) -> str:

@@ -42,6 +42,7 @@ from lengua.evaluation.report.figures import (
     write_png,
     write_text,
 )
+from lengua.scoring import counted
 
 SPEAKER_KEYS = ("accent", "age", "gender")
 UNSTATED_NAME = "not told"
@@ -223,7 +224,15 @@ def durations_figure(store: Store, clips: ClipColumns):
     below = np.zeros(len(edges) - 1)
     for (name, count), colour in zip(counts.items(), cycle(PALETTE), strict=False):
         look = {"color": colour, "edgecolor": "white", "linewidth": 0.5}
-        axes.bar(edges[:-1], count, np.diff(edges), below, align="edge", label=f"{name}: {_clips(count.sum())}", **look)
+        axes.bar(
+            edges[:-1],
+            count,
+            np.diff(edges),
+            below,
+            align="edge",
+            label=f"{name}: {counted(count.sum(), 'clip')}",
+            **look,
+        )
         below += count
     axes.set_xlim(0, edges[-1])
     place = {"loc": "lower right", "bbox_to_anchor": (1, 1), "ncols": LEGEND_COLUMNS, "borderaxespad": 0}
@@ -234,7 +243,7 @@ def durations_figure(store: Store, clips: ClipColumns):
 def pace_figure(store: Store, clips: ClipColumns):
     """Return characters per second over duration, the farthest clips numbered and listed."""
     pace, far = clips.pace, pace_outliers(clips)
-    beyond = f"{(np.abs(robust_z(pace)) > OUTLIER_Z).sum():,} of {_clips(len(pace))}"
+    beyond = f"{(np.abs(robust_z(pace)) > OUTLIER_Z).sum():,} of {counted(len(pace), 'clip')}"
     notes = (
         f"Median {np.median(pace):.1f} characters a second; {beyond} over {OUTLIER_Z} robust deviations (z) away.",
         "The darker, the more clips. The farthest are numbered; look whether text and audio agree.",
@@ -285,7 +294,7 @@ def dropped_figure(store: Store, clips: ClipColumns):
         for reason, one in dropped.items()
     ]
     left_out = sum(one["count"] for one in dropped.values())
-    note = f"{left_out:,} left out; {_clips(len(clips.seconds))} in the store."
+    note = f"{left_out:,} left out; {counted(len(clips.seconds), 'clip')} in the store."
     return bars_page("What was left out, and why", (note,), [BarGroup("", bars)])
 
 
@@ -301,7 +310,7 @@ STORE_FIGURES = {
 
 def _speaker_bar(group: SpeakerGroup) -> Bar:
     colour = GREY if group.name == UNSTATED_NAME else BLUE
-    return Bar(group.name, _hours(group.hours), [(group.hours, colour)], _clips(group.clips))
+    return Bar(group.name, _hours(group.hours), [(group.hours, colour)], counted(group.clips, "clip"))
 
 
 def _wide_axes(figure, top: float, tall: float, y_name: str):
@@ -381,9 +390,5 @@ def _hours(hours: float) -> str:
     return f"{60 * hours:.1f} min" if hours >= 1 / 60 else f"{3600 * hours:.0f} s"
 
 
-def _clips(count: int) -> str:
-    return f"{count:,} clip{'' if count == 1 else 's'}"
-
-
 def _size(clips: ClipColumns) -> str:
-    return f"{_clips(len(clips.seconds))}, {_hours(clips.seconds.sum() / 3600)}."
+    return f"{counted(len(clips.seconds), 'clip')}, {_hours(clips.seconds.sum() / 3600)}."
