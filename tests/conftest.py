@@ -197,7 +197,7 @@ def tiny_tokenizer():
     from transformers import AddedToken, WhisperTokenizer
     from transformers.convert_slow_tokenizer import bytes_to_unicode
 
-    from lengua.models.formats import TIMESTAMP_TOKENS
+    from lengua.models.formats.hugging_face import TIMESTAMP_TOKENS
     from lengua.models.languages import LANGUAGE_NAMES
 
     tokens = [*bytes_to_unicode().values(), *map("".join, MERGES), END]

@@ -36,6 +36,7 @@ ACCOUNTS = {
 }
 PRELUDE = """
 import dataclasses, hashlib, json, sys, time
+from huggingface_hub import HfApi, errors, get_session, snapshot_download  # so that no call is timed with its import
 from lengua.runtime.errors import LenguaError
 
 def plain(value):
@@ -85,7 +86,7 @@ class Hub:
         return sum(count for asked, count in self.asked.items() if re.match(rf"{method} .*{path}", asked))
 
     def client(
-        self, code: str, imports: str = "", token: str | None = WRITER, timeout: int = 60, **environment
+        self, code: str, imports: str = "", token: str | None = WRITER, timeout: int = 240, **environment
     ) -> list[dict]:
         """Run Python in a process whose Hub this is, and return what each `show` in it told."""
         kept = {name: value for name, value in os.environ.items() if not name.startswith(("HF_", "LENGUA_", "MDC_"))}

@@ -12,7 +12,7 @@ from conftest import BASE, ROOT
 
 from lengua.models import checkpoints
 from lengua.models.checkpoints import ModelNote, ctranslate2_folder, default_model, find_model, read_note, save_model
-from lengua.models.formats import TIMESTAMP_TOKENS
+from lengua.models.formats.hugging_face import TIMESTAMP_TOKENS
 from lengua.runtime.errors import RequestError
 from lengua.runtime.files import file_sha256, read_json, write_json
 
@@ -57,6 +57,7 @@ def names(folder) -> set[str]:
 def test_everything_a_program_may_look_for_is_written(adaptive, tiny_model, tmp_path):
     from transformers import WhisperForConditionalGeneration, WhisperProcessor
 
+    (tmp_path / "model/ctranslate2").mkdir(parents=True)  # of an older model
     save_model(adaptive, tiny_model, tmp_path / "model", ADAPTIVE)
     assert names(tmp_path / "model") == FULL
     assert read_json(tmp_path / "model/config.json")["architectures"] == ["WhisperForConditionalGeneration"]
@@ -109,13 +110,6 @@ def test_a_source_without_any_processor_file_is_refused_and_the_old_model_stays(
     assert names(tmp_path / "model") == {"old"} and names(tmp_path) == {"copy", "model"}
 
 
-def test_saving_again_leaves_nothing_of_the_old_model(adaptive, tiny_model, tmp_path):
-    (tmp_path / "model/ctranslate2").mkdir(parents=True)
-    (tmp_path / "model/ctranslate2/model.bin").touch()
-    save_model(adaptive, tiny_model, tmp_path / "model", ADAPTIVE)
-    assert names(tmp_path / "model") == FULL
-
-
 def test_a_note_comes_back(adaptive, tiny_model, tmp_path):
     save_model(adaptive, tiny_model, tmp_path / "model", ADAPTIVE)
     assert read_note(tmp_path / "model") == ADAPTIVE
@@ -131,7 +125,7 @@ def test_a_note_comes_back(adaptive, tiny_model, tmp_path):
 
 
 def variable(folder, name="decoder/layer_0/ffn/linear_0/weight") -> np.ndarray:
-    from lengua.models.formats import read_variables
+    from lengua.models.formats.ctranslate2 import read_variables
 
     return read_variables(folder / "model.bin")[name]
 
@@ -185,14 +179,6 @@ def test_without_torch_a_conversion_is_used_and_the_lack_of_one_is_told(copy, ti
     used, told = done.stdout.splitlines()
     assert used == str(copy / "ctranslate2")
     assert told.startswith("expected a model in CTranslate2 form, or torch and transformers to make one")
-
-
-def test_faster_whisper_opens_a_conversion(copy):
-    from faster_whisper import WhisperModel
-
-    model = WhisperModel(str(ctranslate2_folder(copy)), device="cpu", compute_type="int8")
-    assert model.model.n_mels == 80 and model.feature_extractor.nb_max_frames == 100
-    assert model.hf_tokenizer.token_to_id("<|es|>") == checkpoints.load_tokenizer(copy).token_to_id("<|es|>")
 
 
 # Naming a model

@@ -15,8 +15,12 @@ from lengua.audio import log_mel
 from lengua.inference import engines
 from lengua.inference.engines import DECODER_POSITIONS, ctranslate2, has_gpu, open_engine, torch
 from lengua.inference.engines.ctranslate2 import CTranslate2Engine, UnusableGPU
-from lengua.models.checkpoints import convert_to_ctranslate2, ctranslate2_folder, load_tokenizer
-from lengua.models.integrity import require_whole_safetensors
+from lengua.models.checkpoints import (
+    convert_to_ctranslate2,
+    ctranslate2_folder,
+    load_tokenizer,
+    require_whole_safetensors,
+)
 from lengua.models.tokens import decode_text, previous_text_tokens, prompt_tokens, text_tokens, token_id, word_tokens
 from lengua.runtime.errors import LenguaError, RequestError
 from lengua.runtime.files import read_json, write_json

@@ -99,17 +99,6 @@ def test_words_begin_with_the_space_that_whisper_writes(text, tokenizer):
     assert tokenizer.id_to_token(inputs[4]).startswith("Ġ")
 
 
-def test_transformers_own_shift_would_feed_end_tokens_for_the_prompt(tokenizer):
-    """The trap, and why decoder_input_ids are built by hand: a masked prefix shifted right becomes padding."""
-    import torch
-    from transformers.models.whisper.modeling_whisper import shift_tokens_right
-
-    inputs, targets = decoder_pair(tokenizer, "hola", "es")
-    end = tokens.end_token(tokenizer)
-    shifted = shift_tokens_right(torch.tensor([targets]), end, inputs[0])[0].tolist()
-    assert shifted[:4] == [inputs[0], end, end, end] and shifted[4:] == inputs[4:]
-
-
 def test_generated_tokens_become_words_without_what_is_no_word(tokenizer):
     inputs, targets = decoder_pair(tokenizer, "la niña", "es")
     stamp, end = tokens.token_id(tokenizer, "<|1.00|>"), tokens.end_token(tokenizer)

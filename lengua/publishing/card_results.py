@@ -25,8 +25,6 @@ FLAG_PHRASES = {
     "wrong_language": "came out in another language",
     "length_limit": "did not end by themselves",
 }
-HARMLESS_SEVERITIES = ("good",)
-"""Severities of a finding that is no failure."""
 
 
 def evaluation_facts(results: dict | None, records: Sequence[dict], probed: dict | None = None) -> dict:
@@ -36,29 +34,33 @@ def evaluation_facts(results: dict | None, records: Sequence[dict], probed: dict
         probed: another results.json of the same model, which tells what it forgot, where the first does not.
     """
     results = results or {"rows": []}
-    rows, ours = results["rows"], published_label(results)
+    rows, ours, against = results["rows"], published_label(results), results.get("against")
     own = [row for row in rows if not is_source(row["set"])]
     foreign = [row for row in (probed or results)["rows"] if is_source(row["set"])]
-    other = choose_opponent(rows, results.get("against"))
+    other = choose_opponent(rows, against)
     probes = (probed or results).get("probes") or {}
     mine = [record for record in records if not is_source(record["set"])]
-    groups = _groups(results.get("groups") or [], mine, other, ours)
+    groups = _groups(results.get("groups") or [], mine, other)
+    findings = results.get("findings") or []
     return {
         "worse": [
-            *_worse([*own, *foreign], records, results.get("against")),
+            *_worse([*own, *foreign], records, against),
             *_worse_groups(groups),
             *_lost_abilities(probes, other, ours),
-            *_failures(results),
+            *(f"Broken: {one['what']}." for one in findings if one["severity"] == "broken"),
         ],
         "table": _table(own),
         "how": _how(results, own),
-        "notes": [*_interrupted(results), *(results.get("notes") or [])],
+        "notes": [
+            *(["The evaluation was interrupted: rows are missing."] if results.get("complete") is False else []),
+            *(results.get("notes") or []),
+        ],
         "groups": {
-            CARD_GROUP_TITLES.get(key, key): _group_table(found, ours, results.get("about") or ours)
-            for key, found in groups.items()
+            CARD_GROUP_TITLES.get(key, key): _group_table(some, ours, results.get("about") or ours)
+            for key, some in groups.items()
         },
         "untold": [CARD_GROUP_TITLES.get(key, key) for key in CARD_GROUP_KEYS if key not in groups],
-        "findings": [one for one in results.get("findings") or [] if one["severity"] not in HARMLESS_SEVERITIES],
+        "findings": [one for one in findings if one["severity"] != "good"],
         "counts": _counts(own, ours),
         "confusions": _confusions(results),
         "others": _table(foreign),
@@ -74,47 +76,39 @@ def _how(results: dict, rows: list[dict]) -> str:
     """Say on what, how and where it was measured."""
     sets = {row["set"]: row for row in rows}.values()
     clips, hours = (sum(row.get(key) or 0 for row in sets) for key in ("utterances", "hours"))
-    told = [
+    parts = [
         f"Set: {results.get('source')}, split {results.get('split')}, {clips:,} clips"
         + (f", {hours:.2f} h" if hours else ""),
         *dict.fromkeys(str(row[key]) for key in ("interval", "normaliser", "decoding") for row in rows if row.get(key)),
         *(f"{name} {results[name]}" for name in ("hardware", "date", "commit") if results.get(name)),
     ]
-    return "; ".join(told) + "."
-
-
-def _interrupted(results: dict) -> list[str]:
-    return ["The evaluation was interrupted: rows are missing."] if results.get("complete") is False else []
+    return "; ".join(parts) + "."
 
 
 def _worse(rows: list[dict], records: Sequence[dict], against: str | None) -> list[str]:
     """Return a sentence for every row that is worse than the base, chance or not."""
     judged = {(one.model, one.window, one.set): one for one in judge_rows(rows, list(records), against)}
-    other, told = choose_opponent(rows, against), []
+    other, sentences = choose_opponent(rows, against), []
     for row in order_rows(rows):
-        found = judged.get((row["model"], row["window"], row["set"]))
-        if found and found.after > found.before:
-            told.append(found.sentence)
-        elif not found and row["model"] != other:
-            told += tables.worsened([*(one for one in rows if one["model"] == other), row])
-    return told
+        verdict = judged.get((row["model"], row["window"], row["set"]))
+        if verdict and verdict.after > verdict.before:
+            sentences.append(verdict.sentence)
+        elif not verdict and row["model"] != other:
+            sentences += tables.worsened([*(one for one in rows if one["model"] == other), row])
+    return sentences
 
 
-def _failures(results: dict) -> list[str]:
-    return [f"Broken: {one['what']}." for one in results.get("findings") or [] if one["severity"] == "broken"]
-
-
-def _groups(groups: Sequence[dict], records: Sequence[dict], other: str | None, ours: str | None) -> dict[str, list]:
+def _groups(groups: Sequence[dict], records: Sequence[dict], other: str | None) -> dict[str, list]:
     """Return the groups of every kind that somebody told, each with the WER of all models and windows."""
     wers, found = _wers_of_groups(records), {}
     for key in CARD_GROUP_KEYS:
-        some = [dict(group) for group in groups if group["key"] == key]
+        some = [group for group in groups if group["key"] == key]
         if some and [group["group"] for group in some] != [UNKNOWN_GROUP]:
+            found[key] = []
             for group in some:
-                group["wers"] = wers.get((key, group["group"]), {})
-                of_base = [group["wers"].get((other, window)) for window in ("padded", "adaptive")]
-                group["base"] = next((wer for wer in of_base if wer is not None), None)
-            found[key] = some
+                sides = wers.get((key, group["group"]), {})
+                base = sides.get((other, "padded"), sides.get((other, "adaptive")))
+                found[key].append(group | {"wers": sides, "base": base})
     return found
 
 
@@ -124,17 +118,16 @@ def _wers_of_groups(records: Sequence[dict]) -> dict[tuple[str, str], dict[tuple
     for record in records:
         for key in CARD_GROUP_KEYS:
             for group in group_values(record, key):
-                of = sums[key, group][record["model"], record["window"]]
-                of[0] += record["counts"]["errors"]
-                of[1] += record["counts"]["words"]
+                errors_words = sums[key, group][record["model"], record["window"]]
+                errors_words[0] += record["counts"]["errors"]
+                errors_words[1] += record["counts"]["words"]
     return {group: {side: float(error_rate(*of)) for side, of in sides.items()} for group, sides in sums.items()}
 
 
 def _group_table(groups: list[dict], ours: str | None, about: str | None) -> TrustedMarkdown:
     lines = [
         [
-            group["group"],
-            *(group[name] for name in ("clips", "speakers", "words")),
+            *(group[name] for name in ("group", "clips", "speakers", "words")),
             _percent(group["base"]),
             _percent(group["wers"].get((ours, "padded"))),
             tables.with_interval(group),
@@ -143,10 +136,10 @@ def _group_table(groups: list[dict], ours: str | None, about: str | None) -> Tru
         for group in groups
     ]
     header = ["group", "clips", "speakers", "words", "base", f"{ours}, padded", f"{about} (95 % interval)", "small"]
-    found = Table(header, lines).to_markdown()
+    table = Table(header, lines).to_markdown()
     if len(lines) <= MAX_UNFOLDED_GROUPS:
-        return found
-    return TrustedMarkdown(f"<details><summary>{len(lines)} groups</summary>\n\n{found}\n\n</details>")
+        return table
+    return TrustedMarkdown(f"<details><summary>{len(lines)} groups</summary>\n\n{table}\n\n</details>")
 
 
 def _worse_groups(groups: dict[str, list]) -> list[str]:
@@ -154,63 +147,59 @@ def _worse_groups(groups: dict[str, list]) -> list[str]:
     return [
         f"Worse for {CARD_GROUP_TITLES.get(key, key)} {group['group']}: "
         f"{percent(group['base'])} → {percent(group['wer'])}."
-        for key, found in groups.items()
-        for group in found
+        for key, some in groups.items()
+        for group in some
         if group["base"] is not None and group["wer"] > group["base"] and not group.get("small")
     ]
 
 
 def _counts(rows: list[dict], ours: str | None) -> list[str]:
     """Say how many clips failed in which way, of the published model."""
-    told = []
-    for row in rows:
-        some = [f"{row[key]} {words}" for key, words in FLAG_PHRASES.items() if row["model"] == ours and row.get(key)]
-        if some:
-            told.append(f"On {row['set']} ({row['window']}), of {row['utterances']} clips: {', '.join(some)}.")
-    return told
+    sentences = []
+    for row in (row for row in rows if row["model"] == ours):
+        if some := [f"{row[key]} {words}" for key, words in FLAG_PHRASES.items() if row.get(key)]:
+            sentences.append(f"On {row['set']} ({row['window']}), of {row['utterances']} clips: {', '.join(some)}.")
+    return sentences
 
 
 def _confusions(results: dict) -> TrustedMarkdown | None:
-    found = (results.get("confusions") or {}).get("substitutions") or []
-    some = [
-        f"{code_span(one['said'])} as {code_span(one['heard'])} ({one['count']})" for one in found[:MAX_CARD_CONFUSIONS]
-    ]
+    pairs = ((results.get("confusions") or {}).get("substitutions") or [])[:MAX_CARD_CONFUSIONS]
+    some = [f"{code_span(one['said'])} as {code_span(one['heard'])} ({one['count']})" for one in pairs]
     return TrustedMarkdown(", ".join(some)) if some else None
 
 
-def _abilities(probe: dict) -> dict[str, tuple[float, str]]:
-    """Return {ability: (how much of it is there, 0 to 1, in words)} of what a probe found."""
-    told = {}
-    if probe.get("language"):
-        told["hears its language without being told"] = _share(probe["language"]["right"], probe["language"]["clips"])
-    if probe.get("timestamps"):
-        told["timestamps in order"] = _share(probe["timestamps"]["right"], probe["timestamps"]["clips"])
+def _abilities(probe: dict) -> dict[str, tuple[int, int]]:
+    """Return {ability: (how often it is there, of how many times)} of what a probe found."""
+    abilities = {}
+    for kind, name in (("language", "hears its language without being told"), ("timestamps", "timestamps in order")):
+        if probe.get(kind):
+            abilities[name] = probe[kind]["right"], probe[kind]["clips"]
     for kind in ("silence", "noise"):
         if probe.get(kind):
             windows = probe[kind]["windows"]
-            told[f"keeps silent in {kind}"] = _share(windows - probe[kind]["spoken"], windows)
-    return told
+            abilities[f"keeps silent in {kind}"] = windows - probe[kind]["spoken"], windows
+    return abilities
 
 
-def _share(some: int, all_: int) -> tuple[float, str]:
-    return some / max(1, all_), f"{some} of {all_}"
+def _of(ability: tuple[int, int]) -> str:
+    return "{} of {}".format(*ability)
 
 
 def _abilities_table(probes: dict) -> TrustedMarkdown | None:
     """Return the table of what else Whisper can do, by model."""
-    found = {label: _abilities(probe) for label, probe in probes.items()}
-    names = dict.fromkeys(name for abilities in found.values() for name in abilities)
-    lines = [[name, *(abilities.get(name, (0, DASH))[1] for abilities in found.values())] for name in names]
-    return Table(["ability", *found], lines).to_markdown() if lines else None
+    models = {label: _abilities(probe) for label, probe in probes.items()}
+    names = dict.fromkeys(name for abilities in models.values() for name in abilities)
+    lines = [[name, *(_of(one[name]) if name in one else DASH for one in models.values())] for name in names]
+    return Table(["ability", *models], lines).to_markdown() if lines else None
 
 
 def _lost_abilities(probes: dict, other: str | None, ours: str | None) -> list[str]:
     """Return a sentence for every ability that the published model has less of than the base."""
     before, after = (_abilities(probes.get(label) or {}) for label in (other, ours))
     return [
-        f"Less than the base: {name}, {before[name][1]} → {after[name][1]}."
+        f"Less than the base: {name}, {_of(before[name])} → {_of(after[name])}."
         for name in after
-        if name in before and after[name][0] < before[name][0]
+        if name in before and after[name][0] * before[name][1] < before[name][0] * after[name][1]
     ]
 
 

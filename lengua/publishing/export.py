@@ -9,11 +9,18 @@ ggml      OUT/ggml-model.bin        float16: whisper.cpp
 import shutil
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
-from lengua.models.checkpoints import NOTE_FILE, PROCESSOR_FILES, convert_to_ctranslate2, copy_processor
+from lengua.models.checkpoints import (
+    NOTE_FILE,
+    PROCESSOR_FILES,
+    convert_to_ctranslate2,
+    copy_processor,
+    require_consistent_token_ids,
+    require_whole_safetensors,
+)
 from lengua.models.formats.ggml import write_ggml
-from lengua.models.integrity import require_consistent_token_ids
 from lengua.models.pretrained import SOURCE_DIGEST_FILE
 from lengua.runtime.errors import RequestError
 from lengua.runtime.files import file_sha256, write_bytes
@@ -39,14 +46,18 @@ def export_hugging_face(folder: Path, out: Path) -> None:
     copy_processor(folder, out)
 
 
-def export_ctranslate2(folder: Path, out: Path) -> None:
-    """Convert to float16: faster-whisper, the Space."""
-    _convert(folder, out / CT2_FOLDER, "float16")
+def export_ctranslate2(folder: Path, out: Path, inside: str = CT2_FOLDER, quantization: str = "float16") -> None:
+    """Convert, with the digest of the weights it came from and the note that says how to decode."""
+    require_exportable(folder)
+    with suppress(ImportError):  # without torch, converting says what to install
+        from lengua.models.whisper import silence_transformers
 
-
-def export_ctranslate2_int8(folder: Path, out: Path) -> None:
-    """Convert to int8: the same programs, half the size."""
-    _convert(folder, out / CT2_INT8_FOLDER, "int8")
+        silence_transformers()
+    out = out / inside
+    convert_to_ctranslate2(folder, out, quantization)
+    write_bytes(out / SOURCE_DIGEST_FILE, (file_sha256(folder / WEIGHTS_FILE) + "\n").encode())
+    if (folder / NOTE_FILE).is_file():
+        shutil.copyfile(folder / NOTE_FILE, out / NOTE_FILE)
 
 
 def export_ggml(folder: Path, out: Path) -> None:
@@ -58,23 +69,10 @@ def export_ggml(folder: Path, out: Path) -> None:
 EXPORTERS: dict[str, Callable[[Path, Path], None]] = {
     "hf": export_hugging_face,
     "ct2": export_ctranslate2,
-    "ct2-int8": export_ctranslate2_int8,
+    "ct2-int8": partial(export_ctranslate2, inside=CT2_INT8_FOLDER, quantization="int8"),
     "ggml": export_ggml,
 }
 """(model folder, folder to write into)."""
-
-
-def _convert(folder: Path, out: Path, quantization: str) -> None:
-    """Convert, with the digest of the weights it came from and the note that says how to decode."""
-    require_exportable(folder)
-    with suppress(ImportError):  # without torch, converting says what to install
-        from lengua.models.whisper import silence_transformers
-
-        silence_transformers()
-    convert_to_ctranslate2(folder, out, quantization)
-    write_bytes(out / SOURCE_DIGEST_FILE, (file_sha256(folder / WEIGHTS_FILE) + "\n").encode())
-    if (folder / NOTE_FILE).is_file():
-        shutil.copyfile(folder / NOTE_FILE, out / NOTE_FILE)
 
 
 def require_exportable(folder: Path) -> None:
@@ -84,18 +82,11 @@ def require_exportable(folder: Path) -> None:
         RequestError: a file is missing, or the weights end early.
         LenguaError: one token has two numbers.
     """
-    from safetensors import SafetensorError, safe_open
-
     lacking = [name for name in REQUIRED_FILES if not (folder / name).is_file()]
     if not any((folder / name).is_file() for name in PROCESSOR_FILES if name.endswith("processor_config.json")):
         lacking.append("preprocessor_config.json")
     if lacking:
         do = "copy the folder again, or name the run it came from"
         raise RequestError("a whole model folder", f"no {', no '.join(lacking)} in {folder}", do)
-    try:
-        with safe_open(folder / WEIGHTS_FILE, "np"):  # reads the header, and holds the length of the file against it
-            pass
-    except SafetensorError as error:
-        found = f"{folder / WEIGHTS_FILE} cut off or no such file ({error})"
-        raise RequestError("whole weights", found, "copy the folder again") from error
+    require_whole_safetensors(folder / WEIGHTS_FILE)
     require_consistent_token_ids(folder)

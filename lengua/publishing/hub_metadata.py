@@ -12,6 +12,9 @@ OPENAI_PREFIX = "openai/whisper-"
 FREE_LICENCES = ("CC0-1.0",)
 """Licences of speech that ask for nothing."""
 COMBINED_LICENCE = "mit-and-terms-of-the-speech"
+HUB_TASK = "automatic-speech-recognition"
+HUB_LANGUAGE_CODES = {"jw": "jv"}
+"""Whisper's codes that ISO 639 does not have."""
 
 
 def base_on_hub(base: str) -> str | None:
@@ -30,42 +33,30 @@ def choose_licence(note: ModelNote, manifest: dict | None) -> tuple[str, str | N
     MIT where the base is OpenAI's and the speech asks for nothing, or there was none; else "other", and the card names
     the terms, for whether those of the speech bind the weights is not for a program to say.
     """
-    speech = (manifest or {}).get("licence")
-    if note.base.startswith(OPENAI_PREFIX):
-        return ("mit", None) if speech in FREE_LICENCES or not note.language else ("other", COMBINED_LICENCE)
-    return "other", "see-the-base-model-and-the-speech"
+    if not note.base.startswith(OPENAI_PREFIX):
+        return "other", "see-the-base-model-and-the-speech"
+    free = not note.language or (manifest or {}).get("licence") in FREE_LICENCES
+    return ("mit", None) if free else ("other", COMBINED_LICENCE)
 
 
 def licence_sentences(note: ModelNote, manifest: dict | None, results: dict | None) -> list[str]:
     """Say what is known of the terms of base, speech and test set."""
-    told = [_of_base(note.base)]
-    if note.language:
-        told += _of_speech(note, manifest)
-    if results and results.get("attribution") and results["attribution"] != note.attribution:
-        told.append(f"Measured on {results['source']}: {results['attribution']}.")
-    return told
-
-
-def _of_base(base: str) -> str:
-    if base.startswith(OPENAI_PREFIX):
-        return f"The weights of {base}: copyright OpenAI, released under the MIT License."
-    return f"The weights of {base_name(base)}: under the terms of whoever made them."
-
-
-def _of_speech(note: ModelNote, manifest: dict | None) -> list[str]:
-    if manifest:
-        licence = manifest.get("licence") or "not told by the source"
-        told = [f"The speech that it learned from, {manifest['source']}: licence {licence}."]
+    if note.base.startswith(OPENAI_PREFIX):
+        sentences = [f"The weights of {note.base}: copyright OpenAI, released under the MIT License."]
     else:
-        told = ["The speech that it learned from: of unknown licence, for its store is not beside the run."]
-    if note.attribution:
-        told.append(f"Attribution: {note.attribution}.")
-    return [*told, "Whether the terms of speech bind weights that were made from it is not for this card to say."]
-
-
-HUB_TASK = "automatic-speech-recognition"
-HUB_LANGUAGE_CODES = {"jw": "jv"}
-"""Whisper's codes that ISO 639 does not have."""
+        sentences = [f"The weights of {base_name(note.base)}: under the terms of whoever made them."]
+    if note.language and manifest:
+        licence = manifest.get("licence") or "not told by the source"
+        sentences.append(f"The speech that it learned from, {manifest['source']}: licence {licence}.")
+    elif note.language:
+        sentences.append("The speech that it learned from: of unknown licence, for its store is not beside the run.")
+    if note.language and note.attribution:
+        sentences.append(f"Attribution: {note.attribution}.")
+    if note.language:
+        sentences.append("Whether the terms of speech bind weights that were made from it is not for this card to say.")
+    if results and results.get("attribution") and results["attribution"] != note.attribution:
+        sentences.append(f"Measured on {results['source']}: {results['attribution']}.")
+    return sentences
 
 
 def front_matter(note: ModelNote, name: str, formats: tuple[str, ...], results: dict | None, manifest: dict | None):
@@ -78,32 +69,23 @@ def front_matter(note: ModelNote, name: str, formats: tuple[str, ...], results: 
     """
     from huggingface_hub import ModelCardData
 
-    code = note.language and HUB_LANGUAGE_CODES.get(note.language, note.language)
     measured = hub_eval_results(results) if results else []
     licence, licence_name = choose_licence(note, manifest)
+    scheme, _, source = str((manifest or {}).get("source", "")).partition(":")
+    programs = {"ct2": ["ctranslate2", "faster-whisper"], "ggml": ["whisper.cpp"]}
     return ModelCardData(
-        language=code or "multilingual",
+        language=HUB_LANGUAGE_CODES.get(note.language, note.language) or "multilingual",
         license=licence,
         license_name=licence_name,
         base_model=base_on_hub(note.base),
         library_name="transformers" if "hf" in formats else "ctranslate2",
         pipeline_tag=HUB_TASK,
-        tags=["whisper", "lengua", *(["ctranslate2", "faster-whisper"] if "ct2" in formats else []), *_extra(formats)],
-        datasets=_data_sets(manifest),
+        tags=["whisper", "lengua", *(tag for format, tags in programs.items() if format in formats for tag in tags)],
+        datasets=[source.partition(":")[0]] if scheme == "hub" else None,  # one of anywhere else has no name there
         metrics=["wer"] if measured else None,
         model_name=name if measured else None,
         eval_results=measured or None,
     )
-
-
-def _extra(formats: tuple[str, ...]) -> list[str]:
-    return ["whisper.cpp"] if "ggml" in formats else []
-
-
-def _data_sets(manifest: dict | None) -> list[str] | None:
-    """Return the data set of the Hub that was learned from; one of anywhere else has no name there."""
-    scheme, _, rest = str((manifest or {}).get("source", "")).partition(":")
-    return [rest.partition(":")[0]] if scheme == "hub" else None
 
 
 def hub_eval_results(results: dict) -> list:
@@ -119,7 +101,7 @@ def hub_eval_results(results: dict) -> list:
             metric_type="wer",
             metric_name=f"WER (%), {row['window']}",
             metric_value=round(100 * row["wer"], 2),
-            metric_args=_how(row),
+            metric_args=_metric_args(row),
         )
         for row in results["rows"]
         if row["model"] == ours
@@ -147,9 +129,8 @@ def _data_set(name: str, results: dict) -> dict:
     }
 
 
-def _how(row: dict) -> dict:
+def _metric_args(row: dict) -> dict:
+    args = {"window": row["window"], "normaliser": row.get("normaliser"), "utterances": row.get("utterances")}
     interval = [row.get("wer_low"), row.get("wer_high")]
-    told = {"window": row["window"], "normaliser": row.get("normaliser"), "utterances": row.get("utterances")}
-    if None not in interval:
-        told["interval_95"] = [round(100 * end, 2) for end in interval]
-    return {name: value for name, value in told.items() if value is not None}
+    args["interval_95"] = None if None in interval else [round(100 * end, 2) for end in interval]
+    return {name: value for name, value in args.items() if value is not None}

@@ -6,6 +6,7 @@ Every figure is read from run.json, results.json, hypotheses.jsonl, the store's 
 programs. What none of them holds is called unknown, and what became worse is stated first.
 """
 
+import re
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -22,6 +23,7 @@ from lengua.runtime.files import read_json, read_jsonl
 from lengua.scoring import percent
 from lengua.training.runs import Run, read_run
 
+CARD_TEMPLATE = "card.md"
 TRAINED_PARTS = {"all": "all weights", "decoder": "the decoder; the encoder stayed as it was"}
 
 
@@ -30,27 +32,34 @@ def training_facts(run: Run | None, manifest: dict | None) -> dict[str, str]:
     if run is None:
         return {}
     options, record = run.options, run.record
+    clips, blend = options["batch_size"] * options["accumulation"], (record.get("blend") or {}).get("chosen")
+    masks = ["time and frequency masks"] if options["spec_augment"] else []
+    shares = {name: options.get(f"augment.{name}") for name in ("noise", "speed", "volume")}
     facts = {
         "base": base_name(str(options["base"])),
         "recipe": run.recipe,
         "speech": _training_data(manifest),
         "language of the labels": options["language"],
         "window": _window(options),
-        "length": _duration(run, options),
-        "rate": _learning_rate(options),
+        "length": f"{run.steps:,} steps of {clips} clips"
+        + (f", {options['epochs']:g} epochs" if options["epochs"] else ""),
+        "rate": options["learning_rate"]
+        and f"{options['learning_rate']:g} at its peak, after {_share(options['warmup'])} of the steps; then down to 0",
         "learned": TRAINED_PARTS.get(options["learn"], f"lora of rank {options['lora_rank']}, merged into the weights"),
-        "replayed": _replayed(options),
-        "augmented": _augmented(options),
-        "blended": _blended(record),
+        "replayed": options["replay"] and f"{_share(options['replay_share'])} of the clips from a second store",
+        "augmented": ", ".join(
+            [*masks, *(f"{name} in {_share(share)} of the clips" for name, share in shares.items() if share)]
+        ),
+        "blended": None if blend is None else f"{_share(blend)} fine-tuned weights, the rest the base's",
         "chosen by": f"WER on dev, {percent(record['dev_wer'])}" if record.get("dev_wer") is not None else None,
         "stopped early": record.get("stopped"),
         "hardware": record.get("hardware"),
-        "time": f"{run.seconds / 60:.1f} min of training" if run.seconds else None,
-        "seed": options["seed"],
+        "time": run.seconds and f"{run.seconds / 60:.1f} min of training",
+        "seed": str(options["seed"]),
         "versions": ", ".join(f"{name} {version}" for name, version in record.get("versions", {}).items()),
         "commit of lengua": record.get("commit"),
     }
-    return {name: str(value) for name, value in facts.items() if value not in (None, "")}
+    return {name: str(value) for name, value in facts.items() if value}
 
 
 def _training_data(manifest: dict | None) -> str:
@@ -69,33 +78,6 @@ def _window(options: dict) -> str:
     return f"speech and {low:g} to {high:g} s behind it; {_share(options['padded_share'])} of the batches 30 s"
 
 
-def _duration(run: Run, options: dict) -> str:
-    clips = options["batch_size"] * options["accumulation"]
-    epochs = f", {options['epochs']:g} epochs" if options["epochs"] else ""
-    return f"{run.steps:,} steps of {clips} clips{epochs}"
-
-
-def _learning_rate(options: dict) -> str | None:
-    if not options["learning_rate"]:
-        return None
-    return f"{options['learning_rate']:g} at its peak, after {_share(options['warmup'])} of the steps; then down to 0"
-
-
-def _replayed(options: dict) -> str | None:
-    return f"{_share(options['replay_share'])} of the clips from a second store" if options["replay"] else None
-
-
-def _augmented(options: dict) -> str | None:
-    kinds = {name: options.get(f"augment.{name}") for name in ("noise", "speed", "volume")}
-    told = [f"{name} in {_share(share)} of the clips" for name, share in kinds.items() if share]
-    return ", ".join([*(["time and frequency masks"] if options["spec_augment"] else []), *told]) or None
-
-
-def _blended(record: dict) -> str | None:
-    chosen = (record.get("blend") or {}).get("chosen")
-    return None if chosen is None else f"{_share(chosen)} fine-tuned weights, the rest the base's"
-
-
 def _share(fraction: float) -> str:
     return f"{100 * fraction:g} %"
 
@@ -104,9 +86,6 @@ def find_run(name: str) -> Path | None:
     """Return the run that a name stands for; None for a model folder or a Hub id."""
     path = Path(name)
     return path if (path / "run.json").is_file() or (path / "evaluation").is_dir() else None
-
-
-CARD_TEMPLATE = "card.md"
 
 
 @dataclass(frozen=True)
@@ -137,29 +116,29 @@ class CardSources:
     def results(self) -> dict | None:
         """results.json, if anything was measured."""
         path = self.run / "evaluation" / "results.json" if self.run else None
-        found = _results_in(path) if path and path.is_file() else None
-        return found if found and found.get("rows") else None
+        results = _read_results(path) if path and path.is_file() else {}
+        return results if results.get("rows") else None
 
     @cached_property
     def probed(self) -> dict | None:
         """The results that tell what was forgotten: the same ones, or others in the run's folder."""
         if not self.results or self.results.get("probes"):
             return self.results
-        others = [_results_in(path) for path in sorted(self.run.glob("*/results.json"))]
+        others = [_read_results(path) for path in sorted(self.run.glob("*/results.json"))]
         of_this = [one for one in others if one.get("probes") and Path(str(one.get("model"))).name == self.run.name]
         return max(of_this, key=lambda one: str(one.get("date")), default=self.results)
 
     @cached_property
     def records(self) -> list[dict]:
         """The lines of hypotheses.jsonl."""
-        found = read_jsonl(self.run / "evaluation" / "hypotheses.jsonl") if self.results else []
-        return [record | {"set": public_set_name(record["set"])} for record in found]
+        records = read_jsonl(self.run / "evaluation" / "hypotheses.jsonl") if self.results else []
+        return [record | {"set": public_set_name(record["set"])} for record in records]
 
 
-def _results_in(path: Path) -> dict:
+def _read_results(path: Path) -> dict:
     """Return results.json with sets by names that may be seen."""
-    found = read_json(path)
-    return found | {"rows": [row | {"set": public_set_name(row["set"])} for row in found.get("rows") or []]}
+    results = read_json(path)
+    return results | {"rows": [row | {"set": public_set_name(row["set"])} for row in results.get("rows") or []]}
 
 
 def public_set_name(name: str) -> str:
@@ -177,34 +156,25 @@ def build_model_card(
         model: what snippets open: the repository, or the folder.
         parity: what `lengua.publishing.parity` found, as JSON; None where it was left out.
     """
-    note = origin.note
-    name = Path(model).name
+    note, name = origin.note, Path(model).name
     data = hub_metadata.front_matter(note, name, formats, origin.results, origin.manifest)
-    spoken = LANGUAGE_NAMES.get(note.language or "", note.language or "").title()
+    folders = {"ct2": CT2_FOLDER, "ct2-int8": CT2_INT8_FOLDER}
     facts = {
         "front": TrustedMarkdown(f"---\n{data.to_yaml()}\n---"),
         "title": name,
         "note": note,
-        "spoken": spoken,
+        "spoken": LANGUAGE_NAMES.get(note.language or "", note.language or "").title(),
         "language": note.language or "en",
-        "base": code_span(note.base) if hub_metadata.base_on_hub(note.base) else hub_metadata.base_name(note.base),
+        "base": code_span(note.base) if hub_metadata.base_on_hub(note.base) else base_name(note.base),
         "model": model,
         "on_hub": on_hub,
         "formats": formats,
-        "ct2": next(
-            (folder for name, folder in (("ct2", CT2_FOLDER), ("ct2-int8", CT2_INT8_FOLDER)) if name in formats), None
-        ),
+        "ct2": next((folder for format, folder in folders.items() if format in formats), None),
         "ggml": GGML_FILE if "ggml" in formats else None,
         "trained": training_facts(origin.record, origin.manifest),
         "licence": hub_metadata.licence_sentences(note, origin.manifest, origin.results),
         **card_results.evaluation_facts(origin.results, origin.records, origin.probed),
         **card_results.parity_facts(parity),
     }
-    return _tidy(render_markdown(CARD_TEMPLATE, facts))
-
-
-def _tidy(text: str) -> str:
-    """Join the empty lines that sections leave which are not there."""
-    lines = text.split("\n")
-    kept = [line for at, line in enumerate(lines) if line or at == 0 or lines[at - 1]]
-    return "\n".join(kept).rstrip("\n") + "\n"
+    text = render_markdown(CARD_TEMPLATE, facts)  # sections that are not there leave empty lines
+    return re.sub(r"\n{3,}", "\n\n", text).rstrip("\n") + "\n"

@@ -1,10 +1,8 @@
-"""Clips to compare programs on: spread over the test split of a store or a source, else over its dev split.
+"""The same clips in every program that an export is for. Other words than the others' stop publishing.
 
-The gate: the same clips in every program that an export is for. Other words than the others' stop publishing.
-
-    clips = clips_for("runs/spanish", options)          # Clip(id, reference, samples), of the run's own test split
-    found = check(folder, ("hf", "ct2"), clips, "es")   # raises LenguaError, with the clips, where one says otherwise
-    found.write(folder)                                 # parity.json: figures and ids, nobody's words
+    clips = clips_for("runs/spanish", options)                 # ParityClip(id, reference, samples), of its test split
+    found = check_parity(folder, ("hf", "ct2"), clips, "es")   # raises LenguaError, with the clips, where one differs
+    found.write(folder)                                        # parity.json: figures and ids, nobody's words
 
 transformers in float32, padded to 30 s, is what the others are held against. A program may differ from it by a stated
 bound in WER, and by another in its words, since other weights can be wrong as often as the right ones.
@@ -23,8 +21,7 @@ from lengua.audio import log_mel
 from lengua.data.sources import Utterance, is_source, open_source
 from lengua.data.store import Store, is_store, open_store
 from lengua.evaluation.report.tables import Table
-from lengua.models.checkpoints import read_note
-from lengua.models.integrity import require_consistent_token_ids
+from lengua.models.checkpoints import read_note, require_consistent_token_ids
 from lengua.options import PublishOptions
 from lengua.publishing.runtimes import (
     REFERENCE_RUNTIME,
@@ -42,10 +39,20 @@ from lengua.scoring import score
 from lengua.scoring.normalizer import NORMALISER_VERSION
 from lengua.training.runs import read_run
 
+PARITY_FILE = "parity.json"
 CLIP_SPLITS = ("test", "dev")
 CANDIDATES_PER_CLIP = 50
 """Clips of a source that are looked at for each one that is taken: a source may have no end."""
 HOW_TO_NAME_CLIPS = "name a store or a source with --clips, or leave the comparison out with --parity-clips 0"
+MAX_DIFFERING_CLIPS = 5
+"""Clips that an error shows; it counts the others."""
+EXPORT_AGAIN = "make the export again from an untouched model folder; nothing was written or uploaded"
+MIN_DIFFERING_WORDS = 4
+"""Words that may differ whatever the bound: as many as two points of twenty usual clips. Short ones have fewer."""
+UNSURE_ERRORS_SHARE = 0.5
+"""Share of the reference program's errors that may be other words elsewhere: who is in doubt decides by a hair."""
+CHANCE_SIGMAS = 2.0
+"""Standard deviations of WER that are chance: so many other words, each for the better or for the worse."""
 
 
 class ParityClip(NamedTuple):
@@ -83,63 +90,39 @@ def clips_for(run: str | Path, options: PublishOptions, language: str | None = N
 
 def _own_store(run: Path) -> Path | None:
     """Return the store that a run learned from, if it is still there."""
-    found = read_run(run) if run.is_dir() else None
-    places = (run / "store", Path(found.options["source"])) if found else (run / "store",)
+    record = read_run(run) if run.is_dir() else None
+    places = (run / "store", *([Path(record.options["source"])] if record else []))
     return next((place for place in places if is_store(place)), None)
 
 
 def _of_store(store: Store, count: int) -> list[ParityClip]:
     for name in CLIP_SPLITS:
-        if not store.manifest["splits"].get(name, {}).get("utterances"):
-            continue
-        split = store.split(name)
-        rows = (split[index] for index in evenly_spaced_places(len(split), count))
-        if clips := [ParityClip(row.id, row.text, audio.load(row.audio)) for row in rows if row.audio]:
-            return clips
+        if store.manifest["splits"].get(name, {}).get("utterances"):
+            rows = _spread(store.split(name), count)
+            if clips := [ParityClip(row.id, row.text, audio.load(row.audio)) for row in rows if row.audio]:
+                return clips
     return []
 
 
 def _of_source(uri: str, count: int, language: str | None) -> list[ParityClip]:
     source = open_source(uri, language)
     for name in CLIP_SPLITS:
-        items = list(
-            islice((item for item in source.read(name) if isinstance(item, Utterance)), CANDIDATES_PER_CLIP * count)
-        )
-        chosen = [items[index] for index in evenly_spaced_places(len(items), count)]
-        loaded = [ParityClip(item.id, item.text, audio.load(item.audio)) for item in chosen]
-        if clips := [clip for clip in loaded if 0 < len(clip.samples) <= log_mel.WINDOW_SAMPLES]:
+        utterances = (item for item in source.read(name) if isinstance(item, Utterance))
+        chosen = _spread(list(islice(utterances, CANDIDATES_PER_CLIP * count)), count)
+        clips = [ParityClip(item.id, item.text, audio.load(item.audio)) for item in chosen]
+        if clips := [clip for clip in clips if 0 < len(clip.samples) <= log_mel.WINDOW_SAMPLES]:
             return clips
     return []
+
+
+def _spread(items: Sequence, count: int) -> list:
+    return [items[place] for place in evenly_spaced_places(len(items), count)]
 
 
 def evenly_spaced_places(items: int, count: int) -> list[int]:
     """Return the places of `count` of so many items, evenly from first to last."""
     count = min(items, count)
     return [items * (2 * index + 1) // (2 * count) for index in range(count)]
-
-
-__all__ = [
-    "PARITY_FILE",
-    "Parity",
-    "ParityClip",
-    "ProgramParity",
-    "check_parity",
-    "clips_for",
-    "measure_parity",
-    "parity_table",
-    "require_programs_installed",
-]
-
-PARITY_FILE = "parity.json"
-MAX_DIFFERING_CLIPS = 5
-"""Clips that an error shows; it counts the others."""
-EXPORT_AGAIN = "make the export again from an untouched model folder; nothing was written or uploaded"
-MIN_DIFFERING_WORDS = 4
-"""Words that may differ whatever the bound: as many as two points of twenty usual clips. Short ones have fewer."""
-UNSURE_ERRORS_SHARE = 0.5
-"""Share of the reference program's errors that may be other words elsewhere: who is in doubt decides by a hair."""
-CHANCE_SIGMAS = 2.0
-"""Standard deviations of WER that are chance: so many other words, each for the better or for the worse."""
 
 
 @dataclass(frozen=True)
@@ -165,8 +148,7 @@ class ProgramParity:
         """Whether it is within its bounds."""
         if self.wer_bound is None:
             return True
-        over = (abs(self.wer_difference) - self.wer_bound, self.words_that_differ - self.words_bound)
-        return max(over) < 1e-9
+        return max(abs(self.wer_difference) - self.wer_bound, self.words_that_differ - self.words_bound) < 1e-9
 
 
 @dataclass(frozen=True)
@@ -193,26 +175,35 @@ class Parity:
 
     def as_json(self) -> dict:
         """Return what may leave the machine: figures and ids, and no text of anybody's clips."""
-        head = {
+        return {
             "language": self.language,
             "clips": len(self.clips),
             "words": self.words,
             "normaliser": NORMALISER_VERSION,
+            "agreed": self.agreed,
+            "rows": self.rows,
+            "left_out": list(self.left_out),
+            "ids": [clip.id for clip in self.clips],
         }
-        ids, left_out = [clip.id for clip in self.clips], list(self.left_out)
-        return {**head, "agreed": self.agreed, "rows": self.rows, "left_out": left_out, "ids": ids}
 
     def write(self, folder: Path) -> None:
         """Write parity.json into an export."""
         write_json(folder / PARITY_FILE, self.as_json())
 
-    def differing(self, side: ProgramParity) -> list[int]:
-        """Return the places of clips in which a program has another word than the reference program, farthest first."""
-        errors = _distance(self.sides[0].texts, side.texts)
-        return sorted((place for place, count in enumerate(errors) if count), key=lambda place: -errors[place])
+
+def check_parity(*args, **options) -> Parity:
+    """Do what `measure_parity` does, and refuse an export in which a program says other words.
+
+    Raises:
+        LenguaError: a program is beyond its bounds; the message has the clips farthest apart.
+    """
+    found = measure_parity(*args, **options)
+    if not found.agreed:
+        raise _disagreement(found)
+    return found
 
 
-def check_parity(
+def measure_parity(
     folder: Path,
     formats: Sequence[str],
     clips: Sequence[ParityClip],
@@ -228,42 +219,23 @@ def check_parity(
 
     Raises:
         RequestError: a program that is needed is not installed; no clips.
-        LenguaError: one token with two numbers, or a program that says other words or cannot open its file.
+        LenguaError: one token with two numbers, or a program that cannot open its file.
     """
-    found = measure_parity(folder, formats, clips, language, source, watch)
-    if not found.agreed:
-        raise _disagreement(found)
-    return found
-
-
-def measure_parity(
-    folder: Path,
-    formats: Sequence[str],
-    clips: Sequence[ParityClip],
-    language: str,
-    source: Path | None = None,
-    watch: Watch = unwatched,
-) -> Parity:
-    """Do what `check` does, but judge no words."""
     require_programs_installed(formats)
     if not clips:
         raise RequestError("clips to compare programs on", "none", "name some with --clips, or --parity-clips 0")
-    folder = Path(folder)
-    plain = folder if "hf" in formats or source is None else Path(source)
+    plain = Path(folder) if "hf" in formats or source is None else Path(source)
     require_consistent_token_ids(plain, read_note(plain).language)
     due = [runtime for runtime in RUNTIMES if runtime.format in formats]
     running = [REFERENCE_RUNTIME, *(runtime for runtime in due if can_run(runtime, plain))]
-    heard = []
+    texts, outputs, sides = [clip.reference for clip in clips], [], []
     for done, runtime in enumerate(running):
         watch(Progress("comparing programs", done, len(running), "programs", runtime.name))
-        place = plain if runtime is REFERENCE_RUNTIME else folder
-        heard.append(_run_program(runtime, place, clips, language))
+        outputs.append(_run_program(runtime, Path(folder) if outputs else plain, clips, language))
+        sides.append(compare_outputs(outputs[0], outputs[-1], runtime.format, runtime.bound, texts))
     watch(Progress("comparing programs", len(running), len(running), "programs"))
-    texts = [clip.reference for clip in clips]
-    told = zip(running, heard, strict=True)
-    sides = tuple(compare_outputs(heard[0], one, runtime.format, runtime.bound, texts) for runtime, one in told)
     left_out = tuple(runtime.name for runtime in due if runtime not in running and not runtime.adaptive)
-    return Parity(language, tuple(clips), score(texts, texts).words, sides, left_out)
+    return Parity(language, tuple(clips), score(texts, texts).words, tuple(sides), left_out)
 
 
 def _run_program(runtime: Runtime, folder: Path, clips: Sequence[ParityClip], language: str) -> ProgramOutput:
@@ -273,28 +245,28 @@ def _run_program(runtime: Runtime, folder: Path, clips: Sequence[ParityClip], la
     except (LenguaError, ImportError):
         raise
     except Exception as error:
-        told = f"{type(error).__name__}: {error}".partition("\n")[0]
-        raise LenguaError(f"{runtime.name} to open its {runtime.format} of the export", told, EXPORT_AGAIN) from error
+        found = f"{type(error).__name__}: {error}".partition("\n")[0]
+        raise LenguaError(f"{runtime.name} to open its {runtime.format} of the export", found, EXPORT_AGAIN) from error
 
 
 def compare_outputs(
-    first: ProgramOutput, heard: ProgramOutput, format: str, bound: ParityBound | None, references: Sequence[str]
+    first: ProgramOutput, other: ProgramOutput, format: str, bound: ParityBound | None, references: Sequence[str]
 ) -> ProgramParity:
     """Count what one program said, and how it differs from the first."""
-    scored, errors = score(references, heard.texts), _distance(first.texts, heard.texts)
-    wer, theirs = score(references, first.texts).wer, max(1, score(first.texts, first.texts).words)
+    scored, errors = score(references, other.texts), _distance(first.texts, other.texts)
+    wer, words = score(references, first.texts).wer, max(1, score(first.texts, first.texts).words)
     chance = CHANCE_SIGMAS * sum(errors) ** 0.5 / max(1, scored.words)
     return ProgramParity(
-        program=heard.program,
+        program=other.program,
         format=format,
         wer=scored.wer,
         wer_difference=scored.wer - wer,
         wer_bound=bound and bound.wer + chance,
-        words_that_differ=sum(errors) / theirs,
-        words_bound=bound and max(bound.words, UNSURE_ERRORS_SHARE * wer, MIN_DIFFERING_WORDS / theirs),
+        words_that_differ=sum(errors) / words,
+        words_bound=bound and max(bound.words, UNSURE_ERRORS_SHARE * wer, MIN_DIFFERING_WORDS / words),
         clips_that_differ=sum(count > 0 for count in errors),
-        seconds_per_clip=heard.seconds / max(1, len(heard.texts)),
-        texts=tuple(heard.texts),
+        seconds_per_clip=other.seconds / max(1, len(other.texts)),
+        texts=tuple(other.texts),
     )
 
 
@@ -305,48 +277,39 @@ def _distance(texts: Sequence[str], others: Sequence[str]) -> list[int]:
 
 def public_row(side: ProgramParity) -> dict:
     """Return what may be shown of a side: figures, without texts and without times."""
-    private = ("texts", "seconds_per_clip")
-    rounded = {key: round(value, 5) if isinstance(value, float) else value for key, value in asdict(side).items()}
-    return {key: value for key, value in rounded.items() if key not in private} | {"agrees": side.agrees}
+    shown = {key: value for key, value in asdict(side).items() if key not in ("texts", "seconds_per_clip")}
+    rounded = {key: round(value, 5) if isinstance(value, float) else value for key, value in shown.items()}
+    return rounded | {"agrees": side.agrees}
 
 
 def parity_table(rows: Sequence[dict]) -> Table:
     """Return a line for each of the rows, as they stand in parity.json; bounds in brackets."""
     header = ["program", "opens", "WER", "points beside the first", "other words", "clips with other words"]
-    return Table(header, [_line(one) for one in rows], "ll")
-
-
-def _line(row: dict) -> list[str]:
-    points, words = f"{100 * row['wer_difference']:+.1f}", f"{row['words_that_differ']:.1%}"
-    if row["wer_bound"] is not None:
-        points, words = f"{points} ({100 * row['wer_bound']:.1f})", f"{words} ({row['words_bound']:.1%})"
-    return [row["program"], row["format"], f"{row['wer']:.1%}", points, words, str(row["clips_that_differ"])]
+    lines = []
+    for row in rows:
+        points, words = f"{100 * row['wer_difference']:+.1f}", f"{row['words_that_differ']:.1%}"
+        if row["wer_bound"] is not None:
+            points, words = f"{points} ({100 * row['wer_bound']:.1f})", f"{words} ({row['words_bound']:.1%})"
+        clips = str(row["clips_that_differ"])
+        lines.append([row["program"], row["format"], f"{row['wer']:.1%}", points, words, clips])
+    return Table(header, lines, "ll")
 
 
 def _disagreement(found: Parity) -> LenguaError:
     """Return an error that shows the clips in which the programs part, those farthest apart first."""
     first, wrong = found.sides[0], [side for side in found.sides if not side.agrees]
-    told = [
+    lines = [
         f"{side.program} on {side.format}: WER {side.wer:.1%} beside {first.wer:.1%} of {first.program}, "
         f"other words in {side.clips_that_differ} of {len(found.clips)} clips"
         for side in wrong
     ]
-    shown = [
-        line
-        for side in wrong
-        for place in found.differing(side)[:MAX_DIFFERING_CLIPS]
-        for line in _describe_clip(found, side, place)
-    ]
-    bounds = [f"{100 * side.wer_bound:.1f} points of WER and {side.words_bound:.0%} of the words" for side in wrong]
-    return LenguaError(
-        f"the same words in every program, within {bounds[0]}",
-        "\n  ".join([*told, *shown]) + "\n",
-        EXPORT_AGAIN,
-    )
-
-
-def _describe_clip(found: Parity, side: ProgramParity, place: int) -> list[str]:
-    clip, first = found.clips[place], found.sides[0]
-    said = {"said": clip.reference, first.program: first.texts[place], side.program: side.texts[place]}
-    width = max(map(len, said))
-    return [f"clip {clip.id}", *(f"  {name:{width}}  {text}" for name, text in said.items())]
+    for side in wrong:
+        errors = _distance(first.texts, side.texts)
+        farthest = sorted(filter(errors.__getitem__, range(len(errors))), key=lambda place: -errors[place])
+        for place in farthest[:MAX_DIFFERING_CLIPS]:
+            clip, said = found.clips[place], {first.program: first.texts[place], side.program: side.texts[place]}
+            width = max(map(len, said))
+            lines += [f"clip {clip.id}", f"  {'said':{width}}  {clip.reference}"]
+            lines += [f"  {name:{width}}  {text}" for name, text in said.items()]
+    bound = f"{100 * wrong[0].wer_bound:.1f} points of WER and {wrong[0].words_bound:.0%} of the words"
+    return LenguaError(f"the same words in every program, within {bound}", "\n  ".join(lines) + "\n", EXPORT_AGAIN)

@@ -1,22 +1,19 @@
 """`lengua publish`: a run -> a folder, checked in every program that it is for -> the Hub, and a Space beside it."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from hashlib import sha256
 from pathlib import Path
 
-from filelock import FileLock, Timeout
+from filelock import AcquireReturnProxy, FileLock, Timeout
 
 from lengua.data.store import is_store, open_store
 from lengua.models.checkpoints import NOTE_FILE, PROCESSOR_FILES, find_model
 from lengua.options import PublishOptions
-from lengua.publishing import parity
 from lengua.publishing.export import EXPORTERS
 from lengua.publishing.model_card import CardSources, build_model_card, find_run
-from lengua.publishing.parity import clips_for
+from lengua.publishing.parity import Parity, check_parity, clips_for, require_programs_installed
 from lengua.publishing.space import stage_space
-from lengua.publishing.upload import MODEL, SPACE, PushedFolder, foreign_files, push, require_may_push
+from lengua.publishing.upload import MODEL, SPACE, foreign_files, push, require_may_push
 from lengua.runtime.errors import LenguaError, RequestError
 from lengua.runtime.files import cache_dir, replacing, write_bytes
 from lengua.runtime.progress import Progress, Watch, unwatched
@@ -55,19 +52,24 @@ def publish(options: PublishOptions, watch: Watch = unwatched) -> PublishResult:
     """
     folder, _ = find_model(options.run)
     _require_sense(options, folder)
-    with _locked(options.out):
+    pushed, space, where = None, None, (options.private, options.tag)
+    with _lock(options.out):
         found = _export(options, folder, watch)
-        pushed = _push_model(options, watch) if options.to else None
-        space = _push_space(options, watch) if options.space else None
-    size = sum(path.stat().st_size for path in options.out.rglob("*") if path.is_file())
+        if options.to:
+            message = f"{', '.join(options.formats)}, published by lengua"
+            pushed = push(options.out, options.to, MODEL, *where, message, watch)
+        if options.space:
+            model = _model_of_space(options)
+            staged = stage_space(_space_folder(options), model)
+            space = push(staged, options.space, SPACE, options.private, None, f"The app, with {model}", watch)
     return PublishResult(
         options.out,
         tuple(options.formats),
-        size,
+        sum(path.stat().st_size for path in options.out.rglob("*") if path.is_file()),
         found and found.rows,
-        *((pushed.repo, pushed.revision, pushed.tag, pushed.url, pushed.private) if pushed else (None,) * 5),
-        space and space.url,
-        _space_folder(options) if options.space else None,
+        **(asdict(pushed) if pushed else {}),
+        space=space and space.url,
+        space_path=_space_folder(options) if space else None,
     )
 
 
@@ -83,8 +85,9 @@ def _require_sense(options: PublishOptions, folder: Path) -> None:
     out = options.out.resolve()
     if out == folder.resolve() or folder.resolve().is_relative_to(out):
         raise RequestError("another folder than the model's own", f"{options.out}", "name another --out")
-    for path, kind in ((options.out, MODEL), (_space_folder(options), SPACE)):
-        if (kind is MODEL or options.space) and (others := _foreign_entries(path, kind)):
+    for path, kind in [(options.out, MODEL), *([(_space_folder(options), SPACE)] if options.space else [])]:
+        others = [path.name] if path.exists() and not path.is_dir() else foreign_files(path, kind)
+        if others:
             found = f"{path} with other things ({', '.join(others[:3])})"
             raise RequestError("a new folder or an earlier export", found, "name another --out")
     for repo, kind, tag in ((options.to, MODEL, options.tag), (options.space, SPACE, None)):
@@ -92,49 +95,37 @@ def _require_sense(options: PublishOptions, folder: Path) -> None:
             require_may_push(repo, kind, options.private, tag)
 
 
-def _foreign_entries(path: Path, kind) -> list[str]:
-    """Return what a folder holds that is not ours to replace."""
-    if path.exists() and not path.is_dir():
-        return [path.name]
-    return foreign_files(path, kind) if path.is_dir() else []
-
-
-@contextmanager
-def _locked(out: Path) -> Iterator[None]:
-    """Keep other processes from a folder, from its first file until it is on the Hub."""
+def _lock(out: Path) -> AcquireReturnProxy:
+    """Keep other processes from a folder, from its first file until it is on the Hub: a context manager."""
     locks = cache_dir() / "locks"  # not beside the folder, where the file of the lock would be left behind
     locks.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(locks / f"{sha256(str(out.resolve()).encode()).hexdigest()[:16]}.lock", timeout=0)
     try:
-        lock.acquire()
+        return FileLock(locks / f"{sha256(str(out.resolve()).encode()).hexdigest()[:16]}.lock", timeout=0).acquire()
     except Timeout as error:
         do = "wait for it, or name another --out"
         raise LenguaError(f"{out} for this process alone", "another one that publishes to it", do) from error
-    try:
-        yield
-    finally:
-        lock.release()
 
 
-def _export(options: PublishOptions, folder: Path, watch: Watch) -> parity.Parity | None:
+def _export(options: PublishOptions, folder: Path, watch: Watch) -> Parity | None:
     """Write the folder, compare what programs say, write the card; nothing is left of it if one of them fails."""
-    parity.require_programs_installed(options.formats if options.parity_clips > 0 else ())
+    require_programs_installed(options.formats if options.parity_clips > 0 else ())
     origin = CardSources(folder, find_run(options.run))
     language = origin.note.language or _language_of_clips(options)
-    clips = clips_for(options.run, options, language)
+    clips, formats = clips_for(options.run, options, language), tuple(options.formats)
     with replacing(options.out) as fresh:
-        for done, name in enumerate(options.formats):
-            watch(Progress("publishing", done, len(options.formats), "formats", name))
+        for done, name in enumerate(formats):
+            watch(Progress("publishing", done, len(formats), "formats", name))
             EXPORTERS[name](folder, fresh)
-        watch(Progress("publishing", len(options.formats), len(options.formats), "formats"))
-        _add_companions(folder, fresh)
-        found = parity.check_parity(fresh, options.formats, clips, language, folder, watch) if clips else None
+        watch(Progress("publishing", len(formats), len(formats), "formats"))
+        for name in COMPANION_FILES:
+            if (folder / name).is_file() and not (fresh / name).exists():
+                write_bytes(fresh / name, (folder / name).read_bytes())
+        found = check_parity(fresh, formats, clips, language, folder, watch) if clips else None
         if found:
             found.write(fresh)
-        text = build_model_card(
-            origin, options.to or str(options.out), tuple(options.formats), bool(options.to), found and found.as_json()
-        )
-        write_bytes(fresh / "README.md", text.encode())
+        model, comparison = options.to or str(options.out), found and found.as_json()
+        card = build_model_card(origin, model, formats, bool(options.to), comparison)
+        write_bytes(fresh / "README.md", card.encode())
     return found
 
 
@@ -142,23 +133,6 @@ def _language_of_clips(options: PublishOptions) -> str:
     """Return the language to decode an untouched model in: that of the store, or what it was made for first."""
     store = Path(options.clips or "")
     return open_store(store).language if is_store(store) else "en"
-
-
-def _add_companions(folder: Path, out: Path) -> None:
-    for name in COMPANION_FILES:
-        if (folder / name).is_file() and not (out / name).exists():
-            write_bytes(out / name, (folder / name).read_bytes())
-
-
-def _push_model(options: PublishOptions, watch: Watch) -> PushedFolder:
-    message = f"{', '.join(options.formats)}, published by lengua"
-    return push(options.out, options.to, MODEL, options.private, options.tag, message, watch)
-
-
-def _push_space(options: PublishOptions, watch: Watch) -> PushedFolder:
-    folder = stage_space(_space_folder(options), _model_of_space(options))
-    message = f"The app, with {_model_of_space(options)}"
-    return push(folder, options.space, SPACE, options.private, None, message, watch)
 
 
 def _space_folder(options: PublishOptions) -> Path:

@@ -15,12 +15,12 @@ from functools import partial
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
 from lengua.audio import log_mel
-from lengua.models.checkpoints import read_note, read_window_frames
-from lengua.models.integrity import forced_language
+from lengua.models.checkpoints import forced_language, read_note, read_window_frames
 from lengua.models.tokens import max_decode_tokens
 from lengua.publishing import programs
 from lengua.publishing.export import CT2_FOLDER, CT2_INT8_FOLDER, GGML_FILE
@@ -29,10 +29,18 @@ from lengua.runtime.files import read_json
 
 ClipSamples = Sequence[np.ndarray]
 """float32 at 16 kHz, each at most 30 s."""
+FASTER_WHISPER_OPTIONS = {
+    "beam_size": 1,
+    "temperature": 0.0,
+    "without_timestamps": True,
+    "max_new_tokens": programs.PARITY_MAX_TOKENS,
+    "condition_on_previous_text": False,
+    **dict.fromkeys(("compression_ratio_threshold", "log_prob_threshold", "no_speech_threshold")),
+}
+"""The thresholds that make it try again or keep silent are off."""
 
 
-@dataclass(frozen=True)
-class ProgramOutput:
+class ProgramOutput(NamedTuple):
     """What a program said to each clip."""
 
     texts: list[str]
@@ -42,8 +50,7 @@ class ProgramOutput:
     """Name and version, and how it computed."""
 
 
-@dataclass(frozen=True)
-class ParityBound:
+class ParityBound(NamedTuple):
     """How far from the reference program's words another program may be, as fractions; chance comes on top."""
 
     wer: float
@@ -72,47 +79,41 @@ class Runtime:
 
 def _by_transformers(folder: Path, clips: ClipSamples, language: str) -> ProgramOutput:
     """transformers of this process; it is asked for a language only where the checkpoint does not force one."""
-    told = forced_language(read_json(folder / "generation_config.json"))
-    hear = programs.open_transformers(str(folder), None if told else language, _most_tokens(folder))
-    return ProgramOutput(
-        **programs.transcribe_clips(hear, clips), program=f"transformers {version('transformers')}, float32"
-    )
+    forced = forced_language(read_json(folder / "generation_config.json"))
+    # as many tokens as our own decoding allows for a full window
+    most = max_decode_tokens(read_window_frames(folder) / log_mel.FRAMES_PER_SECOND)
+    most = min(programs.PARITY_MAX_TOKENS, most)
+    hear = programs.open_transformers(str(folder), None if forced else language, most)
+    output = programs.transcribe_clips(hear, clips)
+    return ProgramOutput(**output, program=f"transformers {version('transformers')}, float32")
 
 
 def _by_faster_whisper(
     folder: Path, clips: ClipSamples, language: str, inside: str, compute_type: str
 ) -> ProgramOutput:
-    """faster-whisper; the thresholds that make it try again or keep silent are off.
+    """faster-whisper, which is given silence up to 30 s.
 
-    It is given silence up to 30 s: by itself it pads with zeros of the log-mel, which are noise, and hard clips come
-    out in other words by that alone. What is compared here is weights and tokens.
+    By itself it pads with zeros of the log-mel, which are noise, and hard clips come out in other words by that alone.
+    What is compared here is weights and tokens.
     """
     from faster_whisper import WhisperModel
 
     model = WhisperModel(str(folder / inside), device="cpu", compute_type=compute_type)
-    plainly = {
-        "beam_size": 1,
-        "temperature": 0.0,
-        "without_timestamps": True,
-        "max_new_tokens": programs.PARITY_MAX_TOKENS,
-    }
-    plainly |= {"condition_on_previous_text": False}
-    plainly |= dict.fromkeys(("compression_ratio_threshold", "log_prob_threshold", "no_speech_threshold"))
 
     def hear(samples: np.ndarray) -> str:
-        silence = np.zeros(max(0, log_mel.WINDOW_SAMPLES - len(samples)), np.float32)
-        segments, _ = model.transcribe(np.concatenate([samples, silence]), language=language, **plainly)
+        padded = np.pad(samples, (0, max(0, log_mel.WINDOW_SAMPLES - len(samples))))
+        segments, _ = model.transcribe(padded, language=language, **FASTER_WHISPER_OPTIONS)
         return " ".join(segment.text.strip() for segment in segments)
 
-    return ProgramOutput(
-        **programs.transcribe_clips(hear, clips), program=f"faster-whisper {version('faster-whisper')}, {compute_type}"
-    )
+    output = programs.transcribe_clips(hear, clips)
+    return ProgramOutput(**output, program=f"faster-whisper {version('faster-whisper')}, {compute_type}")
 
 
 def _by_whisper_cpp(folder: Path, clips: ClipSamples, language: str) -> ProgramOutput:
     """whisper.cpp, which may take its process down with it."""
-    heard = run_in_subprocess("whisper.cpp", folder / GGML_FILE, clips, language)
-    return ProgramOutput(heard["texts"], heard["seconds"], f"whisper.cpp (pywhispercpp {heard['version']}), float16")
+    output = run_in_subprocess("whisper.cpp", folder / GGML_FILE, clips, language)
+    program = f"whisper.cpp (pywhispercpp {output['version']}), float16"
+    return ProgramOutput(output["texts"], output["seconds"], program)
 
 
 def _by_lengua(folder: Path, clips: ClipSamples, language: str, padded: bool) -> ProgramOutput:
@@ -121,36 +122,24 @@ def _by_lengua(folder: Path, clips: ClipSamples, language: str, padded: bool) ->
 
     whole = (folder / "config.json").is_file()
     transcriber = Transcriber(str(folder if whole else folder / CT2_FOLDER), language)
-    margin = None if padded else TRAINED_MARGIN
+    margin, window = (None, "padded") if padded else (TRAINED_MARGIN, "adaptive")
 
     def hear(samples: np.ndarray) -> str:
         return transcriber.decode([log_mel.log_mel(samples, transcriber.n_mels)], margin)[0].text
 
-    window = "padded" if padded else "adaptive"
-    return ProgramOutput(
-        **programs.transcribe_clips(hear, clips), program=f"lengua, {transcriber.engine.name}, {window}"
-    )
+    output = programs.transcribe_clips(hear, clips)
+    return ProgramOutput(**output, program=f"lengua, {transcriber.engine.name}, {window}")
 
 
-def _most_tokens(folder: Path) -> int:
-    """Return how many tokens our own decoding allows for a full window: the others are to allow no more."""
-    return min(programs.PARITY_MAX_TOKENS, max_decode_tokens(read_window_frames(folder) / log_mel.FRAMES_PER_SECOND))
-
-
+_float32 = partial(_by_faster_whisper, inside=CT2_FOLDER, compute_type="float32")
+_int8 = partial(_by_faster_whisper, inside=CT2_INT8_FOLDER, compute_type="int8")
 REFERENCE_RUNTIME = Runtime("transformers", "hf", _by_transformers, None, pads=False)
 """What the others are held against."""
 RUNTIMES = (
-    Runtime(
-        "faster-whisper", "ct2", partial(_by_faster_whisper, inside=CT2_FOLDER, compute_type="float32"), FLOAT_BOUND
-    ),
+    Runtime("faster-whisper", "ct2", _float32, FLOAT_BOUND),
     Runtime("lengua, padded", "ct2", partial(_by_lengua, padded=True), INT8_BOUND, pads=False),
     Runtime("lengua, adaptive", "ct2", partial(_by_lengua, padded=False), None, pads=False, adaptive=True),
-    Runtime(
-        "faster-whisper",
-        "ct2-int8",
-        partial(_by_faster_whisper, inside=CT2_INT8_FOLDER, compute_type="int8"),
-        INT8_BOUND,
-    ),
+    Runtime("faster-whisper", "ct2-int8", _int8, INT8_BOUND),
     Runtime("whisper.cpp", "ggml", _by_whisper_cpp, FLOAT_BOUND),
 )
 
@@ -176,7 +165,7 @@ def require_programs_installed(formats: Sequence[str]) -> None:
 def run_in_subprocess(
     program: str, model: Path, clips: ClipSamples, language: str, packages: Path | None = None
 ) -> dict:
-    """Run one of `programs.PROGRAMS` in a process of its own; return its texts, seconds and version.
+    """Run one of `programs.PARITY_PROGRAMS` in a process of its own; return its texts, seconds and version.
 
     Args:
         packages: a folder of packages that go before those of this environment.
@@ -190,13 +179,9 @@ def run_in_subprocess(
         command = [sys.executable, "-P", programs.__file__, program, str(model), str(sounds), language, str(out)]
         environment = os.environ | ({"PYTHONPATH": str(packages)} if packages else {})
         done = subprocess.run(command, env=environment, capture_output=True, text=True, errors="replace")
-        if done.returncode or not out.is_file():
-            raise _failure(program, model, done)
-        return json.loads(out.read_text(encoding="utf-8"))
-
-
-def _failure(program: str, model: Path, done: subprocess.CompletedProcess) -> LenguaError:
+        if done.returncode == 0 and out.is_file():
+            return json.loads(out.read_text(encoding="utf-8"))
     how = f"crashed (signal {-done.returncode})" if done.returncode < 0 else f"failed (exit {done.returncode})"
     last = (done.stderr.strip().splitlines() or ["no message"])[-1]
     do = f"do not publish {model.name} for it; report the message with the name of the base model"
-    return LenguaError(f"{program} to open {model.name}", f"that it {how}: {last}", do)
+    raise LenguaError(f"{program} to open {model.name}", f"that it {how}: {last}", do)

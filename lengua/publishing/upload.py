@@ -19,6 +19,7 @@ from lengua.runtime.hub import (
     fetch_repo_info,
     list_repo_files,
     list_tags,
+    list_visible_files,
     matches_any,
     require_private,
     require_unused_tag,
@@ -121,19 +122,12 @@ def push(
 
     require_may_push(repo_id, kind, private, tag)
     revision = upload_folder(folder, repo_id, kind.repo_type, private, message, replaces=kind.ours, watch=watch)
-    named = set_tag(repo_id, revision, tag, kind.repo_type) if kind.repo_type == "model" else None
+    named = set_tag(repo_id, revision, tag) if kind is MODEL else None
     hidden = bool(fetch_repo_info(repo_id, kind.repo_type).private)
-    return PushedFolder(repo_id, revision, named, f"{constants.ENDPOINT}/{_PREFIX[kind.repo_type]}{repo_id}", hidden)
-
-
-_PREFIX = {"model": "", "space": "spaces/"}
+    url = f"{constants.ENDPOINT}/{'spaces/' if kind is SPACE else ''}{repo_id}"
+    return PushedFolder(repo_id, revision, named, url, hidden)
 
 
 def foreign_files(folder: Path, kind: RepoKind) -> list[str]:
     """Return what stands in a folder of this machine that no export of lengua has, but for hidden files."""
-    found = [path.relative_to(folder) for path in sorted(folder.rglob("*")) if path.is_file()]
-    return [
-        str(name)
-        for name in found
-        if not matches_any(name.as_posix(), kind.ours) and not any(part[0] == "." for part in name.parts)
-    ]
+    return [name for name in sorted(list_visible_files(folder)) if not matches_any(name, kind.ours)]

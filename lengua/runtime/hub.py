@@ -63,8 +63,7 @@ def hub_timeout(seconds: float) -> Iterator[None]:
         session.timeout = before
 
 
-def http_status_of(error: BaseException) -> int | None:
-    """Return the HTTP status that an error is about, or None."""
+def _http_status(error: BaseException) -> int | None:
     return getattr(getattr(error, "response", None), "status_code", None)
 
 
@@ -73,7 +72,7 @@ def is_retryable(error: BaseException) -> bool:
     from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
 
     error = root_cause_of(error)
-    if status := http_status_of(error):
+    if status := _http_status(error):
         return status in RETRYABLE_STATUSES
     transport = HfHubHTTPError.__bases__[0]
     return isinstance(error, transport | ConnectionError | TimeoutError) and not isinstance(error, OfflineModeIsEnabled)
@@ -91,7 +90,7 @@ def root_cause_of(error: BaseException) -> BaseException:
     while (before := chain[-1].__cause__ or chain[-1].__context__) and before not in chain:
         chain.append(before)
     troubles = [one for one in chain if isinstance(one, HfHubHTTPError.__bases__[0] | ConnectionError | TimeoutError)]
-    return next((one for one in troubles if http_status_of(one) != 404), error)
+    return next((one for one in troubles if _http_status(one) != 404), error)
 
 
 def explain_hub_error(error: BaseException, what: str, patience_s: float = HUB_TIMEOUT_S) -> LenguaError:
@@ -99,8 +98,7 @@ def explain_hub_error(error: BaseException, what: str, patience_s: float = HUB_T
     from huggingface_hub import constants, errors
 
     error = root_cause_of(error)
-    told = str(error).strip().partition("\n")[0]
-    status = http_status_of(error)
+    message, status = str(error).strip().partition("\n")[0], _http_status(error)
     if isinstance(error, errors.OfflineModeIsEnabled):
         return RequestError(f"the Hub, for {what}", "HF_HUB_OFFLINE is set", "unset it, or use what is on this machine")
     if isinstance(error, errors.GatedRepoError):
@@ -110,22 +108,22 @@ def explain_hub_error(error: BaseException, what: str, patience_s: float = HUB_T
         do = "check the name, or log in with `hf auth login` where it is private"
         return RequestError(what, "the Hub has none for this token", do)
     if isinstance(error, errors.RevisionNotFoundError | errors.EntryNotFoundError):
-        return RequestError(what, f"something missing in it ({told})", "check its files on the Hub")
+        return RequestError(what, f"something missing in it ({message})", "check its files on the Hub")
     if status == 402:
         do = "subscribe to the plan that it names on its page, or name a repository of an account that has one"
-        return RequestError(f"an account that may have {what}", f"one that would have to pay for it ({told})", do)
+        return RequestError(f"an account that may have {what}", f"one that would have to pay for it ({message})", do)
     if status in (401, 403):
         return RequestError(f"a token for {what}", f"one that is refused ({status})", "make another and log in again")
-    if status == 429:
-        return LenguaError(f"an answer about {what}", "too many requests (429)", "wait some minutes and run it again")
-    if isinstance(error, TimeoutError) or "Timeout" in type(error).__name__:
-        return LenguaError(
-            f"an answer about {what}", f"none within {patience_s:g} s", "check the network and try again"
-        )
     if isinstance(error, ValueError):  # a name it cannot have, a card it does not take
-        return RequestError(f"what the Hub accepts for {what}", told, "put that right")
-    found = f"the Hub in trouble ({status})" if status else f"{type(error).__name__}: {told}"
-    return LenguaError(f"an answer about {what}", found, "try again later; what is done is kept")
+        return RequestError(f"what the Hub accepts for {what}", message, "put that right")
+    found, do = f"{type(error).__name__}: {message}", "try again later; what is done is kept"
+    if status == 429:
+        found, do = "too many requests (429)", "wait some minutes and run it again"
+    elif isinstance(error, TimeoutError) or "Timeout" in type(error).__name__:
+        found, do = f"none within {patience_s:g} s", "check the network and try again"
+    elif status:
+        found = f"the Hub in trouble ({status})"
+    return LenguaError(f"an answer about {what}", found, do)
 
 
 def fetch_repo_info(repo_id: str, repo_type: str = "dataset", revision: str | None = None):
@@ -178,9 +176,8 @@ def write_refusal(account: dict, repo_id: str) -> str | None:
     if token.get("role") != "fineGrained" or scopes is None:
         return None
     granted = [scope["permissions"] for scope in scopes if scope.get("entity", {}).get("name") in (owner, repo_id)]
-    return (
-        None if any("repo.write" in permissions for permissions in granted) else f"one without repo.write for {owner}"
-    )
+    writes = any("repo.write" in permissions for permissions in granted)
+    return None if writes else f"one without repo.write for {owner}"
 
 
 def require_private(repo_id: str, repo_type: str) -> None:
@@ -254,8 +251,8 @@ def matches_any(name: str, patterns: tuple[str, ...]) -> bool:
 
 def list_visible_files(folder: Path) -> dict[str, Path | bytes]:
     """Return all files of a folder by their path in it, but for hidden ones."""
-    found = {path.relative_to(folder): path for path in folder.rglob("*") if path.is_file()}
-    return {name.as_posix(): path for name, path in found.items() if not any(part[0] == "." for part in name.parts)}
+    files = {path.relative_to(folder): path for path in folder.rglob("*") if path.is_file()}
+    return {name.as_posix(): path for name, path in files.items() if not any(part[0] == "." for part in name.parts)}
 
 
 VERSION_TAG = re.compile(r"v([1-9]\d*)")

@@ -13,7 +13,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from itertools import islice
 from pathlib import PurePosixPath
 from urllib.parse import parse_qsl
@@ -100,11 +100,6 @@ def find_columns(names: Iterable[str], sounds: Iterable[str], chosen: Mapping[st
     return columns
 
 
-def is_audio_type(kind) -> bool:
-    """Return whether a column of this type can hold audio files: datasets' own type, or bytes with a path."""
-    return type(kind).__name__ == "Audio" or (isinstance(kind, dict) and {"bytes", "path"} <= set(kind))
-
-
 def cell_audio(value) -> tuple[bytes, str | None]:
     """Return the audio in a cell, and why it cannot be used.
 
@@ -146,7 +141,14 @@ def open_streams(name: str, config: str | None, revision: str) -> dict:
             raise root_cause_of(error) from error
         told = str(error).partition("\n")[0]
         raise RequestError(f"a data set {name} of Parquet or audio files", told, "choose another") from error
-    return {split: _undecoded(dataset, datasets) for split, dataset in splits.items()}
+    for split, dataset in splits.items():
+        if dataset.features is None:
+            dataset = dataset._resolve_features()  # by its first rows; there is no public way
+        for column, kind in dataset.features.items():
+            if isinstance(kind, datasets.Audio):
+                dataset = dataset.cast_column(column, datasets.Audio(decode=False))
+        splits[split] = dataset
+    return dict(splits)
 
 
 def import_datasets():
@@ -172,15 +174,6 @@ def _about_config(error: ValueError, name: str, config: str | None) -> RequestEr
         return RequestError(f"a data set {name} that datasets can read", told.partition("\n")[0], "choose another")
     expected = f"a config {config!r} in {name}" if config else f"one config in {name}"
     return RequestError(expected, names, f"name one of them: hub:{name}:CONFIG")
-
-
-def _undecoded(dataset, datasets):
-    if dataset.features is None:
-        dataset = dataset._resolve_features()  # by its first rows; there is no public way
-    for column, kind in dataset.features.items():
-        if isinstance(kind, datasets.Audio):
-            dataset = dataset.cast_column(column, datasets.Audio(decode=False))
-    return dataset
 
 
 @contextmanager
@@ -294,7 +287,11 @@ class HubSource:
     def columns(self) -> Columns:
         """Which columns are read."""
         features = next(iter(self._splits.values())).features or {}
-        sounds = [name for name, kind in features.items() if is_audio_type(kind)]
+        sounds = [  # datasets' own type, or bytes with a path
+            name
+            for name, kind in features.items()
+            if type(kind).__name__ == "Audio" or (isinstance(kind, dict) and {"bytes", "path"} <= set(kind))
+        ]
         return find_columns(features, sounds, self.address.chosen, self.uri)
 
     def shards(self, split: str) -> int:
@@ -318,16 +315,13 @@ class HubSource:
 
         By batches: plain iteration would leave rows out in a worker of torch's DataLoader, thinking to share them.
         """
-
         dataset = self._split(split)
         part = dataset.shard(dataset.num_shards, index) if dataset.num_shards > 1 else dataset
         with ensure_event_loop():
-            for number, batch in enumerate(part.iter(batch_size=STREAM_BATCH_ROWS)):
-                for offset, cells in enumerate(zip(*batch.values(), strict=True)):
-                    yield (
-                        f"{split}-{index:05}-{number * STREAM_BATCH_ROWS + offset:06}",
-                        dict(zip(batch, cells, strict=True)),
-                    )
+            batches = part.iter(batch_size=STREAM_BATCH_ROWS)
+            rows = (zip(batch, cells, strict=True) for batch in batches for cells in zip(*batch.values(), strict=True))
+            for number, row in enumerate(rows):
+                yield f"{split}-{index:05}-{number:06}", dict(row)
 
     def _item(self, row: dict, split: str, place: str) -> Utterance | Dropped:
         id_ = (self._named and self.columns.clip(row)) or place
@@ -358,20 +352,17 @@ class HubSource:
         means = {name: split_name(name) for name in self._splits}
         name = split if split in means else next((name for name, meant in means.items() if meant == split), None)
         if name is None:
-            raise RequestError(
-                f"the split {split!r} in {self.uri}", ", ".join(means), "name one of these with --splits"
-            )
+            do = "name one of these with --splits"
+            raise RequestError(f"the split {split!r} in {self.uri}", ", ".join(means), do)
         return self._splits[name]
 
     @cached_property
     def _splits(self) -> dict:
         """The splits as streams, by the data set's own names, with the audio left as bytes."""
-
         import_datasets()  # which takes seconds, and is not the Hub's fault
+        ask = partial(open_streams, self.address.name, self.address.config, self.revision)
         with explaining_stream_errors(self, lambda: "its splits"):
-            return call_with_timeout(
-                ROW_TIMEOUT_S, lambda: open_streams(self.address.name, self.address.config, self.revision)
-            )
+            return call_with_timeout(ROW_TIMEOUT_S, ask)
 
 
 @contextmanager

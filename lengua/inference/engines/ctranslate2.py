@@ -20,8 +20,7 @@ import numpy as np
 from lengua.audio.log_mel import FRAMES_PER_SECOND
 from lengua.inference.engines.base import DECODER_POSITIONS, MIN_NO_SPEECH_FOR_LOGPROB, EngineOutput
 from lengua.models import checkpoints
-from lengua.models.formats import ctranslate2_vocabulary
-from lengua.models.integrity import require_whole_safetensors
+from lengua.models.formats.ctranslate2 import ctranslate2_vocabulary
 from lengua.runtime.errors import LenguaError, RequestError
 from lengua.runtime.files import cache_dir, read_json, write_json
 from lengua.runtime.system import describe_hardware
@@ -257,7 +256,7 @@ def read_ct2_config(form: Path) -> dict:
 def ensure_ct2_folder(folder: Path) -> Path:
     """Return the CTranslate2 form of a model folder whose weights are whole."""
     if (folder / "model.safetensors").is_file():
-        require_whole_safetensors(folder / "model.safetensors")
+        checkpoints.require_whole_safetensors(folder / "model.safetensors")
     return checkpoints.ctranslate2_folder(folder)
 
 

@@ -22,7 +22,7 @@ from lengua.inference.engines.ctranslate2 import (
     read_ct2_config,
 )
 from lengua.models import checkpoints
-from lengua.models.formats import ctranslate2_vocabulary, read_variables
+from lengua.models.formats.ctranslate2 import ctranslate2_vocabulary, read_variables
 from lengua.models.formats.onnx import build_decoder, build_encoder, is_convertible, shape_of
 from lengua.models.pretrained import SOURCE_DIGEST_FILE
 from lengua.runtime.errors import RequestError

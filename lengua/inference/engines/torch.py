@@ -8,7 +8,7 @@ from transformers import GenerationConfig
 from transformers.modeling_outputs import BaseModelOutput
 
 from lengua.inference.engines.base import DECODER_POSITIONS, MIN_NO_SPEECH_FOR_LOGPROB, EngineOutput
-from lengua.models.integrity import require_whole_safetensors
+from lengua.models.checkpoints import require_whole_safetensors
 from lengua.models.whisper import load_model, window_frames
 from lengua.runtime.errors import RequestError
 

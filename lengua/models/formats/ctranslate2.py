@@ -16,8 +16,7 @@ from lengua.runtime.files import read_json
 CT2_DTYPES = {0: np.float32, 1: np.int8, 2: np.int16, 3: np.int32, 4: np.float16}
 CT2_BINARY_VERSION = 6
 
-LAYER_NORM_NAMES = {"gamma": "weight", "beta": "bias"}
-LINEAR_NAMES = {"weight": "weight", "bias": "bias"}
+LEAF_NAMES = {"weight": "weight", "bias": "bias", "gamma": "weight", "beta": "bias", "encodings": "weight"}
 LAYER_TENSOR_NAMES = {  # CTranslate2 -> Hugging Face, within one layer
     "self_attention/layer_norm": "self_attn_layer_norm",
     "self_attention/linear_1": "self_attn.out_proj",
@@ -100,23 +99,19 @@ def _variable(data: memoryview, offset: int) -> tuple[str, np.ndarray, int]:
 
 def hugging_face_tensors(variables: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     """Return the tensors of a WhisperForConditionalGeneration by name, fused projections taken apart."""
-    tensors = {}
-    for name, value in variables.items():
-        for target, part in _targets(name, value):
-            tensors[f"model.{target}"] = part
-    return tensors
+    return {f"model.{target}": part for name, value in variables.items() for target, part in _targets(name, value)}
 
 
 def _targets(name: str, value: np.ndarray):
     """Yield (Hugging Face name, tensor) for one variable; scalars that only configure yield nothing."""
     owner, _, leaf = name.rpartition("/")
     if owner in TOP_TENSOR_NAMES:
-        yield f"{TOP_TENSOR_NAMES[owner]}.{({**LINEAR_NAMES, **LAYER_NORM_NAMES, 'encodings': 'weight'})[leaf]}", value
+        yield f"{TOP_TENSOR_NAMES[owner]}.{LEAF_NAMES[leaf]}", value
     elif "/layer_" in name:
         side, layer, part = owner.split("/", 2)
         prefix = f"{side}.layers.{layer.removeprefix('layer_')}"
         if part in LAYER_TENSOR_NAMES:
-            yield f"{prefix}.{LAYER_TENSOR_NAMES[part]}.{({**LINEAR_NAMES, **LAYER_NORM_NAMES})[leaf]}", value
+            yield f"{prefix}.{LAYER_TENSOR_NAMES[part]}.{LEAF_NAMES[leaf]}", value
         elif part in FUSED_PROJECTIONS:
             projections = FUSED_PROJECTIONS[part]
             for projection, piece in zip(projections, np.split(value, len(projections)), strict=True):

@@ -25,12 +25,7 @@ import numpy as np
 from lengua.audio import SAMPLE_RATE, log_mel
 from lengua.models.checkpoints import load_tokenizer
 from lengua.models.formats.openai import openai_tensor_name
-from lengua.models.integrity import (
-    CANTONESE_VOCAB_SIZE,
-    ENGLISH_ONLY_VOCAB_SIZE,
-    MULTILINGUAL_VOCAB_SIZE,
-    released_token_ids,
-)
+from lengua.models.languages import LANGUAGE_NAMES
 from lengua.runtime.errors import LenguaError, RequestError
 from lengua.runtime.files import read_json
 
@@ -42,6 +37,18 @@ GGML_HEADER_KEYS = """
 ENCODER_POSITIONS = log_mel.WINDOW_FRAMES // 2
 TOP_TENSOR_COUNT, ENCODER_LAYER_TENSOR_COUNT, DECODER_LAYER_TENSOR_COUNT = 11, 15, 24
 CONVOLUTION_BIASES = ("encoder.conv1.bias", "encoder.conv2.bias")
+ENGLISH_ONLY_VOCAB_SIZE, MULTILINGUAL_VOCAB_SIZE, CANTONESE_VOCAB_SIZE = 51864, 51865, 51866
+"""Sizes of the vocabularies of the released Whispers."""
+TASK_TOKEN_NAMES = ("translate", "transcribe", "startoflm", "startofprev", None, "notimestamps")
+"""After the languages; the fifth has two names, <|nocaptions|> and <|nospeech|>."""
+
+
+def released_token_ids(vocab_size: int) -> dict[str, int]:
+    """Return the numbers of the special tokens in a released Whisper with a vocabulary of this size."""
+    end = 50256 if vocab_size == ENGLISH_ONLY_VOCAB_SIZE else 50257
+    languages = list(LANGUAGE_NAMES)[: 100 if vocab_size == CANTONESE_VOCAB_SIZE else 99]
+    names = ["endoftext", "startoftranscript", *languages, *TASK_TOKEN_NAMES, "0.00"]
+    return {f"<|{name}|>": end + place for place, name in enumerate(names) if name}
 
 
 def write_ggml(folder: Path, out: Path) -> None:
@@ -61,7 +68,11 @@ def write_ggml(folder: Path, out: Path) -> None:
             _write_filters(file, config["num_mel_bins"])
             _write_vocabulary(file, vocabulary, released_token_ids(config["vocab_size"])["<|endoftext|>"])
             written = [_write_tensor(file, *tensor) for tensor in _tensors(folder / "model.safetensors")]
-            _require_all(written, config)
+            layers = (config["encoder_layers"], config["decoder_layers"])
+            expected = TOP_TENSOR_COUNT + np.dot(layers, (ENCODER_LAYER_TENSOR_COUNT, DECODER_LAYER_TENSOR_COUNT))
+            if len(written) != expected:  # an adapter that was not merged
+                do = "merge adapters first, and save the model with lengua or transformers"
+                raise LenguaError(f"{expected} tensors of a Whisper", f"{len(written)} in its weights", do)
             file.flush()
             os.fsync(file.fileno())
         os.replace(fresh, out)
@@ -71,19 +82,18 @@ def write_ggml(folder: Path, out: Path) -> None:
 
 def _require_runnable(config: dict, folder: Path) -> None:
     """Refuse what whisper.cpp would not load, or would load and get wrong."""
-    if config["vocab_size"] not in (ENGLISH_ONLY_VOCAB_SIZE, MULTILINGUAL_VOCAB_SIZE, CANTONESE_VOCAB_SIZE):
-        expected = (
-            f"a vocabulary that whisper.cpp counts by: {ENGLISH_ONLY_VOCAB_SIZE}, {MULTILINGUAL_VOCAB_SIZE} or "
-            f"{CANTONESE_VOCAB_SIZE} tokens"
-        )
+    sizes = (ENGLISH_ONLY_VOCAB_SIZE, MULTILINGUAL_VOCAB_SIZE, CANTONESE_VOCAB_SIZE)
+    if config["vocab_size"] not in sizes:
+        expected = f"a vocabulary that whisper.cpp counts by: one of {', '.join(map(str, sizes))} tokens"
         raise _refusal(expected, f"{config['vocab_size']} in {folder}")
-    if config["max_source_positions"] != ENCODER_POSITIONS:
-        found = f"max_source_positions {config['max_source_positions']} in {folder}"
-        raise _refusal(f"a Whisper that hears 30 s, {ENCODER_POSITIONS} positions", found)
-    for side in ("encoder", "decoder"):
-        if config[f"{side}_ffn_dim"] != 4 * config["d_model"]:
-            found = f"{side}_ffn_dim {config[f'{side}_ffn_dim']} in {folder}"
-            raise _refusal(f"feed-forward layers of four times d_model, {4 * config['d_model']}", found)
+    width = 4 * config["d_model"]
+    for key, size in {
+        "max_source_positions": ENCODER_POSITIONS,
+        "encoder_ffn_dim": width,
+        "decoder_ffn_dim": width,
+    }.items():
+        if config[key] != size:
+            raise _refusal(f"{key} {size}, as in every released Whisper", f"{key} {config[key]} in {folder}")
     tokenizer = load_tokenizer(folder)
     for name, number in released_token_ids(config["vocab_size"]).items():
         if tokenizer.token_to_id(name) != number:
@@ -91,9 +101,8 @@ def _require_runnable(config: dict, folder: Path) -> None:
 
 
 def _refusal(expected: str, found: str) -> RequestError:
-    return RequestError(
-        expected, found, "leave out ggml: whisper.cpp runs released Whispers and what was tuned from them"
-    )
+    do = "leave out ggml: whisper.cpp runs released Whispers and what was tuned from them"
+    return RequestError(expected, found, do)
 
 
 def _write_numbers(file: BinaryIO, *numbers: int) -> None:
@@ -111,24 +120,15 @@ def _write_filters(file: BinaryIO, n_mels: int) -> None:
 
 def _write_vocabulary(file: BinaryIO, vocabulary: dict[str, int], end: int) -> None:
     """Write the bytes of every token of text: all below <|endoftext|>; one of them is empty in the release, too."""
+    from transformers.convert_slow_tokenizer import bytes_to_unicode
+
+    byte_of = {letter: byte for byte, letter in bytes_to_unicode().items()}
     by_number = {number: token for token, number in vocabulary.items() if number < end}
-    table = bytes_by_letter()
     _write_numbers(file, end)
     for number in range(end):
-        data = bytes(table[letter] for letter in by_number.get(number, ""))
+        data = bytes(byte_of[letter] for letter in by_number.get(number, ""))
         _write_numbers(file, len(data))
         file.write(data)
-
-
-def bytes_by_letter() -> dict[str, int]:
-    """Return which byte a letter of a byte-level vocabulary stands for.
-
-    Printable bytes of Latin-1 stand for themselves; the others got the letters from 256 on, in their order. Source:
-    GPT-2's encoder.py.
-    """
-    printable = [*range(33, 127), *range(161, 173), *range(174, 256)]
-    others = sorted(set(range(256)) - set(printable))
-    return {chr(byte): byte for byte in printable} | {chr(256 + place): byte for place, byte in enumerate(others)}
 
 
 def _tensors(path: Path) -> Iterator[tuple[str, np.ndarray]]:
@@ -169,13 +169,3 @@ def _write_tensor(file: BinaryIO, name: str, values: np.ndarray) -> str:
     file.write(encoded)
     file.write(data.tobytes())
     return name
-
-
-def _require_all(written: list[str], config: dict) -> None:
-    """Refuse weights with a tensor too few or too many (an adapter that was not merged)."""
-    layers = (
-        ENCODER_LAYER_TENSOR_COUNT * config["encoder_layers"] + DECODER_LAYER_TENSOR_COUNT * config["decoder_layers"]
-    )
-    if len(written) != TOP_TENSOR_COUNT + layers:
-        do = "merge adapters first, and save the model with lengua or transformers"
-        raise LenguaError(f"{TOP_TENSOR_COUNT + layers} tensors of a Whisper", f"{len(written)} in its weights", do)

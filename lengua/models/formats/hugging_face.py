@@ -8,14 +8,8 @@ from lengua.models.formats.ctranslate2 import hugging_face_tensors, read_variabl
 from lengua.models.languages import LANGUAGE_NAMES
 from lengua.runtime.files import read_json, write_bytes, write_json
 
-END_ID, START_ID, TRANSLATE_ID, TRANSCRIBE_ID, START_OF_PREVIOUS_ID, NO_TIMESTAMPS_ID = (
-    50257,
-    50258,
-    50358,
-    50359,
-    50361,
-    50363,
-)
+END_ID, START_ID, TRANSLATE_ID, TRANSCRIBE_ID = 50257, 50258, 50358, 50359
+START_OF_PREVIOUS_ID, NO_TIMESTAMPS_ID = 50361, 50363
 TIMESTAMP_TOKENS = tuple(f"<|{step * 0.02:.2f}|>" for step in range(1501))
 
 

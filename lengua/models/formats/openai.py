@@ -40,21 +40,10 @@ def load_openai_model(folder: Path):
     from whisper.model import ModelDimensions, Whisper
 
     config = read_json(folder / "config.json")
-    sizes = "d_model {}_attention_heads {}_layers"
-    sides = [[config[key] for key in sizes.replace("{}", side).split()] for side in ("encoder", "decoder")]
-    model = Whisper(
-        ModelDimensions(
-            config["num_mel_bins"],
-            config["max_source_positions"],
-            *sides[0],
-            config["vocab_size"],
-            config["max_target_positions"],
-            *sides[1],
-        )
-    )
+    keys = """num_mel_bins max_source_positions d_model encoder_attention_heads encoder_layers
+        vocab_size max_target_positions d_model decoder_attention_heads decoder_layers"""
+    model = Whisper(ModelDimensions(*(config[key] for key in keys.split())))
     weights = load_file(folder / "model.safetensors")
-    tensors = {
-        openai_tensor_name(name): tensor.float() for name, tensor in weights.items() if name != "proj_out.weight"
-    }
-    model.load_state_dict(tensors, strict=True)
+    weights.pop("proj_out.weight", None)
+    model.load_state_dict({openai_tensor_name(name): tensor.float() for name, tensor in weights.items()}, strict=True)
     return model.eval()
