@@ -174,6 +174,22 @@ def losses(run: Path) -> dict[int, float]:
     return {record["step"]: record["loss"] for record in read_jsonl(run / "history.jsonl") if "loss" in record}
 
 
+def assert_it_resumes_exactly(options) -> None:
+    """Train for 15 steps, and again with an interruption after 7: the losses are the same."""
+    from dataclasses import replace
+
+    from lengua.training.train import train
+
+    cut = replace(options, out=options.out.parent / "cut")
+    train(options)
+    with pytest.raises(KeyboardInterrupt, match=r"step [78] of 15"):
+        train(cut, interrupting(7))
+    train(cut)
+    whole, resumed = losses(options.out), losses(cut.out)
+    assert set(resumed) == set(whole) == {5, 10, 15}
+    assert [resumed[step] for step in (5, 15)] == pytest.approx([whole[step] for step in (5, 15)], rel=1e-4)
+
+
 def tiny_trainer(options, store, train="train"):
     """Return the trainer of these options over a split of a store, or a stream, as the training stage builds it."""
     from lengua.models.whisper import load_model

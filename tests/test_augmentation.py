@@ -3,13 +3,12 @@
 import os
 import subprocess
 import sys
-from dataclasses import replace
 from hashlib import blake2b
 from itertools import islice
 
 import numpy as np
 import pytest
-from conftest import ROOT, chirp, interrupting, losses, tiny_training
+from conftest import ROOT, assert_it_resumes_exactly, chirp, tiny_training
 from hub_server import a_hub  # noqa: F401 - a fixture
 
 from lengua import audio
@@ -247,14 +246,7 @@ def test_interrupted_it_resumes_to_the_same_losses_and_dev_is_left_as_it_is(tiny
     source = f"common_voice:{tiny_release}"
     streamed = {"stream": True, "shuffle_window": 16, "workers": 1, "steps": 15, "evaluations": 1}
     options = tiny_training(source, tiny_model, tmp_path / "whole", learning_rate=1e-3, augment=SOME, **streamed)
-    cut = replace(options, out=tmp_path / "cut")
-    train(options)
-    with pytest.raises(KeyboardInterrupt):
-        train(cut, interrupting(7))
-    train(cut)
-    whole, resumed = losses(options.out), losses(cut.out)
-    assert whole.keys() == resumed.keys() == {5, 10, 15}
-    assert [resumed[step] for step in (5, 15)] == pytest.approx([whole[step] for step in (5, 15)], rel=1e-4)
+    assert_it_resumes_exactly(options)
     features.build(FeatureOptions(source, tmp_path / "store", splits=("dev",), workers=1, base=str(tiny_model)))
     stores = [open_store(folder).split("dev") for folder in (tmp_path / "store", options.out / "store")]
     assert list(map(content, stores[0])) == list(map(content, stores[1]))

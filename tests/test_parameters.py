@@ -2,10 +2,9 @@
 
 from dataclasses import replace
 
-import numpy as np
 import pytest
 import torch
-from conftest import interrupting, losses, tiny_trainer, tiny_training
+from conftest import assert_it_resumes_exactly, tiny_trainer, tiny_training
 from transformers import WhisperForConditionalGeneration
 
 from lengua.models.checkpoints import load_tokenizer
@@ -14,7 +13,7 @@ from lengua.options import TrainOptions
 from lengua.runtime.files import read_json, read_jsonl
 from lengua.training import parameters
 from lengua.training.dataset import ClipDataset, Collator
-from lengua.training.parameters import BLEND_ALPHAS, choose_alpha, describe_blend, interpolate_weights, weights_by_name
+from lengua.training.parameters import BLEND_ALPHAS, choose_alpha, interpolate_weights, weights_by_name
 from lengua.training.samplers import SampledClip
 from lengua.training.train import train
 from lengua.training.trainer import AdaptiveTrainer, token_loss
@@ -191,18 +190,10 @@ def test_the_loss_is_that_of_the_whole_batch_however_it_is_gathered(learn, optio
     ids=lambda change: " ".join(map(str, change.values())),
 )
 def test_interrupted_it_goes_on_to_the_same_losses_and_weights(change, options):
-    options = replace(options, steps=15, evaluations=3, **change)
-    whole = train(options)
-    cut = replace(options, out=options.out.parent / "cut")
-
-    with pytest.raises(KeyboardInterrupt, match=r"step [78] of 15"):
-        train(cut, interrupting(7))
-    resumed = train(cut)
-    before, after = losses(options.out), losses(cut.out)
-    assert set(after) == set(before) == {5, 10, 15}
-    np.testing.assert_allclose([after[step] for step in (5, 15)], [before[step] for step in (5, 15)], rtol=1e-4)
-    for name, weight in weights(whole.model).items():
-        torch.testing.assert_close(weights(resumed.model)[name], weight, atol=1e-5, rtol=1e-4)
+    assert_it_resumes_exactly(replace(options, steps=15, evaluations=3, **change))
+    whole, resumed = (weights(out / "model") for out in (options.out, options.out.parent / "cut"))
+    for name, weight in whole.items():
+        torch.testing.assert_close(resumed[name], weight, atol=1e-5, rtol=1e-4)
 
 
 # Windows and masks in training
@@ -253,12 +244,6 @@ def test_a_mix_lies_on_the_way_and_its_ends_are_exact(tiny_model):
 )
 def test_the_lowest_wer_wins_and_of_equal_ones_the_nearest_to_the_fine_tuned(measured, chosen):
     assert choose_alpha(measured) == chosen
-
-
-def test_the_table_is_told_in_a_line():
-    told = describe_blend([0.5, 0.4, 0.3, 0.2, 0.1, 0.2], 0.8)
-    assert "50.0% at 0, 40.0% at 0.2" in told and told.endswith("kept: 0.8")
-    assert "training brought nothing" in describe_blend([0.1] * 6, 0.0)
 
 
 def test_a_run_keeps_the_best_mix_and_tells_the_table(blend_options, tiny_model, monkeypatch):

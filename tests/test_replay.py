@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import interrupting, losses, tiny_trainer, tiny_training
+from conftest import assert_it_resumes_exactly, tiny_trainer, tiny_training
 
 from lengua.data import features
 from lengua.data.replay import ForeignRow, Mixture, Replay, clips_per_epoch, without_replay
@@ -251,15 +251,7 @@ def test_a_run_counts_what_is_replayed_and_says_so(options, tiny_model):
 
 
 def test_interrupted_it_resumes_to_the_same_losses(options):
-    options = replace(options, steps=15, evaluations=3)
-    cut = replace(options, out=options.out.parent / "cut")
-    train(options)
-    with pytest.raises(KeyboardInterrupt):
-        train(cut, interrupting(7))
-    train(cut)
-    whole, resumed = losses(options.out), losses(cut.out)
-    assert whole.keys() == resumed.keys() == {5, 10, 15}
-    assert [resumed[step] for step in (5, 15)] == pytest.approx([whole[step] for step in (5, 15)], rel=1e-4)
+    assert_it_resumes_exactly(replace(options, steps=15, evaluations=3))
 
 
 def test_stores_that_do_not_fit_are_refused(options, tiny_model, tiny_folder, tmp_path):

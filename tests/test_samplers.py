@@ -1,14 +1,8 @@
 """batches: everything random is a function of (seed, epoch, id), and nothing is lost or wasted."""
 
-import json
-import os
-import subprocess
-import sys
-
 import numpy as np
 import pytest
 import torch
-from conftest import ROOT
 
 from lengua.audio import log_mel
 from lengua.audio.augmentation import SpecAugmentMasks, apply_masks
@@ -22,16 +16,6 @@ from lengua.training.samplers import BatchPlan, LengthBucketSampler, Packing, Sa
 
 ROWS, BATCH = 203, 8
 LOW, HIGH = 0.3, 1.5
-DRAWS = """
-import json, sys
-from pathlib import Path
-from lengua.training.samplers import BatchPlan, LengthBucketSampler
-from lengua.data.store import Split
-sampler = LengthBucketSampler(Split([Path(sys.argv[1])], 80), BatchPlan(8, (0.3, 1.5), 0.08, seed=17))
-for epoch in (0, 1, 5):
-    sampler.set_epoch(epoch)
-    print(json.dumps([[(draw.index, draw.window) for draw in batch] for batch in sampler]))
-"""
 
 
 @pytest.fixture(scope="module")
@@ -67,22 +51,6 @@ def test_chance_depends_on_each_of_its_arguments_and_on_nothing_else():
     assert np.histogram(many, 10)[0] == pytest.approx(400, abs=80)
 
 
-def test_another_process_draws_the_same_batches(shard, split):
-    done = subprocess.run(
-        [sys.executable, "-c", DRAWS, shard],
-        env={**os.environ, "PYTHONPATH": str(ROOT), "PYTHONHASHSEED": "4711"},
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    drawn = [json.loads(line) for line in done.stdout.splitlines()]
-    assert len(drawn) == 3
-    for epoch, batches in zip((0, 1, 5), drawn, strict=True):
-        expected = list(sampler(split, epoch))
-        assert [[SampledClip(*draw) for draw in batch] for batch in batches] == expected
-        assert list(sampler(split, epoch)) == expected  # nor does it depend on what was drawn before
-
-
 def test_every_row_comes_once_an_epoch_and_no_two_epochs_are_the_same(split):
     seen = []
     for epoch in range(4):
@@ -91,6 +59,7 @@ def test_every_row_comes_once_an_epoch_and_no_two_epochs_are_the_same(split):
         assert sorted(draw.index for batch in batches for draw in batch) == list(range(ROWS))
         assert sorted(map(len, batches)) == [2, 2, 7] + [BATCH] * 24
         seen.append(batches)
+    assert list(sampler(split, 2)) == seen[2], "nor does it depend on what was drawn before"
     assert all(a != b for at, a in enumerate(seen) for b in seen[:at])
     company = [{frozenset(draw.index for draw in batch) for batch in batches} for batches in seen]
     assert len(company[0] & company[1]) < 5, "clips keep changing whom they share a batch with"
