@@ -19,6 +19,7 @@ import sys
 import time
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
+from pathlib import Path
 
 import torch
 from accelerate.utils import reduce
@@ -100,12 +101,15 @@ def format_dev_result(record: dict) -> str:
 
 
 class MetricsCallback(TrainerCallback):
-    """Append what the Trainer logs to history.jsonl and report the progress of training."""
+    """Append what the Trainer logs to history.jsonl and report the progress of training.
 
-    def __init__(self, trainer, watch: Watch):
-        self.path, self.watch, self.note = trainer.options.out / "history.jsonl", watch, ""
-        self.clips_per_batch, self.evaluation = trainer.drawing.mean_size, trainer.evaluation
-        self.stream: StreamedBatches | None = trainer.streamed
+    `clips_per_batch` is a mean, of one process; of a stream, its own epochs are counted.
+    """
+
+    def __init__(self, out: Path, watch: Watch, clips_per_batch: float, evaluation: DevEvaluation, stream=None):
+        self.path, self.watch, self.note = out / "history.jsonl", watch, ""
+        self.clips_per_batch, self.evaluation = clips_per_batch, evaluation
+        self.stream: StreamedBatches | None = stream
         self.started = self.since = time.perf_counter()
         self.per_clip: float | None = None  # seconds
 
@@ -122,7 +126,7 @@ class MetricsCallback(TrainerCallback):
             write_jsonl(self.path, kept)
 
     def on_log(self, args, state, control, logs=None, **kwargs):
-        """Write loss and rate, or the measures on dev; of a stream, its own epoch."""
+        """Write loss and rate, or the measures on dev."""
         if not state.is_world_process_zero:
             return
         epoch = self.stream.place.epoch if self.stream else round(state.epoch or 0, 4)

@@ -69,7 +69,7 @@ def train(options: TrainOptions, watch: Watch = unwatched) -> TrainResult:
     saver = CheckpointCallback(options, watch)
     checkpoint = saver.find(options)
     run = describe_run(options, origin) | data.note
-    metrics = MetricsCallback(trainer, watch)
+    metrics = MetricsCallback(options.out, watch, trainer.drawing.mean_size, trainer.evaluation, trainer.streamed)
     trainer.add_callback(metrics)
     if options.minutes is not None:
         plan = _plan(options, trainer, watch, started)
@@ -123,7 +123,7 @@ def _plan(options: TrainOptions, trainer: AdaptiveTrainer, watch: Watch, started
     return plan
 
 
-def _run_training(trainer: AdaptiveTrainer, saver, guard: Guard, folder: Path, checkpoint, run: dict, watch) -> None:
+def _run_training(trainer, saver, guard, folder: Path, checkpoint: Path | None, run: dict, watch: Watch) -> None:
     """Train from a checkpoint, or from the base, to the end; leave run.json and the model."""
     out, leads = trainer.options.out, trainer.is_world_process_zero()
     if checkpoint and trainer.streamed:
