@@ -200,6 +200,13 @@ def tiny_trainer(options, store, train="train"):
     return build_trainer(load_model(folder, "es"), folder, TrainingData(store, train), options)
 
 
+def digests(folder: Path) -> dict[str, str]:
+    """Return the digest of every file, hidden ones included, by its path in the folder."""
+    from lengua.runtime.files import file_sha256
+
+    return {str(path.relative_to(folder)): file_sha256(path) for path in folder.rglob("*") if path.is_file()}
+
+
 def chirp(seconds: float, hertz: float, rate: int = 16_000) -> np.ndarray:
     """Return a rising tone with overtones, swelling four times a second as speech does."""
     time = np.arange(round(seconds * rate)) / rate

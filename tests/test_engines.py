@@ -22,7 +22,7 @@ from lengua.models.checkpoints import (
     require_whole_safetensors,
 )
 from lengua.models.tokens import decode_text, previous_text_tokens, prompt_tokens, text_tokens, token_id, word_tokens
-from lengua.runtime.errors import LenguaError, RequestError
+from lengua.runtime.errors import RequestError
 from lengua.runtime.files import read_json, write_json
 
 SHORT_CLIP = "common_voice_es_20459583.mp3"
@@ -177,12 +177,6 @@ def test_the_shortest_window_is_aligned_too(frames, both, tokenizer):
     assert all(start <= end <= 0.32 for start, end, _ in times)
 
 
-def test_torch_refuses_to_align(both, tokenizer, windows):
-    assert both[0].aligns and not both[1].aligns
-    with pytest.raises(RequestError, match="--engine ctranslate2"):
-        both[1].align(windows[:1], prompt_of(tokenizer), [[1, 2]], [50])
-
-
 def test_a_model_without_alignment_heads_does_not_align(tiny_model, tmp_path):
     folder = shutil.copytree(ctranslate2_folder(tiny_model), tmp_path / "heads")
     config = read_json(folder / "config.json")
@@ -273,7 +267,7 @@ def test_auto_times_nothing_where_int8_is_known_to_be_best(tiny_model, tmp_path,
     monkeypatch.setenv("LENGUA_CACHE", str(tmp_path))
     monkeypatch.setattr(ctranslate2, "int8_is_best", lambda: True)
     assert CTranslate2Engine(tiny_model, compute_type="auto", device="cpu").name == "ctranslate2 int8"
-    assert not ctranslate2.trials_file().exists()
+    assert not (tmp_path / "compute_types.json").exists()
 
 
 def test_float32_must_be_clearly_faster():
@@ -291,7 +285,7 @@ def test_a_cache_that_cannot_be_written_is_no_trouble(tiny_model, tmp_path, monk
 # Broken folders
 
 
-@pytest.mark.parametrize("share", [0.0, 0.001, 0.3, 0.999])
+@pytest.mark.parametrize("share", [0.0, 0.001, 0.999])
 def test_half_a_model_bin_is_refused(share, tiny_model, tmp_path):
     folder = shutil.copytree(ctranslate2_folder(tiny_model), tmp_path / "half")
     leave(folder / "model.bin", share)
@@ -310,7 +304,7 @@ def test_a_ctranslate2_folder_without_its_lists_is_refused(name, share, tiny_mod
 
 
 @pytest.mark.parametrize("engine", ["ctranslate2", "torch", "onnxruntime"])
-@pytest.mark.parametrize("share", [0.0, 0.001, 0.5, 0.999])
+@pytest.mark.parametrize("share", [0.0, 0.999])
 def test_half_a_safetensors_is_refused(share, engine, tiny_model, tmp_path):
     folder = shutil.copytree(tiny_model, tmp_path / "half", ignore=shutil.ignore_patterns("ctranslate2"))
     leave(folder / "model.safetensors", share)
@@ -333,11 +327,6 @@ def test_torch_needs_safetensors(tiny_model, tmp_path):
     folder = shutil.copytree(ctranslate2_folder(tiny_model), tmp_path / "light")
     with pytest.raises(RequestError, match="--engine ctranslate2"):
         open_engine("torch", folder)
-
-
-def test_an_unknown_engine_is_refused(tiny_model):
-    with pytest.raises(LenguaError, match="ctranslate2, torch"):
-        open_engine("onnx", tiny_model)
 
 
 # Real weights

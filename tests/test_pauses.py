@@ -156,13 +156,3 @@ def test_half_an_hour_of_silence_between_two_words_are_not_kept(spoken_es):
     found = list(speech_spans(blocks))
     assert found[0].start < audio.SAMPLE_RATE and found[-1].start > 1800 * audio.SAMPLE_RATE
     assert sum(len(span.samples) for span in found) < 3 * len(clip)
-
-
-def test_real_speech_with_its_pauses_taken_out_is_cut_somewhere(spoken_es):
-    clips = [audio.load(path) for path in list(spoken_es)[:20]]
-    samples = np.concatenate([clip[np.abs(clip) > 0.01] for clip in clips])
-    assert audio.duration_s(samples) > 35
-    found = bounds([samples])
-    assert all(last - first <= MAX_SEGMENT_SECONDS * audio.SAMPLE_RATE for first, last in found)
-    assert all(before <= after for (_, before), (after, _) in pairwise(found))
-    assert sum(last - first for first, last in found) > 0.8 * len(samples)

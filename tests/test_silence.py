@@ -16,7 +16,6 @@ from small_whisper import small_whisper
 from lengua import audio
 from lengua.inference.decoding import DecodingResult
 from lengua.inference.hallucinations import (
-    MIN_WORD_SAMPLES,
     NEVER_SPOKEN,
     SOMETIMES_SPOKEN,
     hallucinated_phrases,
@@ -25,9 +24,8 @@ from lengua.inference.hallucinations import (
     silence_reason,
     suppression_reason,
 )
-from lengua.inference.vad import VAD_FRAME_SAMPLES, speech_probabilities, voiced_s
+from lengua.inference.vad import VAD_FRAME_SAMPLES, speech_probabilities
 from lengua.models.languages import LANGUAGE_NAMES
-from lengua.runtime.errors import RequestError
 from lengua.scoring.normalizer import normalise
 
 SECOND = audio.SAMPLE_RATE
@@ -128,17 +126,6 @@ def test_threads_share_the_detector():
     assert [len(found) for found in expected[:4]] == [len(samples) // VAD_FRAME_SAMPLES + 1 for samples in sounds[:4]]
 
 
-@pytest.mark.real
-def test_the_gate_costs_little(speech):
-    silence_reason(speech)
-    taken = []
-    for _ in range(5):
-        start = time.perf_counter()
-        silence_reason(speech)
-        taken.append(time.perf_counter() - start)
-    assert min(taken) < 0.1, "about 10 ms on a machine with nothing else to do"
-
-
 # After the model
 
 
@@ -184,12 +171,6 @@ def test_a_loop_without_a_voice_is_no_text(speech):
     assert suppression_reason(loop, noise(5, 0.1)) == "loop"
     assert suppression_reason(loop, speech) is None, "somebody spoke: a bad text is still to be seen"
     assert suppression_reason(said("que no se que no se"), noise(5, 0.1)) is None
-
-
-def test_seconds_of_voice(speech):
-    assert voiced_s(noise(5, 0.1)) == 0
-    assert 0.3 * audio.duration_s(speech) < voiced_s(speech) <= audio.duration_s(speech) + VAD_FRAME_SAMPLES / SECOND
-    assert MIN_WORD_SAMPLES == 1600
 
 
 # The list of ghosts
@@ -255,42 +236,6 @@ def test_words_of_every_day_are_no_ghosts():
 
 
 # The benchmark
-
-
-@pytest.fixture
-def sounds(monkeypatch):
-    """The module that makes the recordings."""
-    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
-    import silence_sounds
-
-    return silence_sounds
-
-
-def test_two_hundred_recordings_are_made(sounds):
-    made = sounds.sounds()
-    assert len(made) == sounds.COUNT == len({sound.name for sound in made}) == len({sound.effects for sound in made})
-    assert len({sound.kind for sound in made}) == 9
-
-
-def test_without_sox_the_benchmark_says_what_to_install(sounds, monkeypatch, tmp_path):
-    monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(RequestError, match="apt install sox"):
-        sounds.make(tmp_path)
-
-
-@pytest.mark.slow
-@pytest.mark.skipif(not shutil.which("sox"), reason="no sox on this machine")
-def test_recordings_are_as_long_and_as_loud_as_they_say_and_always_the_same(sounds, monkeypatch, tmp_path):
-    chosen = sounds.sounds()[::7]
-    monkeypatch.setattr(sounds, "sounds", lambda: chosen)
-    for folder in ("first", "second"):
-        (tmp_path / folder).mkdir()
-    first, second = (sounds.make(tmp_path / folder) for folder in ("first", "second"))
-    assert [path.read_bytes() for _, path in first] == [path.read_bytes() for _, path in second]
-    for sound, path in first:
-        samples = audio.load(path)
-        assert audio.duration_s(samples) == pytest.approx(float(sound.name.rsplit("-", 1)[1]), abs=0.3), sound.name
-        assert (np.abs(samples).max() > 0) == (sound.kind != "digital silence"), sound.name
 
 
 @pytest.mark.slow

@@ -189,13 +189,6 @@ def test_an_archive_of_another_length_is_thrown_away(collective):
     assert "bytes, now deleted" in refused().found and not (downloads_folder() / "cv-sv.tar.gz").exists()
 
 
-@needs_client
-def test_what_is_no_common_voice_is_told_when_it_is_opened(collective):
-    collective.data = b"PK\x03\x04" * 100
-    collective.details["sizeBytes"] = 400
-    assert "expected a gzipped archive (.tar.gz), or an unpacked folder" in str(refused(RequestError))
-
-
 @pytest.mark.parametrize("name", ["", "a/b", "../x", ".x"])
 def test_ids_that_are_none(name):
     with pytest.raises(RequestError, match="copy it from the page of the data set"):

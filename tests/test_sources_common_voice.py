@@ -13,7 +13,7 @@ import pytest
 
 from lengua.data.sources import SPLITS, Dropped, Utterance
 from lengua.data.sources import tar_archive as archives
-from lengua.data.sources.clip_table import ClipTable, NameNumbers, clip_name, read_durations, strip_csv_quotes
+from lengua.data.sources.clip_table import ClipTable, read_durations, strip_csv_quotes
 from lengua.data.sources.common_voice import MAX_CLIP_BYTES, open
 from lengua.runtime.errors import LenguaError, RequestError
 
@@ -126,16 +126,6 @@ def test_the_archive_yields_what_the_folder_yields(release, tables_first):
     assert list(map(str, folder.read_many(SPLITS))) != [] and folder.uri == packing.uri
     assert folder.revision == packing.revision and folder.left_out == packing.left_out == {"clip in no table": 1}
     assert reasons(packing) == {"clip_5": "missing clip"} and reasons(packing, "dev") == {"clip_2": "empty clip"}
-
-
-def test_an_archive_packed_in_another_order_has_the_same_rows(release):
-    names = sorted((str(path.relative_to(release)) for path in release.rglob("*") if path.is_file()), reverse=True)
-    source = open(str(packed(release, names=names)))
-    assert [item.id for item in source.read("train")] == ["clip_5", "clip_4", "clip_1"]
-    assert {content(item)[:2] for item in source.read("train")} == {
-        content(item)[:2] for item in open(str(release)).read("train")
-    }
-    assert source.revision == open(str(release)).revision
 
 
 def test_several_splits_come_in_one_pass(release, monkeypatch):
@@ -305,12 +295,6 @@ def test_what_is_not_gzip_is_refused_at_once(tmp_path, data):
         open(str(tmp_path / "es.tar.gz"))
 
 
-def test_gzip_without_a_tar_in_it(tmp_path):
-    (tmp_path / "es.tar.gz").write_bytes(gzip.compress(b"no tar at all" * 100))
-    with pytest.raises(LenguaError, match=r"es\.tar\.gz; found an end before its tables"):
-        list(open(str(tmp_path / "es.tar.gz")).read("train"))
-
-
 def test_an_archive_cut_off_keeps_what_came_before(release, tmp_path):
     clips = [f"clips/clip_{number}.mp3" for number in range(6)]
     for name in clips:
@@ -447,40 +431,7 @@ def test_memory_does_not_grow_with_the_archive(tmp_path):
     assert many - few < 1800 * 1000, f"{(many - few) // 1800} bytes a clip"
 
 
-def test_numbers_keep_the_first_and_know_what_they_do_not_have():
-    numbers = NameNumbers()
-    assert numbers.get("a") is None and len(numbers) == 0
-    numbers = NameNumbers()
-    for name, value in [("b", 1), ("a", 2**40), ("b", 3)]:
-        numbers.add(name, value)
-    assert (numbers.get("b"), numbers.get("a"), numbers.get("c")) == (1, 2**32 - 1, None)
-
-
 def test_durations_in_an_unknown_unit_are_not_believed():
     assert read_durations([b"clip\tduration[ms]\n", b"a.mp3\t1000\n"]).get("a.mp3") == 1000
     assert len(read_durations([b"clip\tduration\n", b"a.mp3\t1000\n"])) == 0
     assert len(read_durations([])) == 0
-
-
-@pytest.mark.parametrize(("cell", "name"), [("a.mp3", "a.mp3"), (" a ", "a.mp3"), ("", ""), ("b.wav", "b.wav")])
-def test_clip_names(cell, name):
-    assert clip_name(cell) == name
-
-
-def test_real_clips_give_the_same_rows_from_folder_and_archive(common_voice_es, tmp_path):
-    from lengua.data.features import make_row
-    from lengua.options import FeatureOptions
-
-    options = FeatureOptions(language="es")
-    folder, packing = open(str(common_voice_es)), open(str(packed(common_voice_es, tmp_path / "es.tar.gz")))
-    assert (
-        folder.revision == packing.revision
-        and folder.uri == packing.uri == f"common_voice:{common_voice_es.parent.name}/es"
-    )
-    seen = 0
-    for one, other in zip(folder.read("test"), packing.read("test"), strict=True):
-        first, second = make_row(one, options), make_row(other, options)
-        assert first.mel.tobytes() == second.mel.tobytes() and first.audio == second.audio
-        assert (first.id, first.text, first.extra, first.peak) == (second.id, second.text, second.extra, second.peak)
-        seen += 1
-    assert seen >= 10

@@ -67,11 +67,6 @@ def test_a_long_text_is_cut_evenly_and_where_clauses_end():
     assert min(map(len, found)) > 30
 
 
-def test_a_short_text_is_one_cue_of_its_own_times():
-    (cue,) = make_cues([Segment(1.25, 3.5, "Hola, ¿qué tal?")])
-    assert (cue.start_s, cue.end_s, cue.text) == (1.25, 3.5, "Hola, ¿qué tal?")
-
-
 def test_two_lines_are_of_like_length():
     (cue,) = make_cues([Segment(0, 5, "El río pasa por la ciudad y nadie lo mira ya al caer la tarde")])
     first, second = cue.text.split("\n")

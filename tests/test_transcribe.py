@@ -16,7 +16,7 @@ from conftest import joined
 from lengua import audio
 from lengua.cli import main
 from lengua.inference import TRANSCRIPT_FORMATS, FileText, TranscriptChunk, transcribe_files
-from lengua.inference.transcribe import PartialFile, output_files
+from lengua.inference.transcribe import output_files
 from lengua.options import TranscribeOptions
 from lengua.runtime.errors import RequestError
 from lengua.runtime.progress import Progress
@@ -77,21 +77,6 @@ def test_nothing_is_written_over_and_nothing_mixed(options, told):
     assert told in str(caught.value)
 
 
-def test_a_sheet_can_be_read_while_it_grows_and_is_in_its_place_at_the_end(tmp_path):
-    out = tmp_path / "new/a.srt"
-    with PartialFile(out) as sheet:
-        assert sheet.path is None
-        sheet.write("uno ñ\n")
-        assert sheet.path.read_text(encoding="utf-8") == "uno ñ\n" and not out.exists()
-        sheet.write("dos\n")
-        sheet.finish()
-    assert out.read_bytes() == "uno ñ\ndos\n".encode() and sheet.path == out
-    assert [path.name for path in out.parent.iterdir()] == ["a.srt"]
-    with PartialFile(None) as none:
-        none.finish()
-    assert none.path is None
-
-
 # What is heard
 
 
@@ -117,11 +102,6 @@ def test_files_hold_what_standard_output_would_show(format, talk, tiny_model, tm
         assert value["file"] == "charla.flac" and value["duration_s"] == pytest.approx(told.duration_s, abs=0.001)
 
 
-def test_words_are_told_in_json(talk, tiny_model):
-    value = json.loads(written("json", transcribed(talk, model=str(tiny_model), format="json", words=True)))
-    assert all(one["words"] for one in value["segments"] if one["text"].split())
-
-
 def test_lines_of_several_files_begin_with_their_name_and_a_bad_one_does_not_stop_the_others(
     talk, tiny_model, tmp_path
 ):
@@ -139,12 +119,6 @@ def test_a_file_without_speech_is_an_empty_text_and_is_told(tiny_model, tmp_path
     shown = capsys.readouterr()
     assert (tmp_path / "nada.txt").read_text() == ""
     assert "nada.txt, 0 segments" in shown.out and "no energy 1" in shown.err
-
-
-def test_progress_is_told(talk, tiny_model):
-    told: list[Progress] = []
-    list(transcribe_files(TranscribeOptions((talk,), model=str(tiny_model)), told.append))
-    assert told[-1].done == pytest.approx(told[-1].total) and "charla.flac" in told[-1].stage and told[-1].unit == "s"
 
 
 def test_json_of_the_command_line_is_one_object_a_file(talk, tiny_model, tmp_path, capsys):
@@ -183,7 +157,7 @@ def stopping(after: int):
     return watch
 
 
-@pytest.mark.parametrize("format", TRANSCRIPT_FORMATS)
+@pytest.mark.parametrize("format", ["srt", "json"])
 def test_ctrl_c_leaves_what_is_written_so_far_and_says_where(format, talk, tiny_model, tmp_path):
     options = TranscribeOptions((talk,), model=str(tiny_model), format=format, out=tmp_path)
     with pytest.raises(KeyboardInterrupt) as stop:
@@ -214,18 +188,3 @@ def test_ctrl_c_at_the_command_line(talk, tiny_model, tmp_path):
     assert process.returncode == 130 and "Traceback" not in error
     assert f"s into {long}; what was heard so far is in {part}" in error
     assert part.read_text(encoding="utf-8").strip() and not part.with_suffix("").exists()
-
-
-def test_a_killed_run_leaves_what_is_written_so_far(talk, tiny_model, tmp_path, monkeypatch):
-    code = (
-        "import os, sys; from pathlib import Path; from lengua.options import TranscribeOptions;"
-        "from lengua.inference import transcribe_files, hallucinations;"
-        "hallucinations.suppression_reason = lambda *said: None;"
-        "kill = lambda progress: progress.done > 12 and os.kill(os.getpid(), 9);"
-        "list(transcribe_files(TranscribeOptions((Path(sys.argv[1]),), model=sys.argv[2], format='srt',"
-        " out=Path(sys.argv[3])), kill))"
-    )
-    done = subprocess.run([sys.executable, "-c", code, talk, tiny_model, tmp_path], capture_output=True, text=True)
-    assert done.returncode == -9, done.stderr
-    srt = pytest.importorskip("srt")
-    assert len(list(srt.parse((tmp_path / "charla.srt.part").read_text(encoding="utf-8")))) > 0

@@ -6,7 +6,7 @@ import pytest
 from lengua import audio
 from lengua.audio import log_mel
 from lengua.inference import DecodingResult, Transcriber, Word
-from lengua.inference.word_timestamps import LONG_WORD_S, clamp_times, split_into_words, time_words, trim_pauses
+from lengua.inference.word_timestamps import clamp_times, split_into_words, time_words, trim_pauses
 from lengua.models.tokens import word_tokens
 from lengua.runtime.errors import RequestError
 
@@ -88,11 +88,6 @@ def test_a_pause_is_no_part_of_a_word():
     cut = [(word.start_s, word.end_s) for word in trim_pauses([*found, *[a_word(10.6, 10.9)] * 3])]
     assert cut[:5] == [(2, 3), (3, 3.3), (6.3, 7.3), (7.3, 7.6), (7.6, 8.6)]
     assert trim_pauses([]) == []
-
-
-def test_words_of_usual_length_keep_their_times():
-    found = [a_word(0, 0.9), a_word(0.9, 1.0), a_word(1.0, 1.0 + LONG_WORD_S)]
-    assert trim_pauses(found) == found
 
 
 def test_every_word_of_a_clip_has_its_time(tiny, mels):

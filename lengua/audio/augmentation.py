@@ -62,7 +62,6 @@ class Augmenter:
         return samples if change.snr_db is None else add_noise(samples, change.snr_db, change.colour, change.noise_seed)
 
     def change(self, id: str) -> SampledAugmentation:
-        """Return what is drawn for a clip."""
         colour = NOISE_COLOURS[int(self._chance(id, "colour") * len(NOISE_COLOURS))]
         return SampledAugmentation(
             speed=self._between(id, "speed", SPEED_RANGE) if self._is_drawn(id, "speed") else 1.0,
@@ -84,7 +83,6 @@ class Augmenter:
 
 
 def is_augmenting(augment: Augmentation) -> bool:
-    """Return whether anything is to be done to any clip."""
     return any(astuple(augment))
 
 

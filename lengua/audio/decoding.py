@@ -127,7 +127,8 @@ def ffmpeg_frames(source: Path | bytes, name: str, refusal: Exception) -> Iterat
     try:
         with open_ffmpeg(source) as container:
             if not container.streams.audio:
-                raise _without_sound(container, name)
+                found = f"{'pictures and no sound' if container.streams.video else 'no sound'} in {name}"
+                raise RequestError("audio, or a video with sound", found, "export it with its sound track")
             rate = container.streams.audio[0].rate
             for samples in _decoded(container):
                 yield samples, rate
@@ -144,47 +145,40 @@ def _decode(source: Path | bytes, name: str, max_seconds: float) -> tuple[np.nda
         with open_soundfile(source) as file:
             return file.read(int(max_seconds * file.samplerate), dtype="float32", always_2d=True), file.samplerate
     except soundfile.LibsndfileError as refusal:
-        return _decode_by_ffmpeg(source, name, max_seconds, refusal)
-
-
-def _decode_by_ffmpeg(source: Path | bytes, name: str, max_seconds: float, refusal: Exception):
-    blocks, seen, rate = [np.empty((0, 1), np.float32)], 0, 16_000
-    for block, rate in ffmpeg_frames(source, name, refusal):
-        blocks.append(block)
-        seen += len(block)
-        if seen >= max_seconds * rate:
-            break
-    return np.concatenate(blocks[1:] or blocks), rate
+        blocks, count, rate = [], 0, SAMPLE_RATE
+        for block, rate in ffmpeg_frames(source, name, refusal):
+            blocks.append(block)
+            count += len(block)
+            if count >= max_seconds * rate:
+                break
+        return np.concatenate(blocks or [np.empty((0, 1), np.float32)]), rate
 
 
 def _decoded(container) -> Iterator[np.ndarray]:
     import av
 
-    resampler, heard = av.AudioResampler(format="fltp"), False
+    resampler, is_empty = av.AudioResampler(format="fltp"), True
     try:
         for frame in container.decode(audio=0):
             for block in resampler.resample(frame):
-                heard = True
+                is_empty = False
                 yield block.to_ndarray().T
-    except av.FFmpegError:  # a file cut off in the middle: what was heard so far is kept
-        if not heard:
+    except av.FFmpegError:  # a file cut off in the middle: what came so far is kept
+        if is_empty:
             raise
-
-
-def _without_sound(container, name: str) -> RequestError:
-    found = "pictures and no sound" if container.streams.video else "no sound"
-    return RequestError("audio, or a video with sound", f"{found} in {name}", "export it with its sound track")
 
 
 def _reason(error: Exception) -> str:
     if getattr(error, "errno", None) == errno.EINVAL:  # also what FFmpeg says of a format that is not allowed
         return "a damaged file, or a playlist or script, which holds no sound of its own"
-    told = getattr(error, "error_string", None) or getattr(error, "strerror", None) or str(error)
-    return told.partition("\n")[0].strip(" .") or type(error).__name__
+    message = getattr(error, "error_string", None) or getattr(error, "strerror", None) or str(error)
+    return message.partition("\n")[0].strip(" .") or type(error).__name__
 
 
 SamplesAndRate = tuple[np.ndarray, int]
 """Mono samples as they come out of the file, and their rate."""
+UNKNOWN_LENGTH = 1 << 62
+"""Frames that libsndfile tells of a stream whose header leaves them open."""
 
 
 def stream(source: AudioInput, block_s: float = 10.0) -> Iterator[np.ndarray]:
@@ -204,13 +198,13 @@ def stream(source: AudioInput, block_s: float = 10.0) -> Iterator[np.ndarray]:
     Raises:
         RequestError: as `load` does, with the block that shows it.
     """
-    name, heard, peak = source_name(source), 0, 1.0
+    name, count, peak = source_name(source), 0, 1.0
     for block in _resample_stream(_read_pieces(source, name, block_s), name):
         if len(block):
-            heard += len(block)
+            count += len(block)
             peak = max(peak, peak_amplitude(block, name))
             yield limit_peak(block, peak)
-    require_samples(heard, name)
+    require_samples(count, name)
 
 
 def recording_duration_s(source: AudioInput) -> float | None:
@@ -219,6 +213,7 @@ def recording_duration_s(source: AudioInput) -> float | None:
     Raises:
         RequestError: missing, a folder, or empty.
     """
+    import av
     import soundfile
 
     if isinstance(source, tuple):
@@ -228,16 +223,7 @@ def recording_duration_s(source: AudioInput) -> float | None:
         with open_soundfile(source) as file:
             return file.frames / file.samplerate if file.frames < UNKNOWN_LENGTH else None
     except soundfile.LibsndfileError:
-        return _seconds_by_ffmpeg(source)
-
-
-UNKNOWN_LENGTH = 1 << 62
-"""Frames that libsndfile tells of a stream whose header leaves them open."""
-
-
-def _seconds_by_ffmpeg(source: Path | bytes) -> float | None:
-    import av
-
+        pass
     try:
         with open_ffmpeg(source) as container:
             known = container.streams.audio and container.duration
@@ -264,37 +250,23 @@ def _read_file(source: Path | bytes, name: str, block_s: float) -> Iterator[Samp
     seen = 0
     try:
         with open_soundfile(source) as file:
-            file.seekable = _no_ffmpeg_frames  # else soundfile seeks after every block, where libsndfile stands already
+            file.seekable = lambda: False  # else soundfile seeks after every block, where libsndfile stands already
             size = max(1, int(block_s * file.samplerate))
             while len(block := file.read(size, dtype="float32", always_2d=True)):
                 seen += len(block)
                 yield to_mono(block), file.samplerate
     except soundfile.LibsndfileError as refusal:
-        yield from _join_small_pieces(_skip_seen(seen, ffmpeg_frames(source, name, refusal)), block_s)
-
-
-def _no_ffmpeg_frames() -> bool:
-    return False
-
-
-def _skip_seen(seen: int, frames: Iterator[SamplesAndRate]) -> Iterator[SamplesAndRate]:
-    for samples, rate in frames:
-        if seen < len(samples):
-            yield to_mono(samples[seen:]), rate
-        seen = max(0, seen - len(samples))
-
-
-def _join_small_pieces(pieces: Iterator[SamplesAndRate], block_s: float) -> Iterator[SamplesAndRate]:
-    """Join the small frames of FFmpeg."""
-    held, size, rate = [], 0, SAMPLE_RATE
-    for samples, rate in pieces:
-        held.append(samples)
-        size += len(samples)
-        if size >= block_s * rate:
+        held, size, rate = [], 0, SAMPLE_RATE
+        for samples, rate in ffmpeg_frames(source, name, refusal):
+            if seen < len(samples):
+                held.append(to_mono(samples[seen:]))
+                size += len(held[-1])
+            seen = max(0, seen - len(samples))
+            if size >= block_s * rate:  # FFmpeg's frames are small
+                yield np.concatenate(held), rate
+                held, size = [], 0
+        if held:
             yield np.concatenate(held), rate
-            held, size = [], 0
-    if held:
-        yield np.concatenate(held), rate
 
 
 def _resample_stream(pieces: Iterator[SamplesAndRate], name: str) -> Iterator[np.ndarray]:

@@ -98,6 +98,5 @@ def require_rate(rate: int, name: str) -> None:
 
 
 def require_samples(count: int, name: str) -> None:
-    """Refuse a recording of nothing."""
     if not count:
         raise RequestError("audio", f"no samples in {name}", "record or export the clip again")

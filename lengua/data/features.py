@@ -24,11 +24,9 @@ from lengua.data.sources import Dropped, Source, Utterance, open_source
 from lengua.data.store import (
     MANIFEST_FILE,
     Row,
-    ShardSummary,
     Store,
     build_plan,
     count_shards,
-    dropped_counts,
     is_store,
     missing_shards,
     open_store,
@@ -48,6 +46,8 @@ from lengua.runtime.progress import Progress, Watch, unwatched
 from lengua.scoring.normalizer import clean_label
 
 MAX_KEPT_AUDIO_BYTES = 64 * 2**20
+ITEMS_PER_SHARD = 256
+PLAN_FILE = "building.json"
 AugmentFunction = Callable[[str, np.ndarray], np.ndarray]
 """(id, samples) -> the samples that features are made of."""
 
@@ -60,12 +60,15 @@ def make_rows(
 
 
 def make_row(utterance: Utterance, options: FeatureOptions, alter: AugmentFunction | None = None) -> Row | Dropped:
-    """Turn one utterance into a row, or say why not; what is wanted is judged before it is altered."""
+    """Turn one utterance into a row, or say why not; `alter` comes after the checks."""
     text = clean_label(utterance.text)
     if not text:
         return Dropped(utterance.id, "no text")
+    source = utterance.audio
     try:
-        samples = audio.load(_require_bounded(utterance.audio), max_seconds=options.max_seconds + 0.5)
+        if (len(source) if isinstance(source, bytes) else source.stat().st_size) > MAX_KEPT_AUDIO_BYTES:
+            return Dropped(utterance.id, "unreadable audio")
+        samples = audio.load(source, max_seconds=options.max_seconds + 0.5)
     except (RequestError, OSError):
         return Dropped(utterance.id, "unreadable audio")
     if reason := _unusable_reason(samples, text, options):
@@ -82,7 +85,7 @@ def make_row(utterance: Utterance, options: FeatureOptions, alter: AugmentFuncti
         frames=len(coded),
         peak=peak,
         mel=coded,
-        audio=_kept_audio(utterance.audio, samples) if utterance.split in options.keep_audio else None,
+        audio=_kept_audio(source, samples) if utterance.split in options.keep_audio else None,
         extra=utterance.extra,
     )
 
@@ -106,28 +109,13 @@ def _unusable_reason(samples, text: str, options: FeatureOptions) -> str | None:
 
 @lru_cache(maxsize=1)
 def _tokenizer(base: str):
-    """Return the tokenizer that counts label tokens; few texts are long enough to need it."""
     return load_tokenizer(find_model(base)[0])
 
 
-def _require_bounded(source: Path | bytes) -> Path | bytes:
-    size = len(source) if isinstance(source, bytes) else source.stat().st_size
-    if size > MAX_KEPT_AUDIO_BYTES:
-        raise RequestError(
-            f"a clip under {MAX_KEPT_AUDIO_BYTES >> 20} MB", f"{size >> 20} MB", "cut it at pauses first"
-        )
-    return source
-
-
 def _kept_audio(source: Path | bytes, samples) -> bytes:
-    """Return the original bytes where every player knows them, else FLAC."""
     data = source if isinstance(source, bytes) else source.read_bytes()
     known = data[:4] in (b"RIFF", b"fLaC", b"OggS") or data[:3] == b"ID3" or data[:2] in (b"\xff\xfb", b"\xff\xf3")
     return data if known else audio.as_flac(samples)
-
-
-ITEMS_PER_SHARD = 256
-PLAN_FILE = "building.json"
 
 
 class NoUsableUtterances(LenguaError):
@@ -163,40 +151,33 @@ def build(options: FeatureOptions, watch: Watch = unwatched) -> FeatureResult:
     plan = build_plan(source, options)
     if _claim(options.out, plan):
         return _result(open_store(options.out), options, built=False)
-    total = count_items(source, options)
-    shards = _write_shards(source, options, lambda done: watch(Progress("features", done, total)))
+    shards, done, total = Counter(), 0, count_items(source, options)
+    watch(Progress("features", done, total))
+    for task in _run_tasks(source, options):
+        shards[task.split] += 1
+        done += task.count
+        watch(Progress("features", done, total))
     summaries = {
         split: [read_shard_summary(shard_path(options.out, split, index)) for index in range(shards[split])]
         for split in options.splits
     }
-    if not any(shard.rows for shards in summaries.values() for shard in shards):
-        _refuse_empty(summaries)
+    counts = count_shards(summaries)
+    if not any(split["utterances"] for split in counts["splits"].values()):
+        why = ", ".join(f"{reason}: {one['count']}" for reason, one in counts["dropped"].items())
+        found = f"none ({why or 'the source is empty'})"
+        raise NoUsableUtterances("at least one usable utterance", found, "look at the source, or relax the filters")
     left_out = {"left_out_by_the_source": left} if (left := getattr(source, "left_out", None)) else {}
-    write_manifest(options.out, {**plan, **count_shards(summaries), **left_out})
+    write_manifest(options.out, {**plan, **counts, **left_out})
     (options.out / PLAN_FILE).unlink(missing_ok=True)
     return _result(open_store(options.out), options, built=True)
 
 
-def _write_shards(source: Source, options: FeatureOptions, tell: Callable[[int], None]) -> Counter:
-    """Make every shard that is not there yet; return how many each split has."""
-    shards, done = Counter(), 0
-    tell(done)
-    for task in _run_tasks(source, options):
-        shards[task.split] += 1
-        done += task.count
-        tell(done)
-    return shards
-
-
 def _run_tasks(source: Source, options: FeatureOptions) -> Iterator["ShardTask"]:
-    """Yield each task when its shard is there, by the engine that was asked for."""
-    if options.engine == "local":
-        return parallel.map_in_processes(
-            partial(write_task, options=options), plan_shards(source, options), options.workers
-        )
     options = replace(options, out=options.out.absolute())  # whoever writes it, and wherever
-    work, tasks = partial(write_task, options=options), partial(plan_shards, source, options)
-    return ray.map_on_ray(work, tasks, options.workers, shared=options.out / PLAN_FILE)
+    work = partial(write_task, options=options)
+    if options.engine == "local":
+        return parallel.map_in_processes(work, plan_shards(source, options), options.workers)
+    return ray.map_on_ray(work, partial(plan_shards, source, options), options.workers, options.out / PLAN_FILE)
 
 
 @dataclass(frozen=True)
@@ -226,44 +207,36 @@ def _copy_from_hub(remote: HubStore, options: FeatureOptions, watch: Watch) -> F
 
 
 def _claim(out: Path, plan: dict) -> bool:
-    """Return True where this very store is complete; make the folder ours where it is new or half-built by this plan.
+    """Return whether this very store is complete; claim a folder that is new or half-built by this plan.
 
     Raises:
         RequestError: the folder holds something else.
     """
-    complete = False
+    is_complete, planned = False, None
     if is_store(out):
         manifest = read_json(out / MANIFEST_FILE)
         if not isinstance(manifest, dict) or "splits" not in manifest:
             raise RequestError("a new or empty folder", f"another {MANIFEST_FILE} in {out}", "name another --out")
-        _require_same_plan(out, {**manifest, "splits": list(manifest["splits"])}, plan)
-        complete = not missing_shards(out, manifest)
-        if not complete:
-            write_json(out / PLAN_FILE, plan)
-            (out / MANIFEST_FILE).unlink()
+        is_complete, planned = not missing_shards(out, manifest), {**manifest, "splits": list(manifest["splits"])}
     elif (out / PLAN_FILE).is_file():
-        _require_same_plan(out, read_json(out / PLAN_FILE), plan)
+        planned = read_json(out / PLAN_FILE)
     elif out.exists() and (not out.is_dir() or set(out.iterdir()) - set(_unfinished_files(out))):
         raise RequestError("a new or empty folder", f"{out} with other things in it", "name another --out")
+    if planned is not None and (differing := [key for key in plan if planned.get(key) != plan[key]]):
+        what = f"{out}, made with another {', '.join(differing)}"
+        raise RequestError("the store of this source and these options", what, "name another --out, or delete it")
+    if is_complete:
+        (out / PLAN_FILE).unlink(missing_ok=True)  # killed between the manifest and this
+    else:
+        write_json(out / PLAN_FILE, plan)
+        (out / MANIFEST_FILE).unlink(missing_ok=True)
     for path in _unfinished_files(out):
         path.unlink()
-    if not complete:
-        write_json(out / PLAN_FILE, plan)
-    elif (out / PLAN_FILE).exists():  # killed between the manifest and this
-        (out / PLAN_FILE).unlink()
-    return complete
+    return is_complete
 
 
 def _unfinished_files(out: Path) -> list[Path]:
-    """Return what processes that were killed left unfinished."""
     return [path for pattern in (f".{PLAN_FILE}.*", f".{MANIFEST_FILE}.*", "*/.shard-*") for path in out.glob(pattern)]
-
-
-def _require_same_plan(out: Path, found: dict, plan: dict) -> None:
-    differing = [key for key in plan if found.get(key) != plan[key]]
-    if differing:
-        what = f"{out}, made with another {', '.join(differing)}"
-        raise RequestError("the store of this source and these options", what, "name another --out, or delete it")
 
 
 def plan_shards(source: Source, options: FeatureOptions) -> Iterator[ShardTask]:
@@ -315,14 +288,6 @@ def write_task(task: ShardTask, options: FeatureOptions) -> ShardTask:
     if task.items:
         write_shard(task.path, make_rows(task.items, options))
     return replace(task, items=())
-
-
-def _refuse_empty(summaries: dict[str, list[ShardSummary]]) -> None:
-    dropped = dropped_counts([item for shards in summaries.values() for shard in shards for item in shard.dropped])
-    why = ", ".join(f"{reason}: {value['count']}" for reason, value in dropped.items()) or "the source is empty"
-    raise NoUsableUtterances(
-        "at least one usable utterance", f"none ({why})", "look at the source, or relax the filters"
-    )
 
 
 def _result(store: Store, options: FeatureOptions, built: bool) -> FeatureResult:

@@ -14,7 +14,7 @@ speaker or sentence is unknown, and equal to no other.
 
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from functools import cached_property
 
 import numpy as np
@@ -27,9 +27,7 @@ from lengua.scoring import percent
 from lengua.scoring.normalizer import normalise
 
 MIN_SIMILARITY = 0.9
-MIN_LETTERS_PER_EDIT = (
-    9  # of two texts within a tenth of the longer one, the shorter has at least nine letters to an edit
-)
+MIN_LETTERS_PER_EDIT = 9  # the shorter of two texts within a tenth of the longer one has so many for each edit
 SENTENCES_PER_CHUNK = 20_000  # sentences whose pieces are in memory at a time
 MAX_PAIRS_AT_ONCE = 1_000_000  # pairs of sentences, too
 HASH_MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)  # odd, with its ones well spread
@@ -53,11 +51,6 @@ class HashedPieces:
     owners: np.ndarray
     places: np.ndarray
 
-    def of(self, chosen: np.ndarray) -> "HashedPieces":
-        """Return those whose owners are chosen by a mask."""
-        kept = chosen[self.owners]
-        return HashedPieces(self.hashes[kept], self.owners[kept], self.places[kept])
-
 
 def find_near_duplicates(wanted: Sequence[str], known: Sequence[str]) -> np.ndarray:
     """Return for each wanted text the place of a known one that is near it, or -1; the same at every call.
@@ -67,31 +60,23 @@ def find_near_duplicates(wanted: Sequence[str], known: Sequence[str]) -> np.ndar
     twins = np.full(len(wanted), -1)
     lengths = np.array([len(text) for text in wanted], np.int64)
     pieces = _pieces(wanted, lengths)
+    edits = lengths // MIN_LETTERS_PER_EDIT
     known_lengths = np.array([len(text) for text in known], np.int64)
     order = np.argsort(known_lengths, kind="stable")
     for at in range(0, len(order), SENTENCES_PER_CHUNK):
-        rows = order[at : at + SENTENCES_PER_CHUNK]
-        low, high = known_lengths[rows[0]], known_lengths[rows[-1]]
-        chosen = (
-            (twins < 0)
-            & (lengths + lengths // MIN_LETTERS_PER_EDIT >= low)
-            & (lengths - lengths // MIN_LETTERS_PER_EDIT <= high)
-        )
-        if not chosen.any():
+        chunk = order[at : at + SENTENCES_PER_CHUNK]
+        of_like_length = (lengths + edits >= known_lengths[chunk[0]]) & (lengths - edits <= known_lengths[chunk[-1]])
+        if not (chosen := (twins < 0) & of_like_length).any():
             continue
-        letters = _letters([known[row] for row in rows])
+        letters = _letters([known[row] for row in chunk])
         for owners, places in _candidates(pieces, chosen, lengths, letters):
-            still = twins[owners] < 0
-            _compare(wanted, known, owners[still], rows[places[still]], twins)
+            open_ = twins[owners] < 0
+            owners, rows = owners[open_], chunk[places[open_]]
+            pair = [wanted[owner] for owner in owners], [known[row] for row in rows]
+            scorer, least = Levenshtein.normalized_similarity, MIN_SIMILARITY
+            near = cpdist(*pair, scorer=scorer, score_cutoff=least, dtype=np.float64) >= least
+            twins[owners[near][::-1]] = rows[near][::-1]  # backwards, so that the first is written last
     return twins
-
-
-def _compare(wanted, known, owners: np.ndarray, rows: np.ndarray, twins: np.ndarray) -> None:
-    """Write into `twins` the first row of each owner that is near it."""
-    pair = [wanted[owner] for owner in owners], [known[row] for row in rows]
-    alike = cpdist(*pair, scorer=Levenshtein.normalized_similarity, score_cutoff=MIN_SIMILARITY, dtype=np.float64)
-    near = np.flatnonzero(alike >= MIN_SIMILARITY)
-    twins[owners[near][::-1]] = rows[near][::-1]  # backwards, so that the first is written last
 
 
 def _candidates(
@@ -102,13 +87,13 @@ def _candidates(
     row_of = np.repeat(np.arange(len(letters.lengths)), letters.lengths)
     place_of = np.arange(len(letters.points)) - letters.starts[row_of]
     for length, hashes in _rolling_hashes(letters.points, max(pieces, default=0)):
-        asked = pieces[length].of(chosen) if length in pieces else None
-        if asked is None or not len(asked.hashes):
+        if length not in pieces or not (asked := chosen[pieces[length].owners]).any():
             continue
+        asked_hashes, owners, places = (values[asked] for values in astuple(pieces[length]))
         inside = place_of[: len(hashes)] + length <= letters.lengths[row_of[: len(hashes)]]
-        for hit, piece in _agreeing(asked.hashes, hashes, inside):
-            owner, row = asked.owners[piece], row_of[hit]
-            near = np.abs(place_of[hit] - asked.places[piece]) <= edits[owner]
+        for hit, piece in _agreeing(asked_hashes, hashes, inside):
+            owner, row = owners[piece], row_of[hit]
+            near = np.abs(place_of[hit] - places[piece]) <= edits[owner]
             near &= np.abs(letters.lengths[row] - lengths[owner]) <= edits[owner]
             pairs = np.unique(owner[near] * len(letters.lengths) + row[near])
             yield pairs // len(letters.lengths), pairs % len(letters.lengths)
@@ -181,8 +166,6 @@ class Leaks:
 
     kinds: tuple[str, ...]
     """One of KINDS for each utterance, or an empty string."""
-    twins: tuple[int, ...]
-    """The row of training that an utterance leaks from; -1 for a clean one."""
     seen_speaker: tuple[bool, ...]
     """Whether training has the speaker."""
     speakers: int
@@ -194,11 +177,6 @@ class Leaks:
     def clean_mask(self) -> np.ndarray:
         """True for utterances whose sentence and recording are new; of shape (utterances,)."""
         return np.array([not kind for kind in self.kinds], bool)
-
-    @cached_property
-    def new_speaker_mask(self) -> np.ndarray:
-        """True for utterances of speakers that training is not known to have; of shape (utterances,)."""
-        return ~np.array(self.seen_speaker, bool)
 
     @property
     def is_clean(self) -> bool:
@@ -221,10 +199,11 @@ class Leaks:
         if self.is_clean:
             return "No recording and no sentence of the test set stands in training."
         counts = self.counts()
-        told = [f"{counts[kind]} {LEAK_PHRASES[kind]}" for kind in LEAK_KINDS if counts[kind]]
+        shared = [f"{counts[kind]} {LEAK_PHRASES[kind]}" for kind in LEAK_KINDS if counts[kind]]
         share = percent(1 - counts["clean"] / len(self.kinds))
         advice = ID_LEAK_ADVICE if counts["id"] else SENTENCE_LEAK_ADVICE
-        return f"Of {len(self.kinds)} test utterances, found in training: {', '.join(told)} ({share} in all). {advice}"
+        found = f"Of {len(self.kinds)} test utterances, found in training: {', '.join(shared)}"
+        return f"{found} ({share} in all). {advice}"
 
     def _of_speakers(self) -> str:
         if not self.kinds:
@@ -234,8 +213,8 @@ class Leaks:
         if not self.seen_speakers:
             return "No speaker of the test set is known to be in training."
         clips = sum(self.seen_speaker)
-        told = f"Speakers found in training: {self.seen_speakers} of {self.speakers}, with {clips} of the utterances"
-        return f"{told}; the WER of those says little about new voices."
+        found = f"Speakers found in training: {self.seen_speakers} of {self.speakers}, with {clips} of the utterances"
+        return f"{found}; the WER of those says little about new voices."
 
 
 LEAK_PHRASES = {
@@ -257,19 +236,17 @@ def find_leaks(test: Split | Mapping, train: Split | Mapping) -> Leaks:
         test: a split of a store, or lists by the names id, text and speaker.
         train: the same. For several sources, `joined` makes one of them.
     """
-    known_ids = _rows_by(read_column(train, "id"))
-    known = _rows_by(map(fast_normalise, read_column(train, "text")))
-    sentences = [fast_normalise(text) for text in read_column(test, "text")]
-    twins: list[tuple[str, int]] = []
-    for id_, text in zip(read_column(test, "id"), sentences, strict=True):
-        row = known_ids.get(id_, -1)
-        twins.append(("id", row) if row >= 0 else ("sentence", known[text]) if text in known else ("", -1))
-    near = _near({text for text, (kind, _) in zip(sentences, twins, strict=True) if text and not kind}, known)
-    twins = [twin if twin[0] else near.get(text, twin) for text, twin in zip(sentences, twins, strict=True)]
+    known_ids = set(filter(None, read_column(train, "id")))
+    known = dict.fromkeys(filter(None, map(fast_normalise, read_column(train, "text"))))
+    ids, sentences = read_column(test, "id"), [fast_normalise(text) for text in read_column(test, "text")]
+    of_new_ids = {text for id_, text in zip(ids, sentences, strict=True) if id_ not in known_ids}
+    fresh = sorted(of_new_ids - known.keys() - {""})
+    twins = zip(fresh, find_near_duplicates(fresh, list(known)), strict=True)
+    kind_of = dict.fromkeys(known, "sentence") | {text: "near" for text, twin in twins if twin >= 0}
+    kinds = ("id" if id_ in known_ids else kind_of.get(text, "") for id_, text in zip(ids, sentences, strict=True))
     voices, seen = read_column(test, "speaker"), set(filter(None, read_column(train, "speaker")))
     return Leaks(
-        kinds=tuple(kind for kind, _ in twins),
-        twins=tuple(row for _, row in twins),
+        kinds=tuple(kinds),
         seen_speaker=tuple(voice in seen for voice in voices),
         speakers=len(set(filter(None, voices))),
         seen_speakers=len(set(voices) & seen),
@@ -309,19 +286,3 @@ def refuse_leaks(train: Sequence[str], held_out: Mapping[str, Sequence[str]]) ->
             found = f"{len(shared)} of its {len(ids)} in train, too ({', '.join(shared[:MAX_LEAKS_NAMED])}{more})"
             do = "build the store again from splits that share no clip; or add --allow-leaks, and believe no WER on it"
             raise RequestError(f"utterances of {name} that are not learned from", found, do)
-
-
-def _rows_by(keys: Iterable[str]) -> dict[str, int]:
-    """Return the first row of each key; an empty one has none."""
-    rows: dict[str, int] = {}
-    for row, key in enumerate(keys):
-        if key:
-            rows.setdefault(key, row)
-    return rows
-
-
-def _near(wanted: set[str], known: Mapping[str, int]) -> dict[str, tuple[str, int]]:
-    """Return the near twins among known sentences, as (kind, row), by the sentence that has one."""
-    asked, texts = sorted(wanted), list(known)
-    twins = find_near_duplicates(asked, texts)
-    return {text: ("near", known[texts[twin]]) for text, twin in zip(asked, twins, strict=True) if twin >= 0}

@@ -23,14 +23,9 @@ class ForeignRow(Row):
     """A row whose label is in its own language, and not in the run's."""
 
 
-def foreign_language(row: Row) -> str | None:
-    """Return the language of a row's label, None where it is the run's."""
-    return row.language if isinstance(row, ForeignRow) else None
-
-
-def label_language(row: Row, of_run: str) -> str:
-    """Return the language of a row's label: the one that the run asks for, but for what is replayed."""
-    return foreign_language(row) or of_run
+def label_language(row: Row, of_run: str | None = None) -> str | None:
+    """Return the language of a row's label: that of the run, but for what is replayed."""
+    return row.language if isinstance(row, ForeignRow) else of_run
 
 
 class Replay:
@@ -57,8 +52,8 @@ class Replay:
     ):
         if not 0 < share < 1:
             raise RequestError("--replay-share above 0 and below 1", str(share), "0.1 is one clip in ten")
-        said = zip(split.column("id"), split.column("text"), strict=True)
-        barred = [id in barred_ids or sentence_key(text) in barred_texts for id, text in said]
+        columns = zip(split.column("id"), split.column("text"), strict=True)
+        barred = [id in barred_ids or sentence_key(text) in barred_texts for id, text in columns]
         kept = np.flatnonzero(np.logical_not(barred))
         self.split, self.left_out = split.subset(kept), len(split) - len(kept)
         self.share, self.language, self.seed = share, language, seed
@@ -74,7 +69,6 @@ class Replay:
         return self.split.frames
 
     def column(self, name: str) -> list:
-        """Return one light column of the clips that may be drawn."""
         return self.ids if name == "id" else self.split.column(name)
 
     @property
@@ -87,7 +81,6 @@ class Replay:
         return row if row.language in ("", self.language) else ForeignRow(**vars(row))
 
     def beside(self, clips: int) -> int:
-        """Return how many clips make the share beside so many others."""
         return round(clips * self.share / (1 - self.share))
 
     def count(self, clips: int) -> int:
@@ -131,7 +124,6 @@ class Mixture(Sequence[Row]):
         return np.concatenate([self.main.frames, self.replay.frames])
 
     def column(self, name: str) -> list:
-        """Return one light column."""
         return [*self.main.column(name), *self.replay.column(name)]
 
     @property
@@ -149,7 +141,6 @@ class Mixture(Sequence[Row]):
 
 
 def clips_per_epoch(split: Sequence[Row]) -> int:
-    """Return the clips of an epoch."""
     return split.clips if isinstance(split, Mixture) else len(split)
 
 

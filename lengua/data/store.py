@@ -10,7 +10,7 @@ decides the bytes of the store, and its counts; it holds no time and no path, so
 import copy
 import json
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import lru_cache
 from importlib.metadata import version
@@ -80,24 +80,16 @@ def write_shard(path: Path, made: Iterable[Row | Dropped]) -> None:
     sink = pa.BufferOutputStream()
     with pq.ParquetWriter(sink, SHARD_SCHEMA, compression="zstd", use_dictionary=False) as file:
         while group := list(islice(rows, ROWS_PER_GROUP)):
-            file.write_table(_table(group))
+            columns = {name: [getattr(row, name) for row in group] for name in SHARD_SCHEMA.names}
+            columns["extra"] = [json.dumps(extra, ensure_ascii=False, sort_keys=True) for extra in columns["extra"]]
+            columns["mel"] = [mel.tobytes() for mel in columns["mel"]]
+            file.write_table(pa.table(columns, schema=SHARD_SCHEMA))
         file.add_key_value_metadata({DROPPED_METADATA_KEY: json.dumps(dropped, ensure_ascii=False)})
     write_bytes(path, memoryview(sink.getvalue()))
 
 
-def _table(rows: list[Row]) -> pa.Table:
-    columns = {
-        name: [getattr(row, name) for row in rows] for name in SHARD_SCHEMA.names if name not in ("extra", "mel")
-    }
-    columns["extra"] = [json.dumps(row.extra, ensure_ascii=False, sort_keys=True) for row in rows]
-    columns["mel"] = [row.mel.tobytes() for row in rows]
-    return pa.table(columns, schema=SHARD_SCHEMA)
-
-
 @dataclass(frozen=True)
 class ShardSummary:
-    """What a manifest counts of one shard."""
-
     rows: int
     seconds: float
     speakers: frozenset[str]
@@ -107,7 +99,6 @@ class ShardSummary:
 
 
 def read_shard_summary(path: Path) -> ShardSummary:
-    """Return the counts of a finished shard."""
     with pq.ParquetFile(path) as file:
         light = file.read(columns=["duration_s", "speaker", "language"])
         dropped = json.loads(file.metadata.metadata[DROPPED_METADATA_KEY.encode()])
@@ -122,7 +113,6 @@ def read_shard_summary(path: Path) -> ShardSummary:
 
 
 def shard_path(store: Path, split: str, index: int) -> Path:
-    """Return the path of one shard."""
     return store / split / f"shard-{index:05}.parquet"
 
 
@@ -132,7 +122,6 @@ def write_manifest(store: Path, manifest: dict) -> None:
 
 
 def is_store(path: Path) -> bool:
-    """Return whether a complete store stands there."""
     return (Path(path) / MANIFEST_FILE).is_file()
 
 
@@ -173,13 +162,10 @@ class Split(Sequence[Row]):
         shard = int(np.searchsorted(self._starts, place, side="right")) - 1
         group, offset = divmod(place - int(self._starts[shard]), ROWS_PER_GROUP)
         heavy = self._groups(shard, group)
-        light = self._light.slice(index, 1).to_pylist()[0]
+        [light] = self._light.slice(index, 1).to_pylist()
         values = np.frombuffer(heavy["mel"][offset].as_py(), np.uint8).reshape(light["frames"], self.n_mels)
         extra = json.loads(light.pop("extra"))
         return Row(**light, extra=extra, mel=values, audio=heavy["audio"][offset].as_py())
-
-    def __iter__(self) -> Iterator[Row]:
-        return (self[index] for index in range(len(self)))
 
     def subset(self, indices: Sequence[int]) -> "Split":
         """Return a view of some rows, in this order."""
@@ -200,7 +186,6 @@ class Split(Sequence[Row]):
 
 
 def _read_light_columns(shard: Path) -> pa.Table:
-    """Return the light columns of a shard."""
     try:
         with pq.ParquetFile(shard) as file:  # read_table would look at the folder, too
             return file.read(columns=LIGHT_COLUMNS)
@@ -256,9 +241,9 @@ def check_manifest(manifest: dict, place: Path | str, n_mels: int | None = None)
     Raises:
         RequestError: it is none, or of another version or mel size.
     """
-    told = {name: manifest.get(name) if isinstance(manifest, dict) else None for name in ("format", "version")}
-    if told != {"format": STORE_FORMAT, "version": STORE_FORMAT_VERSION}:
-        found = f"{told['format']} version {told['version']} in {place}"
+    stated = [manifest.get(name) if isinstance(manifest, dict) else None for name in ("format", "version")]
+    if stated != [STORE_FORMAT, STORE_FORMAT_VERSION]:
+        found = f"{stated[0]} version {stated[1]} in {place}"
         raise RequestError(f"a {STORE_FORMAT} of version {STORE_FORMAT_VERSION}", found, "build it again")
     if n_mels not in (None, manifest["n_mels"]):
         found = f"{manifest['n_mels']} in {place}"

@@ -20,7 +20,7 @@ import numpy as np
 from lengua.audio.augmentation import Augmenter, is_augmenting
 from lengua.data import hub_store
 from lengua.data.features import AugmentFunction, count_items, limited_items, make_rows
-from lengua.data.replay import Replay, foreign_language
+from lengua.data.replay import Replay, label_language
 from lengua.data.sources import Dropped, Source, Utterance, open_source
 from lengua.data.store import Row
 from lengua.options import Augmentation, FeatureOptions
@@ -52,13 +52,12 @@ class StreamBlock(Sequence[Row]):
         return np.array([row.frames for row in self.rows], np.int32)
 
     def column(self, name: str) -> list:
-        """Return one field of every row."""
         return [getattr(row, name) for row in self.rows]
 
     @property
     def languages(self) -> list[str | None]:
         """The language of each label, None where it is the run's."""
-        return [foreign_language(row) for row in self.rows]
+        return [label_language(row) for row in self.rows]
 
 
 def _make_chunk(
@@ -98,6 +97,7 @@ class Stream:
         self.options = replace(options, splits=(split,), keep_audio=())
         self.split, self.rank, self.ranks = split, rank, ranks
         self.chunks, self.replay = -(-window // ITEMS_PER_CHUNK), replay
+        self.window = self.chunks * ITEMS_PER_CHUNK
         if replay:
             replay.count(self.window)  # so that it is refused now, if there are too few
         self.origin: Source | hub_store.HubStore = hub_store.find_hub_store(options.source) or open_source(
@@ -109,24 +109,17 @@ class Stream:
             raise RequestError("sound to augment", found, "use --spec-augment, which needs none")
 
     @property
-    def window(self) -> int:
-        return self.chunks * ITEMS_PER_CHUNK
-
-    @property
     def revision(self) -> str:
-        """Changes whenever the rows do."""
         return self.origin.revision
 
     @cached_property
     def items(self) -> int | None:
         """How many items an epoch has over all processes, where that is known without reading them."""
-        items = self._items_of_source()
-        return items + self.replay.beside(items) if items and self.replay else items
-
-    def _items_of_source(self) -> int | None:
         if isinstance(self.origin, hub_store.HubStore):
-            return self.origin.manifest["splits"][self.split]["utterances"]
-        return count_items(self.origin, self.options)
+            items = self.origin.manifest["splits"][self.split]["utterances"]
+        else:
+            items = count_items(self.origin, self.options)
+        return items + self.replay.beside(items) if items and self.replay else items
 
     def blocks(self, epoch: int = 0, number: int = 0) -> Iterator[StreamBlock]:
         """Yield block after block, from one block of one epoch on; there is no last one.
@@ -149,21 +142,16 @@ class Stream:
     def _epoch(self, epoch: int, number: int) -> Iterator[StreamBlock]:
         items = islice(self._items(), number * self.window * self.ranks + self.rank, None, self.ranks)
         chunks = parallel.batched(items, ITEMS_PER_CHUNK)
-        make = partial(_make_chunk, options=self.options, alter=self._alteration(epoch))
+        alter = self.augment and Augmenter(self.augment, self.seed, epoch, self.options.max_seconds)
+        make = partial(_make_chunk, options=self.options, alter=alter)
         made = parallel.map_in_processes(make, chunks, self.options.workers)
         for index, results in enumerate(parallel.batched(made, self.chunks), start=number):
             every = [item for chunk in results for item in chunk]
             rows, dropped = ([item for item in every if isinstance(item, kind)] for kind in (Row, Dropped))
-            yield StreamBlock(epoch, index, rows + self._replayed(len(rows), epoch, index), dropped)
-
-    def _replayed(self, rows: int, epoch: int, number: int) -> list[Row]:
-        if not self.replay:
-            return []
-        drawn = self.replay.drawn(rows, epoch, f"block {number} of {self.rank}")
-        return [self.replay[index] for index in drawn]
-
-    def _alteration(self, epoch: int) -> Augmenter | None:
-        return self.augment and Augmenter(self.augment, self.seed, epoch, self.options.max_seconds)
+            if self.replay:
+                drawn = self.replay.drawn(len(rows), epoch, f"block {index} of {self.rank}")
+                rows += [self.replay[place] for place in drawn]
+            yield StreamBlock(epoch, index, rows, dropped)
 
     def _items(self) -> Iterator[Utterance | Row | Dropped]:
         if isinstance(self.origin, hub_store.HubStore):

@@ -19,6 +19,7 @@ from lengua.models.checkpoints import load_tokenizer, read_note, require_tokeniz
 from lengua.models.languages import language_code
 from lengua.models.tokens import DecoderPrompts, decode_text, end_token, max_decode_tokens, text_tokens
 from lengua.runtime.errors import RequestError
+from lengua.runtime.parallel import batched
 from lengua.scoring import is_looped
 
 TRAINED_MARGIN = "trained"
@@ -99,7 +100,7 @@ class Decoder:
             margin_s: seconds of silence behind each clip; None pads to 30 s.
 
         Returns:
-            One `Decoded` for each clip, in their order.
+            One `DecodingResult` for each clip, in their order.
         """
         margin = self.note.decode_margin_s if margin_s == TRAINED_MARGIN else margin_s
         languages = self.languages_of(mels)
@@ -114,14 +115,12 @@ class Decoder:
         """Return the code of each clip's language: the one that was asked for, or what is heard in it at 30 s."""
         if self.language != AUTO_LANGUAGE or self.prompts.english_only:
             return ["en" if self.language == AUTO_LANGUAGE else self.language] * len(mels)
-        heard = []
-        for at in range(0, len(mels), self.batch_size):
-            features = np.stack(
-                [log_mel.pad_with_silence(one, self.engine.window_frames) for one in mels[at : at + self.batch_size]]
-            )
+        detected, frames = [], self.engine.window_frames
+        for batch in batched(mels, self.batch_size):
+            features = np.stack([log_mel.pad_with_silence(mel, frames) for mel in batch])
             with self._lock:
-                heard += [max(chances, key=chances.get) for chances in self.engine.languages(features)]
-        return heard
+                detected += [max(chances, key=chances.get) for chances in self.engine.languages(features)]
+        return detected
 
     def align(
         self, clip: np.ndarray, decoded: DecodingResult, margin_s: float | None
@@ -156,9 +155,9 @@ class Decoder:
         with self._lock:
             written = self.engine.generate(features, prompt, most, self.beam)
         seconds = [len(one) / log_mel.FRAMES_PER_SECOND for one in mels]
-        return [self._decoded(*row, most, language) for row in zip(written, seconds, strict=True)]
+        return [self._to_result(*row, most, language) for row in zip(written, seconds, strict=True)]
 
-    def _decoded(self, written: EngineOutput, seconds: float, most: int, language: str) -> DecodingResult:
+    def _to_result(self, written: EngineOutput, seconds: float, most: int, language: str) -> DecodingResult:
         text = decode_text(self.tokenizer, written.tokens)
         ids = tuple(text_tokens(self.tokenizer, written.tokens))
         return DecodingResult(

@@ -39,20 +39,11 @@ def hallucination_kind(text: str, language: str) -> str | None:
         text: what the model wrote.
         language: its code.
     """
-    words = tuple(normalise(text).split())
-    never = hallucinated_phrases(NEVER_SPOKEN)
-    if not words:
-        return None
-    if _made_of(words, never):
+    words, known = tuple(normalise(text).split()), hallucinated_phrases(NEVER_SPOKEN)
+    if words and _made_of(words, known):
         return NEVER_SPOKEN
-    return (
-        SOMETIMES_SPOKEN
-        if _made_of(
-            words,
-            never | hallucinated_phrases(SOMETIMES_SPOKEN, language) | hallucinated_phrases(SOMETIMES_SPOKEN, "en"),
-        )
-        else None
-    )
+    known = known.union(*(hallucinated_phrases(SOMETIMES_SPOKEN, name) for name in (language, "en")))
+    return SOMETIMES_SPOKEN if words and _made_of(words, known) else None
 
 
 @functools.cache
@@ -111,10 +102,12 @@ def silence_reason(samples: np.ndarray) -> str | None:
         return "too short"
     if audio.is_silent(samples):
         return "no energy"
-    heard = _may_be_voice(samples[:FIRST_LOOK_SAMPLES]) or (
-        len(samples) > FIRST_LOOK_SAMPLES and _may_be_voice(samples)
-    )
-    return None if heard else "no voice"
+    for part in (samples[:FIRST_LOOK_SAMPLES], samples):
+        if np.count_nonzero(speech_probabilities(part) >= MIN_VOICE_PROBABILITY) >= MIN_VOICE_FRAMES:
+            return None
+        if len(samples) <= FIRST_LOOK_SAMPLES:
+            break
+    return "no voice"
 
 
 def suppression_reason(decoded: DecodingResult, samples: np.ndarray) -> str | None:
@@ -131,10 +124,8 @@ def suppression_reason(decoded: DecodingResult, samples: np.ndarray) -> str | No
         return "no words"
     if _doubts(decoded, NO_SPEECH_THRESHOLD, LOGPROB_THRESHOLD):
         return "no speech"
-    kind, doubted = (
-        hallucination_kind(decoded.text, decoded.language),
-        _doubts(decoded, WEAK_NO_SPEECH_THRESHOLD, WEAK_LOGPROB_THRESHOLD),
-    )
+    kind = hallucination_kind(decoded.text, decoded.language)
+    doubted = _doubts(decoded, WEAK_NO_SPEECH_THRESHOLD, WEAK_LOGPROB_THRESHOLD)
     if kind == NEVER_SPOKEN or (kind and doubted):
         return "ghost"
     if not (kind or doubted or decoded.looped):
@@ -143,10 +134,6 @@ def suppression_reason(decoded: DecodingResult, samples: np.ndarray) -> str | No
     if voiced < MIN_VOICED_S:
         return "ghost" if kind else "no speech" if doubted else "loop"
     return "loop" if decoded.looped and voiced < MIN_VOICED_SHARE * audio.duration_s(samples) else None
-
-
-def _may_be_voice(samples: np.ndarray) -> bool:
-    return np.count_nonzero(speech_probabilities(samples) >= MIN_VOICE_PROBABILITY) >= MIN_VOICE_FRAMES
 
 
 def _doubts(decoded: DecodingResult, no_speech: float, mean_logprob: float) -> bool:

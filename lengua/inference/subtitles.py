@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import accumulate, pairwise
 
-from lengua.inference.transcript import Segment
+from lengua.inference.transcript import Segment, Word
 
 MAX_LINE_CHARS = 42
 """Letters of a line, the usual limit of subtitlers."""
@@ -41,7 +41,6 @@ class Cue:
 
     @property
     def text(self) -> str:
-        """The lines, without any markup."""
         return "\n".join(_joined(line) for line in self.lines)
 
 
@@ -49,15 +48,10 @@ def make_cues(segments: Iterable[Segment]) -> Iterator[Cue]:
     """Yield the cues of segments in order: none is empty, shorter than 0.3 s, or begins before the last one ended."""
     before = 0.0
     for segment in segments:
-        for pieces in split_into_cues(split_cue_words(segment)):
+        for pieces in split_into_cues(_aligned_cue_words(segment) or _estimated_cue_words(segment)):
             start = max(before, pieces[0].start_s)
             before = max(start + MIN_CUE_S, pieces[-1].end_s)
             yield Cue(start, before, wrap_cue(pieces), bool(segment.words))
-
-
-def split_cue_words(segment: Segment) -> list[CueWord]:
-    """Return a segment's words with their times: as heard, else in proportion to their letters."""
-    return _aligned_cue_words(segment) if segment.words else _estimated_cue_words(segment)
 
 
 def split_into_cues(pieces: Sequence[CueWord]) -> list[Sequence[CueWord]]:
@@ -92,10 +86,8 @@ def wrap_cue(pieces: Sequence[CueWord]) -> tuple[tuple[CueWord, ...], ...]:
 
 
 def _fits(pieces: Sequence[CueWord]) -> bool:
-    if pieces[-1].end_s - pieces[0].start_s > MAX_CUE_S:
-        return False
     letters = sum(len(piece.text) for piece in pieces)
-    if letters > 2 * MAX_LINE_CHARS + 2:
+    if pieces[-1].end_s - pieces[0].start_s > MAX_CUE_S or letters > 2 * MAX_LINE_CHARS + 2:
         return False
     return letters <= MAX_LINE_CHARS or all(len(_joined(line)) <= MAX_LINE_CHARS for line in wrap_cue(pieces))
 
@@ -113,7 +105,7 @@ def _cost(pieces: Sequence[CueWord], after: CueWord | None) -> float:
 
 
 def _aligned_cue_words(segment: Segment) -> list[CueWord]:
-    """Find the words in the text, so that what stands between them stays as it is, spaces or none."""
+    """Return timed words as the text has them: what stands between them stays as it is, spaces or none."""
     found, at = [], 0
     for word in segment.words:
         if not (text := word.text.strip()):
@@ -123,10 +115,10 @@ def _aligned_cue_words(segment: Segment) -> list[CueWord]:
         written = f" {text}" if place < 0 else segment.text[at:end]
         found.append(CueWord(word.start_s, word.end_s, written))
         at = at if place < 0 else end
-    if not found:
-        return _estimated_cue_words(segment)
-    last = found.pop()
-    return [*found, CueWord(last.start_s, last.end_s, last.text + segment.text[at:])]
+    if found:
+        last = found.pop()
+        found.append(CueWord(last.start_s, last.end_s, last.text + segment.text[at:]))
+    return found
 
 
 def _estimated_cue_words(segment: Segment) -> list[CueWord]:
@@ -145,25 +137,19 @@ Summary = Callable[[], dict]
 """What there is to tell when the last segment has come."""
 
 
-def no_summary() -> dict:
-    """Tell nothing."""
-    return {}
-
-
-def as_text(segments: Iterable[Segment], summary: Summary = no_summary) -> Iterator[str]:
-    """Yield a line for each segment."""
+def as_text(segments: Iterable[Segment], summary: Summary = dict) -> Iterator[str]:
     for segment in segments:
         if line := " ".join(segment.text.split()):
             yield f"{line}\n"
 
 
-def as_srt(segments: Iterable[Segment], summary: Summary = no_summary) -> Iterator[str]:
+def as_srt(segments: Iterable[Segment], summary: Summary = dict) -> Iterator[str]:
     """Yield SubRip: a number, times with a comma, one or two lines. What is a tag in it nobody agrees on."""
     for number, cue in enumerate(make_cues(segments), 1):
         yield f"{number}\n{_clock(cue.start_s, ',')} --> {_clock(cue.end_s, ',')}\n{cue.text}\n\n"
 
 
-def as_vtt(segments: Iterable[Segment], summary: Summary = no_summary) -> Iterator[str]:
+def as_vtt(segments: Iterable[Segment], summary: Summary = dict) -> Iterator[str]:
     """Yield WebVTT (w3.org/TR/webvtt1); words whose times are known have them within their cue."""
     yield "WEBVTT\n\n"
     for cue in make_cues(segments):
@@ -171,7 +157,7 @@ def as_vtt(segments: Iterable[Segment], summary: Summary = no_summary) -> Iterat
         yield f"{_clock(cue.start_s, '.')} --> {_clock(cue.end_s, '.')}\n{text}\n\n"
 
 
-def as_json(segments: Iterable[Segment], summary: Summary = no_summary) -> Iterator[str]:
+def as_json(segments: Iterable[Segment], summary: Summary = dict) -> Iterator[str]:
     """Yield one JSON object: the segments whole, times in seconds, then the summary."""
     between = '{"segments": [\n'
     for segment in segments:
@@ -216,30 +202,17 @@ def _with_times(cue: Cue) -> str:
         words = []
         for piece in line:
             at = round(piece.start_s * 1000)
-            inside = before < at < round(cue.end_s * 1000)
-            words.append(_stamped(piece) if inside else _escaped(piece.text))
+            stamp = f"<{_clock(piece.start_s, '.')}>" if before < at < round(cue.end_s * 1000) else ""
+            space = " " if piece.text[:1].isspace() else ""
+            words.append(f"{space}{stamp}{_escaped(piece.text.lstrip())}")
             before = max(before, at)
         written.append(" ".join("".join(words).split()))
     return "\n".join(written)
 
 
-def _stamped(piece: CueWord) -> str:
-    space = " " if piece.text[:1].isspace() else ""
-    return f"{space}<{_clock(piece.start_s, '.')}>{_escaped(piece.text.lstrip())}"
-
-
-def _plain(segment: Segment) -> dict:
-    plain = {"start_s": round(segment.start_s, 3), "end_s": round(segment.end_s, 3), "text": segment.text}
-    if segment.language:
-        plain["language"] = segment.language
-    if segment.words:
-        plain["words"] = [
-            {
-                "start_s": round(word.start_s, 3),
-                "end_s": round(word.end_s, 3),
-                "text": word.text,
-                "probability": round(word.probability, 3),
-            }
-            for word in segment.words
-        ]
-    return plain
+def _plain(item: Segment | Word) -> dict:
+    """Return what JSON holds of an item: times in thousandths, no language and no words where there are none."""
+    plain = {name: round(value, 3) if isinstance(value, float) else value for name, value in vars(item).items()}
+    if words := plain.get("words"):
+        plain["words"] = [_plain(word) for word in words]
+    return {name: value for name, value in plain.items() if value or name not in ("language", "words")}

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from lengua import audio
 from lengua.inference.subtitles import TRANSCRIPT_FORMATS
-from lengua.inference.transcriber import SegmentStream, Transcriber
+from lengua.inference.transcriber import Transcriber
 from lengua.inference.transcript import Segment
 from lengua.options import TranscribeOptions
 from lengua.runtime import system
@@ -42,19 +42,14 @@ def output_files(options: TranscribeOptions) -> dict[Path, Path]:
         return {}
     if options.out.exists() and not options.out.is_dir():
         raise RequestError("a folder after --out", f"the file {options.out}", "name a folder; it is made if need be")
-    names = _names(options.files)
+    stems = Counter(path.stem.casefold() for path in options.files)
+    names = [path.stem if stems[path.stem.casefold()] == 1 else path.name for path in options.files]
     taken = Counter(name.casefold() for name in names)
     if twice := [str(path) for path, name in zip(options.files, names, strict=True) if taken[name.casefold()] > 1]:
         found = f"{' and '.join(twice[:2])}, whose texts would be one file"
         raise RequestError("files of different names", found, "transcribe them in two calls, each with its own --out")
     suffix = TRANSCRIPT_FORMATS[options.format].suffix
     return {path: options.out / f"{name}{suffix}" for path, name in zip(options.files, names, strict=True)}
-
-
-def _names(files: tuple[Path, ...]) -> list[str]:
-    """Return the stem of each file, or its whole name where it shares the stem with another; case does not tell."""
-    stems = Counter(path.stem.casefold() for path in files)
-    return [path.stem if stems[path.stem.casefold()] == 1 else path.name for path in files]
 
 
 class PartialFile:
@@ -82,7 +77,6 @@ class PartialFile:
         self._file.flush()
 
     def finish(self) -> None:
-        """Put it in its place."""
         if self.out:
             self.write("")
             os.fsync(self._file.fileno())
@@ -130,93 +124,61 @@ def transcribe_files(options: TranscribeOptions, watch: Watch = unwatched) -> It
     system.map_large_blocks()
     for path in options.files:
         try:
-            require_audio(path)
+            with closing(audio.stream(path, block_s=0.1)) as blocks:
+                next(blocks)  # what is no audio is refused before a model is fetched for it
         except RequestError as error:
             yield FileText(path, error=error)
             continue
-        transcriber = transcriber or open_transcriber(options)
-        hearing = FileSegments(path, transcriber, options, watch)
-        yield from hearing.write(outputs.get(path))
+        names = ("model", "language", "engine", "batch_size", "task", "beam", "prompt")
+        transcriber = transcriber or Transcriber(**{name: getattr(options, name) for name in names})
+        yield from _transcribe_file(path, outputs.get(path), transcriber, options, watch)
 
 
-def require_audio(path: Path) -> None:
-    """Refuse what is no audio by its first tenth of a second, before a model is fetched for it."""
-    with closing(audio.stream(path, block_s=0.1)) as blocks:
-        next(blocks)
+def _transcribe_file(
+    path: Path, out: Path | None, transcriber: Transcriber, options: TranscribeOptions, watch: Watch
+) -> Iterator[TranscriptChunk | FileText]:
+    """Write the text of a file, or yield it piece after piece; then the `FileText`. Ctrl-C closes what is written."""
+    start, timed = time.perf_counter(), options.format != "text"
+    stream = transcriber.segments(path, options.words and timed, watch, timed)
+    lines: list[str] = []  # the only thing that grows: 60 kB an hour
+    is_stopped, error = False, None
 
-
-def open_transcriber(options: TranscribeOptions) -> Transcriber:
-    """Return the transcriber that the options ask for."""
-    return Transcriber(
-        options.model,
-        options.language,
-        options.engine,
-        options.batch_size,
-        task=options.task,
-        beam=options.beam,
-        prompt=options.prompt,
-    )
-
-
-class FileSegments(Iterator[Segment]):
-    """The segments of a file, and what they sum up to. Ctrl-C ends them, so that what is written can be closed."""
-
-    def __init__(self, path: Path, transcriber: Transcriber, options: TranscribeOptions, watch: Watch):
-        self.path, self.options, self.model = path, options, transcriber.model
-        timed = options.format != "text"
-        self.stream: SegmentStream = transcriber.segments(path, options.words and timed, watch, timed)
-        self.lines: list[str] = []  # the only thing that grows: 60 kB an hour
-        self.stopped = False
-        self._start = time.perf_counter()
-
-    def __next__(self) -> Segment:
+    def segments() -> Iterator[Segment]:
+        nonlocal is_stopped
         try:
-            segment = next(self.stream)
+            for segment in stream:
+                lines.append(segment.text)
+                yield segment
         except KeyboardInterrupt:
-            self.stopped = True
-            raise StopIteration from None
-        self.lines.append(segment.text)
-        return segment
+            is_stopped = True
 
-    def write(self, out: Path | None) -> Iterator[TranscriptChunk | FileText]:
-        """Write into a file, or yield piece after piece; then the `FileText`."""
-        shown = f"{self.path}: " if len(self.options.files) > 1 and not out else ""
-        error = None
-        with closing(self.stream), PartialFile(out) as sheet:
-            try:
-                for piece in TRANSCRIPT_FORMATS[self.options.format].write(self, self.summary):
-                    if out:
-                        sheet.write(piece)
-                    else:
-                        yield TranscriptChunk(self.path, shown + piece)
-            except LenguaError as failure:
-                error = failure
-            except KeyboardInterrupt:
-                self.stopped = True
-            if self.stopped:
-                raise self._stop(sheet.path)
-            if not error:
-                sheet.finish()
-        yield self.told(error, sheet.path)
-
-    def told(self, error: LenguaError | None, out: Path | None) -> FileText:
-        """Return what there is to tell of the file."""
-        seconds, length = time.perf_counter() - self._start, self.stream.duration_s or self.stream.position_s
-        figures = (len(self.lines), length, seconds, self.stream.language, dict(self.stream.suppressed))
-        return FileText(self.path, " ".join(self.lines), error, out, *figures)
-
-    def summary(self) -> dict:
-        """Return what JSON says behind the segments."""
+    def summary() -> dict:
         return {
-            "file": self.path.name,
-            "model": self.model,
-            "language": self.stream.language,
-            "duration_s": round(self.stream.duration_s or self.stream.position_s, 3),
-            "suppressed": dict(self.stream.suppressed),
-            "complete": not self.stopped,
+            "file": path.name,
+            "model": transcriber.model,
+            "language": stream.language,
+            "duration_s": round(stream.duration_s or stream.position_s, 3),
+            "suppressed": dict(stream.suppressed),
+            "complete": not is_stopped,
         }
 
-    def _stop(self, written: Path | None) -> KeyboardInterrupt:
-        where = f"in {written}" if written else "above" if self.lines and not self.options.out else "nothing"
-        told = f"stopped {self.stream.position_s:.0f} s into {self.path}"
-        return KeyboardInterrupt(told, f"what was heard so far is {where}")
+    with closing(stream), PartialFile(out) as file:
+        try:
+            for piece in TRANSCRIPT_FORMATS[options.format].write(segments(), summary):
+                if out:
+                    file.write(piece)
+                else:
+                    yield TranscriptChunk(path, f"{path}: {piece}" if len(options.files) > 1 else piece)
+        except LenguaError as failure:
+            error = failure
+        except KeyboardInterrupt:
+            is_stopped = True
+        if is_stopped:
+            where = f"in {file.path}" if file.path else "above" if lines and not options.out else "nothing"
+            stopped = f"stopped {stream.position_s:.0f} s into {path}"
+            raise KeyboardInterrupt(stopped, f"what was heard so far is {where}")
+        if not error:
+            file.finish()
+    seconds, length = time.perf_counter() - start, stream.duration_s or stream.position_s
+    figures = (len(lines), length, seconds, stream.language, dict(stream.suppressed))
+    yield FileText(path, " ".join(lines), error, file.path, *figures)

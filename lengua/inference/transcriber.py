@@ -144,19 +144,15 @@ class SegmentStream(Iterator[Segment]):
         reasons = [hallucinations.suppression_reason(result, span.samples) for result, span in decoded]
         self.suppressed.update(filter(None, reasons))
         kept = [index for index, reason in enumerate(reasons) if not reason]
-        timed = self._words([mels[index] for index in kept], [results[index] for index in kept])
-        for index, words in zip(kept, timed, strict=True):
-            span, language = group[index], results[index].language
-            self._languages[language] += len(span.samples)
+        words: list[tuple[Word, ...]] = [()] * len(kept)
+        if self.words and kept:
+            words = time_words(self.decoder, [mels[index] for index in kept], [results[index] for index in kept])
+        for index, its_words in zip(kept, words, strict=True):
+            span = group[index]
+            self._languages[results[index].language] += len(span.samples)
             self._reach(span.end / audio.SAMPLE_RATE)
-            yield build_segment(span, results[index], words, self._times(span))
-
-    def _times(self, span: Span) -> tuple[int, int]:
-        whole = self.timed and span.end - span.start == round(self._read_s * audio.SAMPLE_RATE)
-        return spoken_part(span) if whole else (span.start, span.end)
-
-    def _words(self, mels: list[np.ndarray], results: list[DecodingResult]) -> list[tuple[Word, ...]]:
-        return time_words(self.decoder, mels, results) if self.words and results else [()] * len(results)
+            is_whole = len(span.samples) == round(self._read_s * audio.SAMPLE_RATE)
+            yield build_segment(span, results[index], its_words, spoken_part(span) if self.timed and is_whole else None)
 
 
 def build_segment(
@@ -169,19 +165,15 @@ def build_segment(
         times: (first, last) samples of the segment if they are not those of the span.
     """
     start, end = span.start / audio.SAMPLE_RATE, span.end / audio.SAMPLE_RATE
-    if placed := tuple(_shift_into_span(words, start, end)):
-        return Segment(placed[0].start_s, placed[-1].end_s, result.text, result.language, placed)
-    first, last = times or (span.start, span.end)
-    return Segment(first / audio.SAMPLE_RATE, last / audio.SAMPLE_RATE, result.text, result.language)
-
-
-def _shift_into_span(words: Iterable[Word], start: float, end: float) -> Iterator[Word]:
-    """Yield words with times of the recording, in order, within the span."""
-    before = start
+    placed, before = [], start
     for word in words:
         first = min(max(before, start + word.start_s), end)
         before = min(max(first, start + word.end_s), end)
-        yield Word(first, before, word.text, word.probability)
+        placed.append(Word(first, before, word.text, word.probability))
+    if placed:
+        return Segment(placed[0].start_s, placed[-1].end_s, result.text, result.language, tuple(placed))
+    first, last = times or (span.start, span.end)
+    return Segment(first / audio.SAMPLE_RATE, last / audio.SAMPLE_RATE, result.text, result.language)
 
 
 def _group_spans(items: Iterable[Span]) -> Iterator[list[Span]]:

@@ -50,5 +50,4 @@ class Transcript:
 
     @property
     def text(self) -> str:
-        """Text of all segments, joined by spaces."""
         return " ".join(segment.text for segment in self.segments if segment.text)

@@ -30,26 +30,19 @@ _detector_lock = threading.Lock()
 
 def speech_probabilities(samples: np.ndarray) -> np.ndarray:
     """Return the probability of speech in each 32 ms: float32, shape (n // 512 + 1,)."""
-    padded = np.zeros(
-        (len(samples) // VAD_FRAME_SAMPLES + 1) * VAD_FRAME_SAMPLES, np.float32
-    )  # of our own: the detector writes into it
-    padded[: len(samples)] = samples
+    from faster_whisper.vad import get_vad_model
+
+    padded = np.pad(samples, (0, VAD_FRAME_SAMPLES - len(samples) % VAD_FRAME_SAMPLES)).astype(np.float32)
     loudest_rms = float(np.sqrt(loudest_energy(samples) / LOUDNESS_BLOCK_SAMPLES))
     padded *= np.clip(VAD_TARGET_RMS / max(loudest_rms, 1e-9), 1.0, MAX_VAD_GAIN)
-    return _detector()(padded).reshape(-1)
+    with _detector_lock:  # while it is opened: it keeps no state between calls, so threads may share it
+        detector = get_vad_model()
+    return detector(padded).reshape(-1)
 
 
 def voiced_s(samples: np.ndarray) -> float:
     """Return how many seconds of a stretch are clearly a voice."""
     return np.count_nonzero(speech_probabilities(samples) >= SPEECH_THRESHOLD) * VAD_FRAME_SAMPLES / SAMPLE_RATE
-
-
-def _detector():
-    """Return the one detector of the process. It keeps no state between calls: threads may share it."""
-    from faster_whisper.vad import get_vad_model
-
-    with _detector_lock:
-        return get_vad_model()
 
 
 MAX_SEGMENT_SECONDS = 28
@@ -123,17 +116,18 @@ def speech_stretches(probabilities: Iterable[float]) -> Iterator[tuple[int, int]
     Args:
         probabilities: of speech, one for each 512 samples.
     """
-    again, stretch, before = deque(), None, 0
-    for number, probability in _numbered(probabilities, again):
+    frames, again, stretch, before = enumerate(probabilities), deque(), None, 0
+    while (frame := again.popleft() if again else next(frames, None)) is not None:
+        number, probability = frame
         if stretch is None and probability < SPEECH_THRESHOLD:
             continue
         stretch = stretch or _Stretch(number)
-        stretch.hear(probability)
+        stretch.add(probability)
         if stretch.is_over:
             last = stretch.last
         elif stretch.is_full:
             cut = stretch.best_cut()
-            again.extend(enumerate(stretch.heard[cut:], stretch.first + cut))
+            again.extend(enumerate(stretch.probabilities[cut:], stretch.first + cut))
             last = (stretch.first + cut) * VAD_FRAME_SAMPLES
         else:
             continue
@@ -148,51 +142,41 @@ class _Stretch:
 
     def __init__(self, first: int):
         self.first = first
-        self.heard: list[float] = []
+        self.probabilities: list[float] = []
         self.pause: int | None = None
-        """Where in `heard` the pause began that still lasts."""
+        """Where in `probabilities` the pause began that still lasts."""
 
-    def hear(self, probability: float) -> None:
+    def add(self, probability: float) -> None:
         if probability >= SPEECH_THRESHOLD:
             self.pause = None
         elif probability < PAUSE_THRESHOLD and self.pause is None:
-            self.pause = len(self.heard)
-        self.heard.append(probability)
+            self.pause = len(self.probabilities)
+        self.probabilities.append(probability)
 
     @property
     def is_full(self) -> bool:
-        return len(self.heard) >= MAX_STRETCH_FRAMES
+        return len(self.probabilities) >= MAX_STRETCH_FRAMES
 
     @property
     def is_over(self) -> bool:
         if self.pause is None or self.is_full:
             return self.pause is not None
         needed = LONG_PAUSE_S if self.pause * VAD_FRAME_SAMPLES < SHORT_STRETCH_S * SAMPLE_RATE else SHORT_PAUSE_S
-        return (len(self.heard) - self.pause) * VAD_FRAME_SAMPLES >= needed * SAMPLE_RATE
+        return (len(self.probabilities) - self.pause) * VAD_FRAME_SAMPLES >= needed * SAMPLE_RATE
 
     @property
     def last(self) -> int:
         """The sample behind the last one, with the pad as far as it was heard."""
-        end = len(self.heard) if self.pause is None else self.pause
+        end = len(self.probabilities) if self.pause is None else self.pause
         return self.first * VAD_FRAME_SAMPLES + min(
-            end * VAD_FRAME_SAMPLES + PAD_SAMPLES, len(self.heard) * VAD_FRAME_SAMPLES
+            end * VAD_FRAME_SAMPLES + PAD_SAMPLES, len(self.probabilities) * VAD_FRAME_SAMPLES
         )
 
     def best_cut(self) -> int:
-        """Return the place in `heard`'s second half where speech is least sure; the last one of equals."""
-        smooth = np.convolve(self.heard, np.ones(SMOOTHING_FRAMES) / SMOOTHING_FRAMES, mode="same")
+        """Return the place in the second half where speech is least sure; the last one of equals."""
+        smooth = np.convolve(self.probabilities, np.ones(SMOOTHING_FRAMES) / SMOOTHING_FRAMES, mode="same")
         half = len(smooth) // 2
         return len(smooth) - SMOOTHING_FRAMES - int(np.argmin(smooth[half:-SMOOTHING_FRAMES][::-1])) - 1
-
-
-def _numbered(probabilities: Iterable[float], again: deque) -> Iterator[tuple[int, float]]:
-    """Yield (number, probability); those in `again`, which the reader fills, come before the next."""
-    for frame in enumerate(probabilities):
-        while again:
-            yield again.popleft()
-        yield frame
-    while again:
-        yield again.popleft()
 
 
 def _probabilities(tape: "_RingBuffer") -> Iterator[float]:
@@ -200,8 +184,8 @@ def _probabilities(tape: "_RingBuffer") -> Iterator[float]:
     while tape.reach((at + VAD_PART_FRAMES) * VAD_FRAME_SAMPLES) > at * VAD_FRAME_SAMPLES:
         first = max(0, at - VAD_WARM_UP_FRAMES)
         part = tape.cut(first * VAD_FRAME_SAMPLES, min((at + VAD_PART_FRAMES) * VAD_FRAME_SAMPLES, tape.end))
-        heard = np.zeros(-(-len(part) // VAD_FRAME_SAMPLES)) if is_silent(part) else speech_probabilities(part)
-        yield from heard[at - first :][:VAD_PART_FRAMES].tolist()
+        found = np.zeros(-(-len(part) // VAD_FRAME_SAMPLES)) if is_silent(part) else speech_probabilities(part)
+        yield from found[at - first :][:VAD_PART_FRAMES].tolist()
         at += VAD_PART_FRAMES
 
 

@@ -59,12 +59,12 @@ def require_word_timestamps(decoder: Decoder) -> None:
         raise RequestError("an engine and a model that tell when words were said", found, do)
 
 
-def _align_clip(decoder: Decoder, clip: np.ndarray, said: DecodingResult, margin_s: float) -> Iterator[Word]:
-    if not said.token_ids:
+def _align_clip(decoder: Decoder, clip: np.ndarray, result: DecodingResult, margin_s: float) -> Iterator[Word]:
+    if not result.token_ids:
         return
-    times, at = decoder.align(clip, said, margin_s), 0
+    times, at = decoder.align(clip, result, margin_s), 0
     found = []
-    for text, count in split_into_words(decoder.tokenizer, said.token_ids, said.language not in UNSPACED_LANGUAGES):
+    for text, count in split_into_words(decoder.tokenizer, result.token_ids, result.language not in UNSPACED_LANGUAGES):
         mine = times[at : at + count]
         found.append(Word(mine[0][0], mine[-1][1], text, fmean(chance for _, _, chance in mine)))
         at += count
@@ -78,7 +78,8 @@ def split_into_words(tokenizer: Tokenizer, tokens: Sequence[int], spaces: bool =
         _add(parted, piece, joined=spaces and not piece[0].startswith(" "))
     found: list[tuple[str, int]] = []
     for part in parted:
-        _add(found, part, joined=_closes(part[0]) or (bool(found) and _opens(found[-1][0])))
+        closes = not part[0].strip() or (not _opens(part[0]) and not any(map(str.isalnum, part[0])))
+        _add(found, part, joined=closes or (bool(found) and _opens(found[-1][0])))
     return [(text.strip(), count) for text, count in found if text.strip()]
 
 
@@ -91,10 +92,6 @@ def _add(parts: list[tuple[str, int]], part: tuple[str, int], joined: bool) -> N
 def _opens(text: str) -> bool:
     """Return whether a text is nothing but marks that stand before a word, or nothing at all."""
     return set(text.strip()) <= OPENING_MARKS
-
-
-def _closes(text: str) -> bool:
-    return not text.strip() or (not _opens(text) and not any(letter.isalnum() for letter in text))
 
 
 def _character_pieces(tokenizer: Tokenizer, tokens: Sequence[int]) -> Iterator[tuple[str, int]]:
@@ -117,15 +114,14 @@ def trim_pauses(found: Sequence[Word]) -> list[Word]:
     usual = median(word.end_s - word.start_s for word in found)
     longest = max(LONG_WORD_S, LONG_WORD_FACTOR * usual)
     before = ["."] + [word.text for word in found[:-1]]
-    return [_shortened(word, longest, text.endswith(BREAK_MARKS)) for word, text in zip(found, before, strict=True)]
-
-
-def _shortened(word: Word, longest: float, late: bool) -> Word:
-    if word.end_s - word.start_s <= longest:
-        return word
-    if late:
-        return replace(word, start_s=word.end_s - longest)
-    return replace(word, end_s=word.start_s + longest)
+    trimmed = []
+    for word, text in zip(found, before, strict=True):
+        if word.end_s - word.start_s > longest:
+            is_late = text.endswith(BREAK_MARKS)
+            change = {"start_s": word.end_s - longest} if is_late else {"end_s": word.start_s + longest}
+            word = replace(word, **change)
+        trimmed.append(word)
+    return trimmed
 
 
 def clamp_times(found: Sequence[Word], seconds: float) -> Iterator[Word]:

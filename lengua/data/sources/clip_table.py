@@ -4,7 +4,7 @@
     for name in table.names(): ...          # clips, by name
     table.cells(table.find("common_voice_es_1.mp3"))["sentence"]
 
-A row is kept as its bytes and four numbers, so a table of 400,000 rows takes about its own size in memory.
+A row is kept as its bytes and two numbers, so a table of 400,000 rows takes little more than its size in memory.
 """
 
 from array import array
@@ -55,8 +55,8 @@ def strip_csv_quotes(cell: str) -> str:
 class NameNumbers:
     """A number for each of many names, in 12 bytes each. Of a name that comes twice the first counts."""
 
-    def __init__(self):
-        self.keys, self.values = array("Q"), array("I")
+    def __init__(self, keys: array | None = None, values: array | None = None):
+        self.keys, self.values = keys or array("Q"), values or array("I")
 
     def add(self, name: str, value: int) -> None:
         """Remember a number; what does not fit 32 bits becomes the largest that does."""
@@ -71,36 +71,42 @@ class NameNumbers:
 
     @cached_property
     def _sorted(self) -> tuple[np.ndarray, np.ndarray]:
-        keys = np.frombuffer(self.keys, np.uint64) if self.keys else np.empty(0, np.uint64)
+        keys = np.array(self.keys, np.uint64)
         order = np.argsort(keys, kind="stable")
-        return keys[order], np.frombuffer(self.values, np.uint32)[order] if self.values else np.empty(0, np.uint32)
+        return keys[order], np.array(self.values, np.uint32)[order]
 
     def __len__(self) -> int:
         return len(self.keys)
 
 
+def _split_header(line: bytes) -> list[str]:
+    return [column.strip() for column in line.decode("utf-8-sig", "replace").split("\t")]
+
+
+def _cell(line: bytes, place: int) -> str:
+    cells = line.split(b"\t", place + 1)
+    return cells[place].decode("utf-8", "replace").strip() if len(cells) > place else ""
+
+
 def read_durations(lines: Iterable[bytes]) -> NameNumbers:
     """Return the milliseconds of each clip in a clip_durations.tsv; what is no number is passed over."""
-    found, rows = NameNumbers(), iter(lines)
-    columns = [column.strip().lower() for column in next(rows, b"").decode("utf-8-sig", "replace").split("\t")]
-    places = [columns.index(name) for name in ("clip", "duration[ms]") if name in columns]
-    for line in rows if len(places) == 2 else ():
-        cells = line.decode("utf-8", "replace").split("\t")
-        milliseconds = cells[places[1]].strip() if len(cells) > max(places) else ""
-        if milliseconds.isdecimal():
-            found.add(clip_name(cells[places[0]]), int(milliseconds))
-    return found
+    durations, rows = NameNumbers(), iter(lines)
+    columns = [column.lower() for column in _split_header(next(rows, b""))]
+    if {"clip", "duration[ms]"} <= set(columns):
+        for line in rows:
+            clip, milliseconds = (_cell(line, columns.index(name)) for name in ("clip", "duration[ms]"))
+            if milliseconds.isdecimal():
+                durations.add(clip_name(clip), int(milliseconds))
+    return durations
 
 
 def listed_clips(lines: Iterable[bytes]) -> Iterator[int]:
     """Yield the number of every clip that a table names; none where it is not a table of clips."""
     rows = iter(lines)
-    columns = next(rows, b"").decode("utf-8-sig", "replace").strip().split("\t")
+    columns = _split_header(next(rows, b""))
     place = next((columns.index(name) for name in CLIP_COLUMNS if name in columns), None)
-    for line in rows if place is not None else ():
-        cells = line.split(b"\t", place + 1)
-        if len(cells) > place:
-            yield name_hash(clip_name(cells[place].decode("utf-8", "replace")))
+    if place is not None:
+        yield from (name_hash(clip_name(_cell(line, place))) for line in rows)
 
 
 class ClipTable:
@@ -112,83 +118,60 @@ class ClipTable:
         Raises:
             RequestError: the first line does not name the columns that are needed.
         """
-        self.data, self.name = data, name
-        self.columns = self._header()
-        self.clip = next(column for column in CLIP_COLUMNS if column in self.columns)
-        self.text = next(column for column in CLIP_TEXT_COLUMNS if column in self.columns)
-        self.starts, self.ends, self.keys = array("q"), array("q"), array("Q")
+        header, *lines = data.split(b"\n")
+        self.name, self.columns = name, _split_header(header)
+        clip, text = (
+            next((one for one in names if one in self.columns), None) for names in (CLIP_COLUMNS, CLIP_TEXT_COLUMNS)
+        )
+        if not clip or not text:
+            found = f"{', '.join(map(repr, self.columns))[:200]} in {name}"
+            raise RequestError("the columns path and sentence, in UTF-8 and between tabs", found, "get the table again")
+        self.text, self._clip_place, self._text_place = text, self.columns.index(clip), self.columns.index(text)
+        self.lines: list[bytes] = []
+        self.keys, self.numbers = array("Q"), array("L")
         self.faults: dict[int, str] = {}
-        self._scan(split)
+        self._fill(lines, self.columns.index("split") if split and "split" in self.columns else None, split)
+
+    def _fill(self, lines: Iterable[bytes], split_place: int | None, split: str | None) -> None:
+        usable: set[int] = set()
+        for number, line in enumerate(lines, start=2):
+            if not line.strip() or (split_place is not None and split_name(_cell(line, split_place)) != split):
+                continue
+            self.lines.append(line)
+            self.numbers.append(number)
+            self.keys.append(key := name_hash(self.clip_of(len(self.keys))))
+            if fault := self._fault(line) or ("named twice" if key in usable else None):
+                self.faults[len(self) - 1] = fault
+            else:
+                usable.add(key)
 
     def __len__(self) -> int:
-        return len(self.starts)
+        return len(self.lines)
 
     def cells(self, row: int) -> dict[str, str]:
-        """Return the cells of a row by column."""
-        line = self._line(row).decode("utf-8", "replace")
+        line = self.lines[row].decode("utf-8", "replace")
         return dict(zip(self.columns, map(strip_csv_quotes, line.removesuffix("\r").split("\t")), strict=False))
 
     def clip_of(self, row: int) -> str:
-        """Return the file name of a row's clip."""
-        place = self.columns.index(self.clip)
-        cells = self._line(row).split(b"\t", place + 1)
-        return clip_name(cells[place].decode("utf-8", "replace")) if len(cells) > place else ""
+        return clip_name(_cell(self.lines[row], self._clip_place))
 
     def id_of(self, row: int) -> str:
         """Return the id of a row: its clip's name without the ending, else where it stands."""
         name = self.clip_of(row)
-        line = self.data.count(b"\n", 0, self.starts[row]) + 1 if not name else 0
-        return name.rpartition(".")[0] or name or f"{self.name}, line {line}"
+        return name.rpartition(".")[0] or name or f"{self.name}, line {self.numbers[row]}"
 
     def names(self) -> list[str]:
         """Return the clips of all usable rows, by name."""
-        return sorted(self.clip_of(int(row)) for row in self._index[1])
+        return sorted(self.clip_of(row) for row in self._index.values)
 
     def find(self, name: str) -> int | None:
         """Return the usable row of a clip, or None."""
-        keys, rows = self._index
-        place = int(np.searchsorted(keys, key := np.uint64(name_hash(name))))
-        return int(rows[place]) if place < len(keys) and keys[place] == key else None
+        return self._index.get(name)
 
     def leave_out(self, reasons: dict[int, str]) -> None:
         """Add faults that were found outside of the table, such as missing clips."""
         self.faults.update(reasons)
         self.__dict__.pop("_index", None)
-
-    def _line(self, row: int) -> bytes:
-        return self.data[self.starts[row] : self.ends[row]]
-
-    def _header(self) -> list[str]:
-        line = self.data.partition(b"\n")[0].decode("utf-8-sig", "replace")
-        columns = [column.strip() for column in line.split("\t")]
-        if not all(any(name in columns for name in names) for names in (CLIP_COLUMNS, CLIP_TEXT_COLUMNS)):
-            found = f"{', '.join(map(repr, columns))[:200]} in {self.name}"
-            raise RequestError("the columns path and sentence, in UTF-8 and between tabs", found, "get the table again")
-        return columns
-
-    def _scan(self, split: str | None) -> None:
-        """Find where the rows are, and those that cannot be used."""
-        start = self.data.find(b"\n") + 1 or len(self.data)
-        while start < len(self.data):
-            end = self.data.find(b"\n", start) % (len(self.data) + 1)  # the last line may have no end
-            line = self.data[start:end]
-            if line.strip() and self._is_of(split, line):
-                self.starts.append(start)
-                self.ends.append(end)
-                self.keys.append(name_hash(self.clip_of(len(self.keys))))
-                if reason := self._fault(line):
-                    self.faults[len(self) - 1] = reason
-            start = end + 1
-        usable = self._usable()
-        first = np.unique(np.asarray(self.keys)[usable], return_index=True)[1]
-        self.faults.update(dict.fromkeys(np.delete(usable, first).tolist(), "named twice"))
-
-    def _is_of(self, split: str | None, line: bytes) -> bool:
-        if split is None or "split" not in self.columns:
-            return True
-        cells = line.decode("utf-8", "replace").split("\t")
-        place = self.columns.index("split")
-        return len(cells) > place and split_name(cells[place]) == split
 
     def _fault(self, line: bytes) -> str | None:
         try:
@@ -197,21 +180,13 @@ class ClipTable:
             return "not UTF-8"
         if len(cells) != len(self.columns):
             return "broken row"
-        name = clip_name(cells[self.columns.index(self.clip)])
+        name = clip_name(cells[self._clip_place])
         if not name or "/" in name or "\\" in name or "\0" in name or name.startswith("."):
             return "no clip name" if not name else "path outside the folder"
-        return None if any(map(str.isalnum, cells[self.columns.index(self.text)])) else "no text"
-
-    def _usable(self) -> np.ndarray:
-        """The rows without a fault, ascending."""
-        kept = np.ones(len(self), bool)
-        kept[list(self.faults)] = False
-        return np.flatnonzero(kept)
+        return None if any(map(str.isalnum, cells[self._text_place])) else "no text"
 
     @cached_property
-    def _index(self) -> tuple[np.ndarray, np.ndarray]:
-        """The numbers of all usable clips, ascending, and the rows that name them."""
-        rows = self._usable()
-        keys = np.asarray(self.keys)[rows]
-        order = np.argsort(keys)
-        return keys[order], rows[order]
+    def _index(self) -> NameNumbers:
+        """The usable rows, by their clips."""
+        rows = array("I", (row for row in range(len(self)) if row not in self.faults))
+        return NameNumbers(array("Q", (self.keys[row] for row in rows)), rows)

@@ -36,9 +36,9 @@ def open(dataset_id: str, language: str | None = None) -> "CollectiveSource":
     """
     if not DATASET_ID_PATTERN.fullmatch(dataset_id):
         raise RequestError("the id of a data set", repr(dataset_id), "copy it from the page of the data set")
-    told = fetch_dataset(dataset_id)
-    found = common_voice.open(str(downloads_folder() / told["archive"]), language)
-    return CollectiveSource(found.release, found.wish, told["licence"], told["attribution"], dataset_id)
+    note = fetch_dataset(dataset_id)
+    source = common_voice.open(str(downloads_folder() / note["archive"]), language)
+    return CollectiveSource(source.release, source.wish, note["licence"], note["attribution"], dataset_id)
 
 
 def fetch_dataset(dataset_id: str) -> dict[str, str]:
@@ -73,7 +73,12 @@ class CollectiveSource(CommonVoiceSource):
 
 def download_dataset(dataset_id: str) -> dict[str, str]:
     """Download an archive, or what is missing of it; return its file name, its licence and whom to name."""
-    client = _client()
+    try:
+        import datacollective as client
+        import datacollective.errors
+    except ImportError as error:
+        do = "install it: pip install 'lengua[collective]'"
+        raise RequestError("the package datacollective", "none on this machine", do) from error
     if not os.environ.get(MDC_KEY_VARIABLE):
         do = f"make one in your account at Mozilla Data Collective, and set {MDC_KEY_VARIABLE} to it"
         raise RequestError(f"a key for Mozilla Data Collective in {MDC_KEY_VARIABLE}", "none", do)
@@ -87,16 +92,6 @@ def download_dataset(dataset_id: str) -> dict[str, str]:
     return {"archive": archive.name, "licence": licence, "attribution": f"{details.name or dataset_id}, {publisher}"}
 
 
-def _client():
-    try:
-        import datacollective
-        import datacollective.errors
-    except ImportError as error:
-        do = "install it: pip install 'lengua[collective]'"
-        raise RequestError("the package datacollective", "none on this machine", do) from error
-    return datacollective
-
-
 def _fetch(client, details) -> Path:
     """Download what is missing of an archive, a few times where it breaks off."""
     if (name := details.filename or "") != Path(name).name or not name or name.startswith("."):
@@ -104,21 +99,17 @@ def _fetch(client, details) -> Path:
     for attempt in range(MAX_DOWNLOAD_TRIES):
         try:
             where = client.download_dataset(details.id, str(downloads_folder()), show_progress=sys.stdout.isatty())
-            return _is_complete(Path(where), details.sizeBytes)
+            size = (archive := Path(where)).stat().st_size
+            if details.sizeBytes and size != details.sizeBytes:
+                archive.unlink()
+                raise RuntimeError(f"{size} of {details.sizeBytes:.0f} bytes, now deleted")
+            return archive
         except client.errors.DownloadError as error:
             if isinstance(error.__cause__, KeyboardInterrupt):  # which it takes for a failed download
                 raise KeyboardInterrupt from error
             if attempt == MAX_DOWNLOAD_TRIES - 1 or is_disk_full_error(error):
                 raise
     raise AssertionError("the last try returns or raises")
-
-
-def _is_complete(archive: Path, size: float | None) -> Path:
-    found = archive.stat().st_size
-    if size and found != size:
-        archive.unlink()
-        raise RuntimeError(f"{found} of {size:.0f} bytes, now deleted")
-    return archive
 
 
 def is_disk_full_error(error: BaseException) -> bool:
@@ -132,7 +123,7 @@ def explain_collective_error(error: Exception, dataset_id: str) -> LenguaError:
     """Return what went wrong as one sentence."""
     from datacollective import errors
 
-    what, told = f"the data set {dataset_id} of Mozilla Data Collective", str(error).partition("\n")[0]
+    what, message = f"the data set {dataset_id} of Mozilla Data Collective", str(error).partition("\n")[0]
     status = getattr(getattr(error, "response", None), "status_code", None)
     again = "run it again later: what has come is kept"
     if is_disk_full_error(error):
@@ -140,7 +131,7 @@ def explain_collective_error(error: Exception, dataset_id: str) -> LenguaError:
             f"room for {what} in {downloads_folder()}", "a full disk", "make room, or set MDC_DOWNLOAD_PATH"
         )
     if isinstance(error, OSError) and error.errno in (errno.EACCES, errno.EROFS, errno.ENOTDIR, errno.EEXIST):
-        return RequestError(f"a folder to write {what} in", told, "set MDC_DOWNLOAD_PATH to another")
+        return RequestError(f"a folder to write {what} in", message, "set MDC_DOWNLOAD_PATH to another")
     if isinstance(error, errors.AuthenticationError):
         return RequestError(
             f"a valid key in {MDC_KEY_VARIABLE}", "one that is refused (401)", "make a new one in your account"
@@ -153,10 +144,10 @@ def explain_collective_error(error: Exception, dataset_id: str) -> LenguaError:
         return RequestError(what, "none of that id (404)", "copy the id from the page of the data set")
     if isinstance(error, PermissionError):
         do = "accept its terms on its page, with the account whose key this is"
-        return RequestError(f"access to {what}", f"it is refused: {told.partition(' — ')[2] or told}", do)
+        return RequestError(f"access to {what}", f"it is refused: {message.partition(' — ')[2] or message}", do)
     if status == 402:
         return RequestError(f"access to {what}", "one that is paid for", "buy it on its page, or choose another")
     if isinstance(error, errors.DownloadError):
         missing = f"{error.remaining_percentage:g} % of it still missing ({type(error.__cause__).__name__})"
         return LenguaError(what, missing, "run it again: it goes on where it broke off")
-    return LenguaError(what, f"{type(error).__name__}: {told}", again)
+    return LenguaError(what, f"{type(error).__name__}: {message}", again)

@@ -39,13 +39,13 @@ def open(path: str, language: str | None = None) -> "CommonVoiceSource":
         RequestError: nothing there, neither a release nor a .tar.gz, or more than one language.
     """
     place = Path(path).expanduser()
-    if place.is_dir():
-        source = CommonVoiceSource(UnpackedRelease(place, language), language)
-        _ = source.language  # what is wrong with a folder is told at once
-        return source
-    if not place.is_file():
+    if not place.exists():
         raise RequestError("a Common Voice folder or its .tar.gz", f"nothing at {place}", "check the path")
-    return CommonVoiceSource(PackedRelease(place, language), language)
+    release = UnpackedRelease if place.is_dir() else PackedRelease
+    source = CommonVoiceSource(release(place, language), language)
+    if place.is_dir():
+        _ = source.language  # what is wrong with a folder is told at once
+    return source
 
 
 @dataclass(frozen=True)
@@ -103,7 +103,6 @@ class CommonVoiceSource:
         return self.release.left_out
 
     def read(self, split: str) -> Iterator[Utterance | Dropped]:
-        """Yield the items of one split."""
         return (item for _, item in self.read_many((split,)))
 
     def read_many(self, splits: Sequence[str]) -> Iterator[tuple[str, Utterance | Dropped]]:
@@ -146,20 +145,18 @@ class CommonVoiceSource:
 
     def _table(self, split: str) -> ClipTable:
         """Return the table of a split; rows without a usable clip are among its faults."""
-        table = self._read_table(split)
+        tables, name = self.release.tables, SPLIT_TABLES.get(split)
+        spontaneous = next((table for table in tables if table.startswith(SPONTANEOUS_PREFIX)), None)
+        if name in tables:
+            table = ClipTable(self.release.table(name), name)
+        elif name and spontaneous:
+            table = ClipTable(self.release.table(spontaneous), spontaneous, None if split == "validated" else split)
+        else:
+            self._refuse(split)
         rows = (row for row in range(len(table)) if row not in table.faults)
         reasons = ((row, clip_fault(self.release.size(table.clip_of(row)))) for row in rows)
         table.leave_out({row: reason for row, reason in reasons if reason})
         return table
-
-    def _read_table(self, split: str) -> ClipTable:
-        tables = self.release.tables
-        if (name := SPLIT_TABLES.get(split)) in tables:
-            return ClipTable(self.release.table(name), name)
-        spontaneous = [name for name in tables if name.startswith(SPONTANEOUS_PREFIX)]
-        if not spontaneous or split not in SPLIT_TABLES:
-            self._refuse(split)
-        return ClipTable(self.release.table(spontaneous[0]), spontaneous[0], None if split == "validated" else split)
 
     def _refuse(self, split: str) -> NoReturn:
         found = f"the tables {', '.join(self.release.tables)}"

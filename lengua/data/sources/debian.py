@@ -25,9 +25,7 @@ USE_OWN_RECORDINGS = "use your own recordings with folder:PATH (PATH holds metad
 
 
 def unpack_packages(packages: Sequence[str], wanted: str, folder: Path) -> Path:
-    """Return `folder` with those files of the packages whose path matches `wanted`; fetch them the first time.
-
-    The packages' paths are kept below `folder`. The packages themselves are deleted when that is done.
+    """Return `folder` with the packages' files that match `wanted`, under their own paths; fetch them the first time.
 
     Args:
         packages: names of Debian packages.
@@ -93,7 +91,8 @@ def _download(packages: Sequence[str], downloads: Path) -> list[Path]:
     if failure:
         do = f"check the network and apt's sources and run it again, or {USE_OWN_RECORDINGS}"
         raise LenguaError(f"the Debian packages {', '.join(packages)}", f"apt-get failed: {failure}", do)
-    return [_newest(downloads.glob(f"{package}_*.deb")) for package in packages]
+    found = (downloads.glob(f"{package}_*.deb") for package in packages)
+    return [max(debs, key=lambda deb: deb.stat().st_mtime) for debs in found]
 
 
 def _own_apt_state(folder: Path) -> list[str]:
@@ -115,20 +114,12 @@ def _apt(arguments: list[str], folder: Path) -> str:
         text=True,
         errors="replace",
     )
-    return _last_complaint(done.stderr) if done.returncode else ""
-
-
-def _last_complaint(messages: str) -> str:
-    """Return the last line that tells why: a failed fetch before apt's summary of it, an error before a warning."""
-    lines = [line.strip() for line in messages.splitlines() if line.strip()]
-    for telling in ("Failed to fetch", "E: ", ""):
-        if matching := [line for line in lines if telling in line]:
-            return matching[-1]
-    return "it gave no reason"
-
-
-def _newest(debs) -> Path:
-    return max(debs, key=lambda deb: deb.stat().st_mtime)
+    if not done.returncode:
+        return ""
+    # A failed fetch tells more than apt's summary of it, an error more than a warning.
+    lines = [line.strip() for line in done.stderr.splitlines() if line.strip()]
+    by_worth = [line for telling in ("", "E: ", "Failed to fetch") for line in lines if telling in line]
+    return by_worth[-1] if by_worth else "it gave no reason"
 
 
 def _extract(deb: Path, wanted: re.Pattern, folder: Path) -> None:
@@ -139,7 +130,12 @@ def _extract(deb: Path, wanted: re.Pattern, folder: Path) -> None:
             with tarfile.open(fileobj=opening.stdout, mode="r|") as archive:
                 for member in archive:
                     if member.isfile() and wanted.search(member.name):
-                        _write(archive.extractfile(member), folder / _inside(member.name))
+                        # Without "..", no path of a package can leave the folder.
+                        parts = (part for part in PurePosixPath(member.name).parts if part not in ("..", "/"))
+                        target = folder.joinpath(*parts)
+                        target.parent.mkdir(parents=True, exist_ok=True)
+                        with archive.extractfile(member) as source, open(target, "wb") as file:
+                            shutil.copyfileobj(source, file)
             opening.stdout.read()  # the padding behind the last file; unread, it would break dpkg-deb's pipe
             whole = opening.wait() == 0
         except tarfile.TarError:
@@ -147,14 +143,3 @@ def _extract(deb: Path, wanted: re.Pattern, folder: Path) -> None:
     if not whole:
         deb.unlink()
         raise LenguaError(f"a whole Debian package {deb.name}", "a broken one, now deleted", "run it again")
-
-
-def _inside(name: str) -> PurePosixPath:
-    """Return a path of a package as one that cannot leave the folder it is put below."""
-    return PurePosixPath(*(part for part in PurePosixPath(name).parts if part not in ("..", "/")))
-
-
-def _write(source, target: Path) -> None:
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with open(target, "wb") as file:
-        shutil.copyfileobj(source, file)

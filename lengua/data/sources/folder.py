@@ -20,9 +20,18 @@ from functools import cached_property
 from pathlib import Path
 
 from lengua.data.sources import Dropped, Utterance
+from lengua.data.sources.clip_table import strip_csv_quotes
 from lengua.data.splits import assign_splits, sentence_key, split_name
 from lengua.models.languages import language_code
 from lengua.runtime.errors import RequestError
+
+METADATA_NAMES = ("metadata.csv", "metadata.tsv", "metadata.jsonl")
+FOLDER_TEXT_COLUMNS = ("text", "sentence", "transcription")
+OPTIONAL_COLUMNS = ("id", "language", "speaker", "split", "duration_s")
+MIN_SPEAKERS_FOR_SPLIT = 10
+"""From so many speakers on, a split is made by speaker, so that dev and test are of voices never trained on."""
+FOLDER_RULES_VERSION = 1
+"""Raise this when a rule below changes what `read` yields; it is part of the revision."""
 
 
 @dataclass(frozen=True)
@@ -36,6 +45,11 @@ class MetadataRow:
 
     def __getitem__(self, column: str) -> str:
         return self.cells.get(column, "")
+
+    @property
+    def id(self) -> str:
+        """Its id column, else its file name, else where it stands."""
+        return self["id"] or self["file_name"] or f"line {self.line}"
 
 
 def read_metadata(path: Path) -> tuple[list[str], list[MetadataRow]]:
@@ -92,7 +106,7 @@ def _delimited(path: Path, text: str) -> tuple[list[str], list[MetadataRow]]:
         line = reader.line_num + 1
         for cells in reader:
             if any(cells):
-                values = [_unquoted(cell) if tabs else cell for cell in cells]
+                values = map(strip_csv_quotes, cells) if tabs else cells
                 named = dict(zip(columns, map(str.strip, values), strict=False))
                 rows.append(MetadataRow(line, named, surplus=any(cells[len(columns) :])))
             line = reader.line_num + 1
@@ -101,26 +115,9 @@ def _delimited(path: Path, text: str) -> tuple[list[str], list[MetadataRow]]:
     return columns, rows
 
 
-def _unquoted(cell: str) -> str:
-    """Undo CSV quotes in a tab-separated cell, where they and plain quotes live side by side."""
-    if len(cell) > 1 and cell[0] == cell[-1] == '"' and '""' in cell[1:-1]:
-        return cell[1:-1].replace('""', '"')
-    return cell
-
-
 def _broken(path: Path, line: int, found: str) -> RequestError:
     what = "one JSON object a line" if path.suffix == ".jsonl" else "well-formed CSV"
     return RequestError(f"{what} in {path}", f"{found}, line {line}", "put that line right")
-
-
-METADATA_NAMES = ("metadata.csv", "metadata.tsv", "metadata.jsonl")
-FOLDER_TEXT_COLUMNS = ("text", "sentence", "transcription")
-OPTIONAL_COLUMNS = ("id", "language", "speaker", "split", "duration_s")
-MIN_SPEAKERS_FOR_SPLIT = 10
-"""From so many speakers on, a split is made by speaker, so that dev and test are of voices never trained on."""
-
-FOLDER_RULES_VERSION = 1
-"""Raise this when a rule below changes what `read` yields; it is part of the revision."""
 
 
 def open(path: str, language: str | None = None) -> "FolderSource":
@@ -143,7 +140,6 @@ def open(path: str, language: str | None = None) -> "FolderSource":
 
 
 def metadata_file(folder: Path) -> Path:
-    """Return the one metadata file of a folder."""
     expected = f"a folder with one of {', '.join(METADATA_NAMES)}"
     if not folder.is_dir():
         found = f"a file, {folder}" if folder.exists() else f"nothing at {folder}"
@@ -167,56 +163,48 @@ def text_column(metadata: Path, columns: list[str]) -> str:
     raise RequestError(f"the columns file_name and text (or sentence, transcription) in {metadata}", found, do)
 
 
-def row_id(row: MetadataRow) -> str:
-    """Return the id of a row: its id column, else its file name, else where it stands."""
-    return row["id"] or row["file_name"] or f"line {row.line}"
-
-
 def check_ids(metadata: Path, rows: list[MetadataRow]) -> None:
     """Raise RequestError where two rows have one id."""
     lines: dict[str, int] = {}
     for row in rows:
-        first = lines.setdefault(row_id(row), row.line)
+        first = lines.setdefault(row.id, row.line)
         if first != row.line:
-            found = f"{row_id(row)!r} on line {first} and on line {row.line}"
+            found = f"{row.id!r} on line {first} and on line {row.line}"
             raise RequestError(f"one row for each id in {metadata}", found, "remove one, or add a column id")
 
 
 def row_languages(metadata: Path, rows: list[MetadataRow], language: str | None) -> list[str]:
     """Return Whisper's code for each row: its language column, else `language`."""
-    default = language_code(language) if language else None
-    codes: dict[str, str | None] = {"": default}
+    default, codes = language_code(language) if language else None, []
     for row in rows:
-        name = row["language"]
+        place = f"on line {row.line} of {metadata}"
         try:
-            codes[name] = codes[name] if name in codes else language_code(name)
+            code = language_code(row["language"]) if row["language"] else default
         except RequestError as error:
-            raise RequestError(error.expected, f"{error.found} on line {row.line} of {metadata}", error.do) from error
-        if not codes[name]:
-            found = f"none on line {row.line} of {metadata}"
-            raise RequestError("a language for each recording", found, "pass --language, or add a column language")
-    return [codes[row["language"]] for row in rows]
+            raise RequestError(error.expected, f"{error.found} {place}", error.do) from error
+        if not code:
+            do = "pass --language, or add a column language"
+            raise RequestError("a language for each recording", f"none {place}", do)
+        codes.append(code)
+    return codes
 
 
 def row_splits(metadata: Path, rows: list[MetadataRow], columns: list[str], texts: str) -> list[str]:
     """Return the split of each row: its split column, else by speaker where there are enough, else by text."""
     if "split" in columns:
-        return [stated_split(metadata, row) for row in rows]
+        splits = [split_name(row["split"]) for row in rows]
+        if None in splits:
+            wrong = rows[splits.index(None)]
+            found = f"{wrong['split']!r} on line {wrong.line} of {metadata}"
+            raise RequestError("one of the splits train, dev (validation, valid) and test", found, "name one of these")
+        return splits
     speakers = [row["speaker"] for row in rows]
     if all(speakers) and len(set(speakers)) >= MIN_SPEAKERS_FOR_SPLIT:
         keys = speakers
     else:
-        keys = [sentence_key(row[texts]) or row_id(row) for row in rows]
+        keys = [sentence_key(row[texts]) or row.id for row in rows]
     assigned = assign_splits(keys)
     return [assigned[key] for key in keys]
-
-
-def stated_split(metadata: Path, row: MetadataRow) -> str:
-    """Return what the split column says, as train, dev or test."""
-    if split := split_name(row["split"]):
-        return split
-    found = f"{row['split']!r} on line {row.line} of {metadata}"
-    raise RequestError("one of the splits train, dev (validation, valid) and test", found, "name one of these")
 
 
 @dataclass(frozen=True)
@@ -227,10 +215,6 @@ class Recording:
     text: str
     language: str
     split: str
-
-    @property
-    def file_name(self) -> str:
-        return self.row["file_name"]
 
 
 @dataclass(frozen=True)
@@ -253,47 +237,42 @@ class FolderSource:
         """A hash of the metadata, of how it was understood, and of the name and size of every file."""
         digest = hashlib.blake2b(f"{FOLDER_RULES_VERSION} ".encode() + self.metadata.read_bytes(), digest_size=8)
         for recording in self.recordings:
-            size = file_size(self.folder, recording.file_name)
-            digest.update(repr((recording.file_name, size, recording.language, recording.split)).encode())
+            name = recording.row["file_name"]
+            size = file_size(self.folder, name)
+            digest.update(repr((name, size, recording.language, recording.split)).encode())
         return digest.hexdigest()
 
     def read(self, split: str) -> Iterator[Utterance | Dropped]:
-        """Yield the items of one split."""
         return (self._item(recording) for recording in self.recordings if recording.split == split)
 
     survey = read
     """A look over a split costs no decoding here."""
 
     def _item(self, recording: Recording) -> Utterance | Dropped:
-        row = recording.row
+        row, known = recording.row, ("file_name", self.text_column, *OPTIONAL_COLUMNS)
         if reason := recording_fault(self.folder, recording):
-            return Dropped(row_id(row), reason)
+            return Dropped(row.id, reason)
         return Utterance(
-            id=row_id(row),
-            audio=self.folder / recording.file_name,
+            id=row.id,
+            audio=self.folder / row["file_name"],
             text=" ".join(recording.text.split()),
             language=recording.language,
             speaker=row["speaker"],
             duration_s=float(row["duration_s"]) if row["duration_s"] else None,
             split=recording.split,
-            extra={name: cell for name, cell in row.cells.items() if cell and name not in self._known},
+            extra={name: cell for name, cell in row.cells.items() if cell and name not in known},
         )
-
-    @property
-    def _known(self) -> tuple[str, ...]:
-        return ("file_name", self.text_column, *OPTIONAL_COLUMNS)
 
 
 def recording_fault(folder: Path, recording: Recording) -> str | None:
-    """Return why a recording is left out, or None."""
+    name = recording.row["file_name"]
     if recording.row.surplus:
         return "more cells than columns"
-    if not recording.file_name:
+    if not name:
         return "no file name"
-    if not is_inside(folder, recording.file_name):
+    if not is_inside(folder, name):
         return "path outside the folder"
-    size = file_size(folder, recording.file_name)
-    if not size:
+    if not (size := file_size(folder, name)):
         return "missing file" if size is None else "empty file"
     if not sentence_key(recording.text):
         return "no text"

@@ -13,7 +13,7 @@ import os
 import stat
 import zlib
 from array import array
-from collections import Counter, deque
+from collections import Counter, defaultdict, deque
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -29,6 +29,10 @@ from lengua.models.languages import language_code
 from lengua.runtime.errors import LenguaError, RequestError
 
 MAX_TABLE_BYTES = 2 * 2**30
+CLIP_FOLDERS = ("clips", "audios")
+SPLIT_TABLES = {"train": "train.tsv", "dev": "dev.tsv", "test": "test.tsv", "validated": "validated.tsv"}
+SPONTANEOUS_PREFIX = "ss-corpus-"
+DURATIONS_FILE = "clip_durations.tsv"
 
 
 @dataclass
@@ -42,16 +46,30 @@ class PackedLocale:
     listed: array = field(default_factory=lambda: array("Q"))
     """The numbers of all clips that any table names."""
 
+    def note_table(self, name: str, member: ArchiveMember) -> None:
+        """Take from a table what will be needed.
 
-@dataclass
-class ArchiveContents:
-    """What one pass over an archive found out."""
+        Raises:
+            LenguaError: it is larger than any table is.
+        """
+        if member.size > MAX_TABLE_BYTES:
+            found = f"{member.size >> 30} GB in {member.name}"
+            raise LenguaError(f"tables under {MAX_TABLE_BYTES >> 30} GB", found, "get the archive again")
+        if name == DURATIONS_FILE:
+            self.durations = read_durations(member.lines())
+            return
+        lines = self._deflating(name, member.lines()) if is_needed_table(name) else member.lines()
+        self.listed.extend(listed_clips(lines))
+        deque(lines, maxlen=0)  # what names no clips has been read no further than its first line
 
-    locales: dict[str, PackedLocale] = field(default_factory=dict)
-    """By the folder in the archive that holds the tables and the clips."""
-    faults: Counter = field(default_factory=Counter)
-    """How many files are not to be read, by reason."""
-    broken: str | None = None
+    def _deflating(self, name: str, lines: Iterable[bytes]) -> Iterator[bytes]:
+        """Yield the lines of a table, and keep it, deflated, when the last has gone by."""
+        deflating, pieces, size = zlib.compressobj(level=1), [], 0
+        for line in lines:
+            pieces.append(deflating.compress(line))
+            size += len(line)
+            yield line
+        self.tables[name] = size, b"".join([*pieces, deflating.flush()])
 
 
 class PackedRelease:
@@ -64,7 +82,7 @@ class PackedRelease:
     @cached_property
     def root(self) -> str:
         """The folder in the archive that holds the one language which is read."""
-        roots = sorted(root for root, locale in self._contents.locales.items() if locale.tables)
+        roots = sorted(root for root, locale in self._contents[0].items() if locale.tables)
         if not roots and self.broken:
             found = f"an end before its tables ({self.broken})"
             raise LenguaError(f"a whole archive {self.path}", found, "download it again")
@@ -72,21 +90,17 @@ class PackedRelease:
 
     @property
     def tables(self) -> tuple[str, ...]:
-        """Names of the tables that utterances are read from."""
         return tuple(sorted(self._locale.tables))
 
     def table(self, name: str) -> bytes:
-        """Return the bytes of a table."""
         size, deflated = self._locale.tables[name]
         return zlib.decompress(deflated, bufsize=max(1, size))
 
     def size(self, clip: str) -> int | None:
-        """Return the bytes of a clip, or None."""
         return self._locale.sizes.get(clip)
 
     @property
     def durations(self) -> NameNumbers:
-        """Milliseconds by clip."""
         return self._locale.durations
 
     def clips(self, tables: Sequence[ClipTable]) -> Iterator[tuple[str, bytes]]:
@@ -108,30 +122,35 @@ class PackedRelease:
 
     @cached_property
     def left_out(self) -> dict[str, int]:
-        """How many files are in no table, or not to be read."""
-        return dict(self._contents.faults) | count_unlisted_clips(self._locale.sizes.keys, self._locale.listed)
+        return self._contents[1] | count_unlisted_clips(self._locale.sizes.keys, self._locale.listed)
 
     @property
     def broken(self) -> str | None:
         """Why the archive cannot be read to its end, or None."""
-        return self._contents.broken
+        return self._contents[2]
 
     @property
     def _locale(self) -> PackedLocale:
-        return self._contents.locales[self.root]
+        return self._contents[0][self.root]
 
     @cached_property
-    def _contents(self) -> "ArchiveContents":
-        contents = ArchiveContents()
+    def _contents(self) -> tuple[dict[str, PackedLocale], dict[str, int], str | None]:
+        """What one pass finds: the locales by their folders, unreadable files by reason, why the archive breaks off."""
+        locales: dict[str, PackedLocale] = defaultdict(PackedLocale)
+        faults, broken = Counter(), None
         try:
             for member in read_members(self.path):
+                root, clip = clip_place(member)
                 if member.fault:
-                    contents.faults[member.fault] += 1
-                else:
-                    note_member(member, contents.locales)
+                    faults[member.fault] += 1
+                elif clip:
+                    locales[root].sizes.add(clip, member.size)
+                elif member.name.endswith(".tsv"):
+                    root, _, name = member.name.rpartition("/")
+                    locales[root].note_table(name, member)
         except BrokenArchive as error:
-            contents.broken = str(error)
-        return contents
+            broken = str(error)
+        return dict(locales), dict(faults), broken
 
 
 def clip_place(member: ArchiveMember) -> tuple[str, str]:
@@ -141,46 +160,7 @@ def clip_place(member: ArchiveMember) -> tuple[str, str]:
     return (root, name) if kind in CLIP_FOLDERS and not member.fault else ("", "")
 
 
-def note_member(member: ArchiveMember, locales: dict[str, PackedLocale]) -> None:
-    """Remember of a file in an archive what will be needed: a table, or the size of a clip."""
-    root, clip = clip_place(member)
-    if clip:
-        locales.setdefault(root, PackedLocale()).sizes.add(clip, member.size)
-    elif member.name.endswith(".tsv"):
-        if member.size > MAX_TABLE_BYTES:
-            found = f"{member.size >> 30} GB in {member.name}"
-            raise LenguaError(f"tables under {MAX_TABLE_BYTES >> 30} GB", found, "get the archive again")
-        root, _, name = member.name.rpartition("/")
-        _note_table(name, member, locales.setdefault(root, PackedLocale()))
-
-
-def _note_table(name: str, member: ArchiveMember, locale: PackedLocale) -> None:
-    if name == DURATIONS_FILE:
-        locale.durations = read_durations(member.lines())
-    else:
-        lines = _kept(name, member.lines(), locale) if is_needed_table(name) else member.lines()
-        locale.listed.extend(listed_clips(lines))
-        deque(lines, maxlen=0)  # what names no clips has been read no further than its first line
-
-
-def _kept(name: str, lines: Iterable[bytes], locale: PackedLocale) -> Iterator[bytes]:
-    """Yield the lines of a table, and keep it, deflated, when the last has gone by."""
-    deflating, pieces, size = zlib.compressobj(level=1), [], 0
-    for line in lines:
-        pieces.append(deflating.compress(line))
-        size += len(line)
-        yield line
-    locale.tables[name] = size, b"".join([*pieces, deflating.flush()])
-
-
-CLIP_FOLDERS = ("clips", "audios")
-SPLIT_TABLES = {"train": "train.tsv", "dev": "dev.tsv", "test": "test.tsv", "validated": "validated.tsv"}
-SPONTANEOUS_PREFIX = "ss-corpus-"
-DURATIONS_FILE = "clip_durations.tsv"
-
-
 def is_needed_table(name: str) -> bool:
-    """Return whether utterances are read from the table of this name."""
     return name in SPLIT_TABLES.values() or (name.startswith(SPONTANEOUS_PREFIX) and name.endswith(".tsv"))
 
 
@@ -207,23 +187,28 @@ def _code(root: str) -> str | None:
         return None
 
 
-class UnpackedRelease:
-    """A release as a folder."""
+def _clip_folder(folder: Path) -> Path | None:
+    return next((folder / name for name in CLIP_FOLDERS if (folder / name).is_dir()), None)
 
+
+def _needed_tables(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.glob("*.tsv") if is_needed_table(path.name))
+
+
+class UnpackedRelease:
     broken: str | None = None
     """What is missing is missing; a folder cannot break off."""
 
     def __init__(self, place: Path, language: str | None = None):
         candidates = [place, *sorted(path for path in place.iterdir() if path.is_dir())]
-        found = [folder for folder in candidates if is_locale(folder)]
+        found = [folder for folder in candidates if _clip_folder(folder) and _needed_tables(folder)]
         by_root = {str(folder): folder for folder in ([place] if place in found else found)}
         self.folder = by_root[choose_locale(list(by_root), place, language)].resolve()
-        self.clip_folder = next(self.folder / name for name in CLIP_FOLDERS if (self.folder / name).is_dir())
+        self.clip_folder = _clip_folder(self.folder)
         self.root = f"{self.folder.parent.name}/{self.folder.name}"
-        self.tables = tuple(sorted(path.name for path in self.folder.glob("*.tsv") if is_needed_table(path.name)))
+        self.tables = tuple(_needed_tables(self.folder))
 
     def table(self, name: str) -> bytes:
-        """Return the bytes of a table."""
         return (self.folder / name).read_bytes()
 
     def size(self, clip: str) -> int | None:
@@ -238,7 +223,6 @@ class UnpackedRelease:
 
     @cached_property
     def durations(self) -> NameNumbers:
-        """Milliseconds by clip."""
         try:
             with open(self.folder / DURATIONS_FILE, "rb") as lines:
                 return read_durations(lines)
@@ -252,7 +236,6 @@ class UnpackedRelease:
 
     @cached_property
     def left_out(self) -> dict[str, int]:
-        """How many files are in no table."""
         known = array("Q")
         for path in self.folder.glob("*.tsv"):
             with open(path, "rb") as lines:
@@ -266,9 +249,3 @@ def count_unlisted_clips(clips: array, known: array) -> dict[str, int]:
     """Count the clips that no table names, each by its number; nothing where there is none."""
     count = np.setdiff1d(np.asarray(clips), np.asarray(known)).size
     return {"clip in no table": count} if count else {}
-
-
-def is_locale(folder: Path) -> bool:
-    """Return whether a folder is one language of a release."""
-    has_clips = any((folder / name).is_dir() for name in CLIP_FOLDERS)
-    return has_clips and any(is_needed_table(path.name) for path in folder.glob("*.tsv"))

@@ -2,7 +2,7 @@
 
     for item in open("es").read("train"): ...
     for item in open("fr").read("test"): ...        # probes: fr, it and ru, 11 MB, all of it test
-    fetch_voice("estefania")                        # 160 MB; may run in a thread
+    for voice in voices_of("es"): fetch_voice(voice)    # 174 MB; may run in a thread
 
 A `SampleVoice` says which packages hold a voice, and where the text of a clip is; a further language is a further
 voice here and, where its texts need it, a table in the assets.
@@ -44,18 +44,15 @@ def correct_spelling(text: str, language: str) -> str:
     """
     corrections, pattern = load_corrections(language)
     text = ELLIPSIS.sub("", " ".join(text.split()))
-    if not pattern:
-        return text
     return pattern.sub(lambda found: _match_case(corrections[found[0].lower()], like=found[0]), text)
 
 
 @functools.cache
-def load_corrections(language: str) -> tuple[dict[str, str], re.Pattern | None]:
+def load_corrections(language: str) -> tuple[dict[str, str], re.Pattern]:
     """Return the corrections of a language, by what is written in lowercase, and a pattern that finds them."""
     corrections = dict(read_table_pairs(language, "accents"))
-    longest_first = sorted(corrections, key=len, reverse=True)
-    words = "|".join(map(re.escape, longest_first))
-    return corrections, re.compile(rf"(?<!\w)(?:{words})(?!\w)", re.IGNORECASE) if words else None
+    longest_first = "|".join(map(re.escape, sorted(corrections, key=len, reverse=True)))
+    return corrections, re.compile(rf"(?<!\w)(?:{longest_first or '(?!)'})(?!\w)", re.IGNORECASE)
 
 
 @functools.cache
@@ -71,13 +68,12 @@ def read_table_pairs(language: str, name: str) -> list[tuple[str, str]]:
 
 
 def read_table_bytes(language: str, name: str) -> bytes:
-    """Return one table, accents or misread, as its bytes."""
     path = ASSETS / f"sample_{language}_{name}.tsv"
     return path.read_bytes() if path.is_file() else b""
 
 
 def _match_case(replacement: str, like: str) -> str:
-    """Give the first letter of the replacement a capital if the first letter of `like` has one."""
+    """Return the replacement with a capital if `like` begins with one."""
     if not like[0].isupper():
         return replacement
     first = next((place for place, character in enumerate(replacement) if character.isalpha()), 0)
@@ -113,10 +109,6 @@ class SampleVoice:
     attribution: str
     probe: bool = False
     """Whether all of it is for testing: a language to see that a model keeps, not one to learn from."""
-
-    def clips(self, folder: Path) -> list[VoiceClip]:
-        """Return every recording below the folder that the packages were unpacked into, by name."""
-        return sorted(self.read(folder, self.language), key=lambda clip: clip.name)
 
 
 def asterisk_clips(folder: Path, language: str) -> Iterator[VoiceClip]:
@@ -162,44 +154,38 @@ def asterisk_voice(name: str, language: str, licence: str, attribution: str, pro
     return SampleVoice(name, language, packages, wanted, asterisk_clips, licence, attribution, probe)
 
 
-allison = asterisk_voice(
-    name="allison",
-    language="es",
-    licence="CC-BY-SA-3.0",
-    attribution="Allison Smith (voice), Asterisk core sounds in Spanish, financed by Digium, Inc.",
-    probe=False,
+SAMPLE_VOICES = (
+    asterisk_voice(
+        "allison",
+        "es",
+        "CC-BY-SA-3.0",
+        "Allison Smith (voice), Asterisk core sounds in Spanish, financed by Digium, Inc.",
+        probe=False,
+    ),
+    SampleVoice(
+        name="estefania",
+        language="es",
+        packages=("tuxpaint-stamps-default",),
+        wanted=rf"_desc_es\.ogg$|/stamps/.*\.txt$|{COPYRIGHT_FILES}",
+        read=tuxpaint_clips,
+        licence="GPL-2.0-or-later",
+        attribution="Estefanía Ortiz (voice), the Tux Paint stamps by Bill Kendrick and contributors",
+    ),
+    asterisk_voice(
+        "june",
+        "fr",
+        "CC-BY-SA-3.0",
+        "June Wallack (voice), Clod Patry, Kristopher Lalletti and June Wallack (translation), Asterisk core "
+        "sounds in French, financed by Digium, Inc., Unlimitel and BGM Informatique",
+    ),
+    asterisk_voice(
+        "carlo",
+        "it",
+        "CC-BY-3.0",
+        "Carlo Flora (voice), Silvia Petrin (translation), Asterisk core sounds in Italian",
+    ),
+    asterisk_voice("ivrvoice", "ru", "CC-BY-3.0", "Maxim Topal, ivrvoice.ru, Asterisk core sounds in Russian"),
 )
-estefania = SampleVoice(
-    name="estefania",
-    language="es",
-    packages=("tuxpaint-stamps-default",),
-    wanted=rf"_desc_es\.ogg$|/stamps/.*\.txt$|{COPYRIGHT_FILES}",
-    read=tuxpaint_clips,
-    licence="GPL-2.0-or-later",
-    attribution="Estefanía Ortiz (voice), the Tux Paint stamps by Bill Kendrick and contributors",
-)
-june = asterisk_voice(
-    name="june",
-    language="fr",
-    licence="CC-BY-SA-3.0",
-    attribution="June Wallack (voice), Clod Patry, Kristopher Lalletti and June Wallack (translation), Asterisk core "
-    "sounds in French, financed by Digium, Inc., Unlimitel and BGM Informatique",
-)
-carlo = asterisk_voice(
-    name="carlo",
-    language="it",
-    licence="CC-BY-3.0",
-    attribution="Carlo Flora (voice), Silvia Petrin (translation), Asterisk core sounds in Italian",
-)
-ivrvoice = asterisk_voice(
-    name="ivrvoice",
-    language="ru",
-    licence="CC-BY-3.0",
-    attribution="Maxim Topal, ivrvoice.ru, Asterisk core sounds in Russian",
-)
-
-SAMPLE_VOICES = (allison, estefania, june, carlo, ivrvoice)
-
 
 SAMPLE_RULES_VERSION = 1
 """Raise this when a rule below changes what `read` yields; it is part of the revision."""
@@ -228,24 +214,16 @@ def open(name: str, language: str | None = None) -> "SampleSource":
 
 
 def voices_of(language: str) -> list[SampleVoice]:
-    """Return the voices of a language, by name."""
     return sorted((voice for voice in SAMPLE_VOICES if voice.language == language), key=lambda voice: voice.name)
 
 
-def fetch_voice(voice: SampleVoice | str) -> Path:
-    """Return the folder of a voice's recordings and texts; download it the first time.
-
-    Threads and processes that want the same voice wait for one another.
+def fetch_voice(voice: SampleVoice) -> Path:
+    """Return the folder of a voice's recordings and texts; download it the first time, in one thread or process.
 
     Raises:
-        RequestError: there is no such voice, or no apt on this machine.
+        RequestError: no apt on this machine.
         LenguaError: the download failed; the message has apt's own words.
     """
-    if isinstance(voice, str):
-        by_name = {known.name: known for known in SAMPLE_VOICES}
-        if voice not in by_name:
-            raise RequestError(f"one of the voices {', '.join(by_name)}", repr(voice), "name one of them")
-        voice = by_name[voice]
     return unpack_packages(voice.packages, voice.wanted, voice_folder(voice))
 
 
@@ -297,7 +275,7 @@ class SampleSource:
 
 def judge_clips(voice: SampleVoice) -> Iterator[tuple[str, Utterance | Dropped]]:
     """Yield each recording of a voice with its split: as an utterance, or dropped with the reason."""
-    clips = voice.clips(fetch_voice(voice))
+    clips = sorted(voice.read(fetch_voice(voice), voice.language), key=lambda clip: clip.name)
     twins = find_duplicate_audio(clips)
     for clip in clips:
         text = correct_spelling(clip.text or "", voice.language)
@@ -328,7 +306,6 @@ def clip_rejection_reason(clip: VoiceClip, text: str) -> str | None:
 
 
 def long_words(text: str) -> list[str]:
-    """Return the words of a text that have two letters or more."""
     return [word for word in text.split() if len(sentence_key(word)) > 1]
 
 

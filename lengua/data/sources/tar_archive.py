@@ -8,18 +8,18 @@ whose name would leave the folder, has its reason in `member.fault`. Compressed 
 archive that unpacks to a hundred times its size is refused as a bomb while it is read.
 """
 
+import gzip
 import tarfile
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import BinaryIO
 
 from lengua.runtime.errors import LenguaError, RequestError
 
 GZIP_MAGIC = b"\x1f\x8b"
-READ_BYTES = 256 * 2**10
 TAR_BUFFER_BYTES = 64 * 2**10
 """What tarfile holds at a time; it copies all of it for every header, so more is slower."""
 MAX_UNPACKING_RATIO = 100
@@ -39,19 +39,39 @@ class BrokenArchive(Exception):
     """The archive cannot be read any further; the text tells why."""
 
 
+@contextmanager
+def _tar_errors() -> Iterator[None]:
+    try:
+        yield
+    except tarfile.TarError as error:
+        raise BrokenArchive(str(error)) from error
+
+
 @dataclass(frozen=True)
 class ArchiveMember:
-    """One packed file. `read` gives its bytes, before the next member is asked for."""
+    """One packed file, to be read before the next member is asked for."""
 
+    archive: tarfile.TarFile
+    header: tarfile.TarInfo
     name: str
     """Its path in the archive, without dots: "cv-corpus-25.0/es/clips/a.mp3"."""
-    size: int
     fault: str | None
     """Why it is not to be read: no plain file, or a name that leaves the archive's folder."""
-    read: Callable[[], bytes]
-    """Return all of it."""
-    lines: Callable[[], Iterator[bytes]]
-    """Yield it line by line."""
+
+    @property
+    def size(self) -> int:
+        """Bytes."""
+        return self.header.size
+
+    def read(self) -> bytes:
+        """Return all of it."""
+        with _tar_errors():
+            return self.archive.extractfile(self.header).read()
+
+    def lines(self) -> Iterator[bytes]:
+        """Yield it line by line."""
+        with _tar_errors():
+            yield from self.archive.extractfile(self.header)
 
 
 def require_gzip(path: Path) -> None:
@@ -59,11 +79,7 @@ def require_gzip(path: Path) -> None:
     with open(path, "rb") as file:
         start = file.read(len(GZIP_MAGIC))
     if start != GZIP_MAGIC:
-        found = (
-            f"{path}, which is empty"
-            if not start
-            else f"{path}, which starts with {start.hex(' ')}, not {GZIP_MAGIC.hex(' ')}"
-        )
+        found = f"{path}, which starts with {start.hex(' ') or 'nothing'}"
         raise RequestError(
             "a gzipped archive (.tar.gz), or an unpacked folder", found, "download it again, or unpack it"
         )
@@ -73,41 +89,19 @@ def read_members(path: Path) -> Iterator[ArchiveMember]:
     """Yield what is packed, but for folders, in its order.
 
     Raises:
-        Broken: the archive is cut off or damaged; what came before was good.
+        BrokenArchive: the archive is cut off or damaged; what came before was good.
         LenguaError: it unpacks to far more than speech would.
     """
-    with open(path, "rb") as file:
+    with open(path, "rb") as file, _tar_errors():
         unpacked = BoundedGzipReader(file, path)
-        try:
-            with tarfile.open(fileobj=unpacked, mode="r|", bufsize=TAR_BUFFER_BYTES, tarinfo=StrictTarInfo) as archive:
-                while (header := archive.next()) is not None:
-                    archive.members.clear()  # or it would remember every one of two million
-                    if not header.isdir():
-                        yield _member(archive, header)
-            while unpacked.read(TAR_BUFFER_BYTES):  # to the very end, where the checksum stands
-                pass
-        except tarfile.TarError as error:
-            raise BrokenArchive(str(error)) from error
-
-
-def _member(archive: tarfile.TarFile, header: tarfile.TarInfo) -> ArchiveMember:
-    parts = [part for part in header.name.split("/") if part not in ("", ".")]
-    read, lines = partial(_read, archive, header), partial(_lines, archive, header)
-    return ArchiveMember("/".join(parts), header.size, _fault(header, parts), read, lines)
-
-
-def _read(archive: tarfile.TarFile, header: tarfile.TarInfo) -> bytes:
-    try:
-        return archive.extractfile(header).read()
-    except tarfile.TarError as error:
-        raise BrokenArchive(str(error)) from error
-
-
-def _lines(archive: tarfile.TarFile, header: tarfile.TarInfo) -> Iterator[bytes]:
-    try:
-        yield from archive.extractfile(header)
-    except tarfile.TarError as error:
-        raise BrokenArchive(str(error)) from error
+        with tarfile.open(fileobj=unpacked, mode="r|", bufsize=TAR_BUFFER_BYTES, tarinfo=StrictTarInfo) as archive:
+            while (header := archive.next()) is not None:
+                archive.members.clear()  # or it would remember every one of two million
+                if not header.isdir():
+                    parts = [part for part in header.name.split("/") if part not in ("", ".")]
+                    yield ArchiveMember(archive, header, "/".join(parts), _fault(header, parts))
+        while unpacked.read(TAR_BUFFER_BYTES):  # to the very end, where the checksum stands
+            pass
 
 
 def _fault(header: tarfile.TarInfo, parts: list[str]) -> str | None:
@@ -131,55 +125,28 @@ class StrictTarInfo(tarfile.TarInfo):
 
 
 class BoundedGzipReader:
-    """The bytes inside a gzip file, one after the other, and no more of them than speech would give."""
+    """The bytes inside a gzip file, and no more of them than speech would give."""
 
     def __init__(self, file: BinaryIO, path: Path):
-        self.file, self.path = file, path
-        self.packed = self.unpacked = 0
-        self.decoder = zlib.decompressobj(wbits=31)
-        self.waiting = b""
+        self.file, self.path, self.unpacked = file, path, 0
+        self.gzip = gzip.GzipFile(fileobj=file)
 
     def read(self, size: int) -> bytes:
         """Return up to `size` bytes; none only at the end.
 
         Raises:
-            Broken: the file ends before its own end mark.
-            LenguaError: more has come out than `MAX_RATIO` allows.
+            BrokenArchive: the file ends before its own end mark, or is damaged.
+            LenguaError: more has come out than `MAX_UNPACKING_RATIO` allows.
         """
-        while True:
-            if self.decoder.eof and not self._next_part():
-                return b""
-            self.waiting = self.waiting or self._piece()
-            at_end = not self.waiting
-            data = self._decompress(size)
-            if data:
-                return self._counted(data)
-            if at_end and not self.decoder.eof:
-                raise BrokenArchive("it ends in the middle")
-
-    def _decompress(self, size: int) -> bytes:
         try:
-            data = self.decoder.decompress(self.waiting, size)
-        except zlib.error as error:
+            data = self.gzip.read1(size)  # what there is: before a file breaks off, too
+        except EOFError as error:
+            raise BrokenArchive("it ends in the middle") from error
+        except (gzip.BadGzipFile, zlib.error) as error:
             raise BrokenArchive(f"damaged data ({error})") from error
-        self.waiting = self.decoder.unconsumed_tail
-        return data
-
-    def _next_part(self) -> bool:
-        """Go on to the next gzip stream in the file, as parallel packers write them; return whether there is one."""
-        self.waiting = (self.decoder.unused_data or self._piece()).lstrip(b"\0")
-        self.decoder = zlib.decompressobj(wbits=31) if self.waiting else self.decoder
-        return bool(self.waiting)
-
-    def _piece(self) -> bytes:
-        piece = self.file.read(READ_BYTES)
-        self.packed += len(piece)
-        return piece
-
-    def _counted(self, data: bytes) -> bytes:
         self.unpacked += len(data)
-        if self.unpacked > UNPACKING_ALLOWANCE_BYTES + MAX_UNPACKING_RATIO * self.packed:
+        if self.unpacked > UNPACKING_ALLOWANCE_BYTES + MAX_UNPACKING_RATIO * self.file.tell():
             expected = f"an archive of speech, which unpacks to about its own size ({self.path})"
-            found = f"{self.unpacked >> 20} MB out of its first {max(1, self.packed >> 10)} kB"
+            found = f"{self.unpacked >> 20} MB out of its first {max(1, self.file.tell() >> 10)} kB"
             raise LenguaError(expected, found, "do not use this file; it is made to fill a disk")
         return data

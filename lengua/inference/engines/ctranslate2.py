@@ -35,7 +35,6 @@ CLEARLY_FASTER_RATIO = 0.9
 
 
 def int8_is_best() -> bool:
-    """Return whether there is nothing to try."""
     return "int16" in ctranslate2.get_supported_compute_types("cpu")
 
 
@@ -47,14 +46,12 @@ def best_compute_type(opened: Callable[[str], ctranslate2.models.Whisper], folde
         folder: of the model in CTranslate2 form, for its vocabulary.
         longest: window of the model, in frames.
     """
-    kept, key = trials_file(), f"{describe_hardware()}, ctranslate2 {ctranslate2.__version__}"
+    kept, key = cache_dir() / "compute_types.json", f"{describe_hardware()}, ctranslate2 {ctranslate2.__version__}"
     answers = read_json(kept) if kept.is_file() else {}
     if key not in answers:
         frames = min(TRIAL_FRAMES, longest)
-        seconds = {
-            kind: time_window_s(opened(kind), read_end_token(folder), frames)
-            for kind in (INT8_COMPUTE, FLOAT32_COMPUTE)
-        }
+        end = ctranslate2_vocabulary(folder).index("<|endoftext|>")  # without which a text is as long as it may be
+        seconds = {kind: time_window_s(opened(kind), end, frames) for kind in (INT8_COMPUTE, FLOAT32_COMPUTE)}
         answers[key] = {"best": choose_compute_type(seconds), "seconds": seconds}
         with suppress(OSError):  # a cache that cannot be written: timed again next time
             write_json(kept, answers)
@@ -64,11 +61,6 @@ def best_compute_type(opened: Callable[[str], ctranslate2.models.Whisper], folde
 def choose_compute_type(seconds: dict[str, float]) -> str:
     """Return float32 only where it is clearly faster."""
     return FLOAT32_COMPUTE if seconds[FLOAT32_COMPUTE] < CLEARLY_FASTER_RATIO * seconds[INT8_COMPUTE] else INT8_COMPUTE
-
-
-def trials_file() -> Path:
-    """Return the file that remembers trials."""
-    return cache_dir() / "compute_types.json"
 
 
 def time_window_s(model: ctranslate2.models.Whisper, end: int, frames: int) -> float:
@@ -82,11 +74,6 @@ def time_window_s(model: ctranslate2.models.Whisper, end: int, frames: int) -> f
         )
         taken.append(time.perf_counter() - start)
     return round(min(taken[1:]), 4)
-
-
-def read_end_token(folder: Path) -> int:
-    """Return the number of <|endoftext|>: a text without it is as long as it may be."""
-    return ctranslate2_vocabulary(folder).index("<|endoftext|>")
 
 
 COMPUTE_TYPE_VARIABLE = "LENGUA_COMPUTE_TYPE"
@@ -130,8 +117,10 @@ class CTranslate2Engine:
         self.window_frames = checkpoints.read_window_frames(folder)
         self.aligns = bool(read_ct2_config(self._folder).get("alignment_heads"))
         asked = compute_type or os.environ.get(COMPUTE_TYPE_VARIABLE, "")
-        timed = asked == "auto" and self._device == "cpu" and not int8_is_best()
-        chosen = self._timed() if timed else self._usual(asked)
+        if asked == "auto" and self._device == "cpu" and not int8_is_best():
+            chosen = best_compute_type(self._opened, self._folder, self.window_frames)
+        else:
+            chosen = self._usual(asked)
         self._model = self._opened(chosen)
         self.name = f"ctranslate2 {chosen}"
         self.n_mels = self._model.n_mels
@@ -140,7 +129,6 @@ class CTranslate2Engine:
             self._require_libraries()
 
     def generate(self, features: np.ndarray, prompt: list[int], max_tokens: int, beam: int = 1) -> list[EngineOutput]:
-        """Return what follows the prompt."""
         most = min(max_tokens, self.most_tokens, DECODER_POSITIONS - len(prompt))
         results = self._generated(features, prompt, most, beam)
         chances = [result.no_speech_prob for result in results]
@@ -152,9 +140,8 @@ class CTranslate2Engine:
         ]
 
     def languages(self, features: np.ndarray) -> list[dict[str, float]]:
-        """Return the probability of each language."""
-        heard = self._model.detect_language(_storage_view(features))
-        return [{name.strip("<|>"): probability for name, probability in found} for found in heard]
+        detected = self._model.detect_language(_storage_view(features))
+        return [{name.strip("<|>"): probability for name, probability in found} for found in detected]
 
     def align(
         self, features: np.ndarray, prompt: list[int], tokens: list[list[int]], frames: list[int]
@@ -211,9 +198,6 @@ class CTranslate2Engine:
             found = f"{str(error).partition(chr(10))[0]} ({self._folder})"
             raise RequestError("a whole model in CTranslate2 form", found, "copy or convert it again") from error
 
-    def _timed(self) -> str:
-        return best_compute_type(self._opened, self._folder, self.window_frames)
-
     def _usual(self, asked: str) -> str:
         able = ctranslate2.get_supported_compute_types(self._device)
         if asked in ("", "auto"):
@@ -233,7 +217,6 @@ class CTranslate2Engine:
 
 
 def gpu_count() -> int:
-    """Return how many GPUs CTranslate2 sees."""
     return ctranslate2.get_cuda_device_count()
 
 
@@ -245,12 +228,12 @@ def read_ct2_config(form: Path) -> dict:
     """
     if not (path := form / "config.json").is_file():
         raise RequestError("a config.json beside model.bin", f"none in {form}", "copy or convert it again")
-    told, size = read_json(path), len(ctranslate2_vocabulary(form))
-    strange = [token for name in SUPPRESSED_CONFIG_KEYS for token in told.get(name) or [] if not 0 <= token < size]
+    config, size = read_json(path), len(ctranslate2_vocabulary(form))
+    strange = [token for name in SUPPRESSED_CONFIG_KEYS for token in config.get(name) or [] if not 0 <= token < size]
     if strange:  # CTranslate2 would write beside its memory
         found = f"{strange[:3]} to suppress in {path}"
         raise RequestError(f"tokens below {size}, the size of the vocabulary", found, "convert the model again")
-    return told
+    return config
 
 
 def ensure_ct2_folder(folder: Path) -> Path:

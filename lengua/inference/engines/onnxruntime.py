@@ -60,7 +60,7 @@ class OnnxEngine:
         self._folder, self._threads = folder, threads
         self.window_frames = checkpoints.read_window_frames(folder)
         form = ensure_ct2_folder(folder)
-        told, self._vocabulary = read_ct2_config(form), ctranslate2_vocabulary(form)
+        config, self._vocabulary = read_ct2_config(form), ctranslate2_vocabulary(form)
         graphs = ensure_graphs(form)
         self._encoder, self._decoder = (self._session(graphs / name) for name in ("encoder.onnx", "decoder.onnx"))
         self._given = [output.name for output in self._decoder.get_outputs() if output.name != "logits"]
@@ -69,22 +69,20 @@ class OnnxEngine:
         self._nothing = np.zeros((1, heads, 0, of_head), np.float32)
         self.n_mels = self._encoder.get_inputs()[0].shape[1]
         self.most_tokens, self.multilingual = MAX_WINDOW_TOKENS, len(self._vocabulary) >= MIN_MULTILINGUAL_VOCAB_SIZE
-        self.aligns, self._languages = bool(told.get("alignment_heads")), told.get("lang_ids") or []
+        self.aligns, self._languages = bool(config.get("alignment_heads")), config.get("lang_ids") or []
         self._end, self._start = self._token("endoftext"), self._token("startoftranscript")
         self._plain = self._token("notimestamps")
         self._silence = self._token("nospeech") or self._token("nocaptions")
-        self._mask, at_first = (self._without(told.get(name) or []) for name in SUPPRESSED_CONFIG_KEYS)
+        self._mask, at_first = (self._without(config.get(name) or []) for name in SUPPRESSED_CONFIG_KEYS)
         self._first_mask = np.minimum(self._mask, at_first)
 
     def generate(self, features: np.ndarray, prompt: list[int], max_tokens: int, beam: int = 1) -> list[EngineOutput]:
-        """Return what follows the prompt."""
         if beam > 1 or prompt[-1] != self._plain:
             return self._ctranslate2.generate(features, prompt, max_tokens, beam)
         most = min(max_tokens, self.most_tokens, DECODER_POSITIONS - len(prompt))
         return _Generation(self, features, prompt).to_the_end(most)
 
     def languages(self, features: np.ndarray) -> list[dict[str, float]]:
-        """Return the probability of each language."""
         writing = _Generation(self, features, [self._start])
         logits = writing.step([0], self._first_mask, "logits")[:, 0, self._languages]
         chances = np.exp(logits - logits.max(axis=1, keepdims=True))
@@ -105,7 +103,8 @@ class OnnxEngine:
         import onnxruntime
 
         options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = self._threads or len(_count_cores())
+        may_use = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        options.intra_op_num_threads = self._threads or may_use
         options.add_session_config_entry("session.intra_op.allow_spinning", "1")  # to wake up takes too long
         options.add_session_config_entry("session.force_spinning_stop", "1")  # behind it the cores are for others
         options.enable_cpu_mem_arena = False  # every window has its own length; an arena would keep room for each
@@ -126,7 +125,7 @@ class _Generation:
 
     def __init__(self, engine: OnnxEngine, features: np.ndarray, prompt: list[int]):
         self.engine, self.prompt, self.count = engine, prompt, len(features)
-        self.heard = self._encoded(features)
+        self.encoded = self._encoded(features)
         self.past = {name: engine._nothing.repeat(self.count, 0) for name in self._names("past_key", "past_value")}
         self.tokens, self.position = np.array([prompt] * self.count, np.int64), 0
 
@@ -143,23 +142,27 @@ class _Generation:
             on = [place for place, row in enumerate(rows) if tokens[row][-1] != engine._end]
             if not on or step == most - 1:
                 break
-            if len(on) < len(rows):
+            if len(on) < len(rows):  # those that are done drop out
                 rows = [rows[place] for place in on]
-                self._keep(on)
+                self.past = {name: values[on] for name, values in self.past.items()}
+                self.encoded = {name: values[on] for name, values in self.encoded.items()}
             self.tokens = best[on, None]
             self.step([0], engine._mask)
         means = sums / [max(1, len(row)) for row in tokens]
-        said = [[token for token in row if token != engine._end] for row in tokens]
-        return [EngineOutput(*row) for row in zip(said, means.tolist(), chances, strict=True)]
+        texts = [[token for token in row if token != engine._end] for row in tokens]
+        return [EngineOutput(*row) for row in zip(texts, means.tolist(), chances, strict=True)]
 
     def step(self, at: list[int], mask: np.ndarray, *more: str):
         """Read `tokens` and go on; return one more output of the graph, if it is named."""
         engine, (rows, count) = self.engine, self.tokens.shape
         positions = np.arange(self.position, self.position + count)
         given = {"tokens": self.tokens, "positions": positions, "at": np.array(at, np.int64), "mask": mask}
-        given["pairs"] = np.array(_pairs(rows, count, len(at)), np.int64)
+        # MatMulNBits multiplies two rows at a time, and an odd one by another kernel, which rounds in another way: its
+        # result would depend on the batch. So the last row comes twice where rows and tokens make an odd number.
+        is_odd = any(rows * length % 2 for length in (count, len(at)))
+        given["pairs"] = np.array([*range(rows), *[rows - 1] * is_odd], np.int64)
         names = [*engine._given, *more]
-        found = dict(zip(names, engine._decoder.run(names, given | self.past | self.heard), strict=True))
+        found = dict(zip(names, engine._decoder.run(names, given | self.past | self.encoded), strict=True))
         self.past = {f"past_{name}": found[name] for name in self._names("key", "value")}
         self.position += count
         self._best, self._logprobs = found["best"][:, -1], found["logprob"][:, -1]
@@ -175,31 +178,16 @@ class _Generation:
         chances = np.exp(logits - logits.max(axis=1, keepdims=True))
         return (chances[:, engine._silence] / chances.sum(axis=1)).tolist()
 
-    def _keep(self, places: list[int]) -> None:
-        """Go on with some of the windows."""
-        self.past = {name: values[places] for name, values in self.past.items()}
-        self.heard = {name: values[places] for name, values in self.heard.items()}
-
     def _encoded(self, features: np.ndarray) -> dict[str, np.ndarray]:
         """Return keys and values of cross-attention; window after window, so that none hangs on its neighbours."""
         engine = self.engine
         rows = np.ascontiguousarray(features, np.float32)
-        heard = [engine._encoder.run(None, {"features": row[None]}) for row in rows]
+        encoded = [engine._encoder.run(None, {"features": row[None]}) for row in rows]
         names = [output.name for output in engine._encoder.get_outputs()]
-        return dict(zip(names, map(np.concatenate, zip(*heard, strict=True)), strict=True))
+        return dict(zip(names, map(np.concatenate, zip(*encoded, strict=True)), strict=True))
 
     def _names(self, *kinds: str) -> list[str]:
         return [f"{kind}_{layer}" for kind in kinds for layer in range(self.engine._layers)]
-
-
-def _pairs(rows: int, *lengths: int) -> list[int]:
-    """Return the numbers of a batch's rows, the last one twice where rows of these lengths are an odd number together.
-
-    MatMulNBits multiplies two rows at a time, and the one that is over by another kernel, which rounds in another way:
-    what is heard in a clip would hang on how many there are beside it.
-    """
-    is_odd = any(rows * length % 2 for length in lengths)
-    return [*range(rows), *[rows - 1] * is_odd]
 
 
 def ensure_graphs(form: Path) -> Path:
@@ -221,17 +209,9 @@ def ensure_graphs(form: Path) -> Path:
         with replacing(kept) as fresh:
             write_bytes(fresh / "encoder.onnx", build_encoder(variables))
             write_bytes(fresh / "decoder.onnx", build_decoder(variables))
-        _evict_all_but(MAX_CACHED_GRAPHS, kept.parent)
+        by_age = sorted(filter(Path.is_dir, kept.parent.iterdir()), key=lambda path: path.stat().st_mtime)
+        for path in by_age[:-MAX_CACHED_GRAPHS]:
+            shutil.rmtree(path, ignore_errors=True)
     with suppress(OSError):  # a cache that only others may write
         os.utime(kept)
     return kept
-
-
-def _evict_all_but(count: int, folder: Path) -> None:
-    kept = sorted((path for path in folder.iterdir() if path.is_dir()), key=lambda path: path.stat().st_mtime)
-    for path in kept[:-count]:
-        shutil.rmtree(path, ignore_errors=True)
-
-
-def _count_cores() -> set[int]:
-    return os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set(range(os.cpu_count() or 1))

@@ -46,68 +46,64 @@ class TorchEngine:
 
     @torch.inference_mode()
     def generate(self, features: np.ndarray, prompt: list[int], max_tokens: int, beam: int = 1) -> list[EngineOutput]:
-        """Return what follows the prompt."""
-        heard = self._encoded(features)
+        states = self._encoded(features)
         rows = self._model.generate(
-            encoder_outputs=BaseModelOutput(last_hidden_state=heard),  # a wide search repeats it in place
-            decoder_input_ids=torch.tensor([prompt] * len(features), device=heard.device),
+            encoder_outputs=BaseModelOutput(last_hidden_state=states),  # a wide search repeats it in place
+            decoder_input_ids=torch.tensor([prompt] * len(features), device=states.device),
             max_new_tokens=min(max_tokens, DECODER_POSITIONS - len(prompt)),
             num_beams=beam,
             return_timestamps=self._stamps_off is not None and self._stamps_off not in prompt,
             language=next((self._languages[token] for token in prompt if token in self._languages), None),
             force_unique_generate_call=True,  # one window is one call, whatever timestamps say
         )
-        chances = self._no_speech(heard, prompt)
-        return [self._written(row, heard[i], prompt, chances[i]) for i, row in enumerate(rows)]
+        chances = self._no_speech(states, prompt)
+        return [self._written(row, states[i], prompt, chances[i]) for i, row in enumerate(rows)]
 
     @torch.inference_mode()
     def languages(self, features: np.ndarray) -> list[dict[str, float]]:
-        """Return the probability of each language."""
-        states = self._states(self._encoded(features), [self._config.decoder_start_token_id])[:, -1]
-        chances = self._model.proj_out(states).float()[:, list(self._languages)].softmax(-1).tolist()
+        logits = self._logits(self._encoded(features), [self._config.decoder_start_token_id])[:, 0]
+        chances = logits[:, list(self._languages)].softmax(-1).tolist()
         codes = [name.strip("<|>") for name in self._languages.values()]
         return [dict(zip(codes, row, strict=True)) for row in chances]
 
     def align(
         self, features: np.ndarray, prompt: list[int], tokens: list[list[int]], frames: list[int]
     ) -> list[list[tuple[float, float, float]]]:
-        """Refuse."""
         raise RequestError("an engine that can tell when words were said", self.name, "use --engine ctranslate2")
 
     def _encoded(self, features: np.ndarray) -> torch.Tensor:
         tensor = torch.from_numpy(features).to(self._model.device, self._model.dtype)
         return self._model.model.encoder(tensor).last_hidden_state
 
-    def _states(self, heard: torch.Tensor, tokens: list[int]) -> torch.Tensor:
-        """Return the decoder's states behind each of the tokens, for every window: (batch, tokens, d_model)."""
-        rows = torch.tensor([tokens] * len(heard), device=heard.device)
-        return self._model.model.decoder(input_ids=rows, encoder_hidden_states=heard).last_hidden_state
+    def _logits(self, states: torch.Tensor, tokens: list[int], first: int = 0) -> torch.Tensor:
+        """Return the logits behind each token from the first on, for every window: (batch, tokens, vocabulary)."""
+        rows = torch.tensor([tokens] * len(states), device=states.device)
+        decoded = self._model.model.decoder(input_ids=rows, encoder_hidden_states=states).last_hidden_state
+        return self._model.proj_out(decoded[:, first:]).float()
 
-    def _no_speech(self, heard: torch.Tensor, prompt: list[int]) -> list[float | None]:
+    def _no_speech(self, states: torch.Tensor, prompt: list[int]) -> list[float | None]:
         if self._stamps_off is None:
-            return [None] * len(heard)
+            return [None] * len(states)
         start = prompt.index(self._config.decoder_start_token_id)
-        states = self._states(heard, prompt[: start + 1])[:, -1]
-        return self._model.proj_out(states).float().softmax(-1)[:, self._stamps_off - 1].tolist()
+        return self._logits(states, prompt[: start + 1], start)[:, 0].softmax(-1)[:, self._stamps_off - 1].tolist()
 
-    def _written(self, row: torch.Tensor, heard: torch.Tensor, prompt: list[int], chance: float | None) -> EngineOutput:
+    def _written(
+        self, row: torch.Tensor, states: torch.Tensor, prompt: list[int], chance: float | None
+    ) -> EngineOutput:
         """Return the tokens behind the prompt up to the end.
 
         Args:
             row: prompt and what follows, padded with end tokens.
-            heard: states of the encoder, shape (positions, d_model).
+            states: of the encoder, shape (positions, d_model).
             chance: of no speech.
         """
         tokens = row[len(prompt) :].tolist()
         if (end := self._config.eos_token_id) in tokens:
             tokens = tokens[: tokens.index(end) + 1]
-        sure = self._mean_logprob(heard, prompt, tokens) if (chance or 0.0) > MIN_NO_SPEECH_FOR_LOGPROB else None
-        return EngineOutput(tokens, sure, chance)
-
-    def _mean_logprob(self, heard: torch.Tensor, prompt: list[int], tokens: list[int]) -> float:
-        states = self._states(heard[None], [*prompt, *tokens[:-1]])[0, len(prompt) - 1 :]
-        chances = self._model.proj_out(states).float().log_softmax(-1)
-        return chances[range(len(tokens)), tokens].mean().item()
+        if (chance or 0.0) <= MIN_NO_SPEECH_FOR_LOGPROB:
+            return EngineOutput(tokens, None, chance)
+        logprobs = self._logits(states[None], [*prompt, *tokens[:-1]], len(prompt) - 1)[0].log_softmax(-1)
+        return EngineOutput(tokens, logprobs[range(len(tokens)), tokens].mean().item(), chance)
 
 
 def _without_nothing(config: GenerationConfig) -> GenerationConfig:

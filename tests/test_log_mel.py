@@ -1,4 +1,4 @@
-"""mel: what transformers' WhisperFeatureExtractor gives, without its padding, in a byte a value."""
+"""log-mel: what transformers' WhisperFeatureExtractor gives, without its padding, in a byte a value; windows."""
 
 import numpy as np
 import pytest
@@ -6,6 +6,8 @@ from conftest import chirp
 
 from lengua import audio
 from lengua.audio import log_mel
+from lengua.audio.log_mel import WINDOW_FRAMES
+from lengua.audio.windows import FRAME_MULTIPLE, bucket_by_length, decoding_batches, window_of
 
 LENGTHS = [1, 50, 160, 161, 799, 48_000, 479_840, 479_999, 480_000]
 STATED = 1e-4
@@ -112,16 +114,6 @@ def test_a_quiet_clip_has_its_floor_at_minus_one_and_a_half():
     assert log.max() < 0.5 and log_mel.silence_floor(log.max()) == -1.5 and log.min() >= -1.5
 
 
-def test_zeros_of_the_log_mel_are_noise_and_not_silence(extractor):
-    """The trap: what padding the features with zeros would give is far from what the model was trained on."""
-    samples = chirp(0.5, 200)
-    log, expected = log_mel.log_mel(samples), extractor(samples)
-    wrong = np.zeros_like(expected)
-    wrong[:, : len(log)] = log.T
-    assert np.abs(wrong - expected).mean() > 0.3
-    assert np.abs(log_mel.pad_with_silence(log, 3000) - expected).max() <= STATED
-
-
 def test_filling_cuts_what_is_too_long_and_keeps_the_floor_of_the_whole_clip():
     log = log_mel.log_mel(np.concatenate([np.zeros(8000, np.float32), chirp(0.5, 200)]))
     np.testing.assert_array_equal(log_mel.pad_with_silence(log, 20), log[:20].T)
@@ -139,3 +131,54 @@ def test_the_codec_is_wrong_by_half_a_step_at_most(level):
     assert np.abs(log_mel.decode(peak, coded) - log).max() <= half_a_step + 1e-6
     again = log_mel.encode(log_mel.decode(peak, coded))[1]
     np.testing.assert_array_equal(again, coded)
+
+
+# Windows
+
+
+@pytest.mark.parametrize("margin_s", [0.0, 0.3, 0.5, 1.5, 40.0])
+def test_a_window_holds_the_clip_and_its_margin_and_little_more(margin_s):
+    for frames in (3, 4, 8, 99, 100, 1234, 2999, 3000):
+        window, needed = window_of(frames, margin_s), frames + round(100 * margin_s)
+        assert window % 2 == 0 and window <= WINDOW_FRAMES
+        if needed <= WINDOW_FRAMES:
+            assert needed <= window < needed + FRAME_MULTIPLE
+        else:
+            assert window == WINDOW_FRAMES
+
+
+def test_without_a_margin_the_window_is_the_models_own():
+    assert window_of(50, None) == 3000 and window_of(50, None, longest=100) == 100
+    assert window_of(99, 0.5, longest=100) == 100 and window_of(500, 0.5, longest=100) == 100
+
+
+@pytest.mark.parametrize("margin_s", [None, 0.5])
+@pytest.mark.parametrize("batch_size", [1, 8, 100])
+def test_clips_of_like_length_are_decoded_together_each_once(margin_s, batch_size):
+    frames = np.random.default_rng(17).integers(3, 3000, 50).tolist()
+    batches = list(bucket_by_length(frames, batch_size, margin_s))
+    order = [index for batch, _ in batches for index in batch]
+    assert sorted(order) == list(range(50))
+    assert [frames[index] for index in order] == sorted(frames, reverse=True)  # the longest first: memory fails early
+    assert [len(batch) for batch, _ in batches] == [batch_size] * (50 // batch_size) + [50 % batch_size] * (
+        50 % batch_size > 0
+    )
+    for batch, window in batches:
+        assert window == window_of(max(frames[index] for index in batch), margin_s)
+
+
+def test_clips_of_equal_length_keep_their_order():
+    assert list(bucket_by_length([7, 9, 7, 9], 3, 0.0)) == [([1, 3, 0], 16), ([2], 8)]
+
+
+@pytest.mark.parametrize("margin_s", [None, 0.0, 0.5])
+def test_in_decoding_the_batch_size_changes_no_window(margin_s):
+    frames = np.random.default_rng(17).integers(3, 3000, 50).tolist()
+    windows = []
+    for batch_size in (1, 3, 8, 64):
+        batches = list(decoding_batches(frames, batch_size, margin_s))
+        assert sorted(index for batch, _ in batches for index in batch) == list(range(50))
+        assert max(len(batch) for batch, _ in batches) <= batch_size
+        assert all(window >= min(frames[index] + 100 * (margin_s or 0), 2993) for b, window in batches for index in b)
+        windows.append({index: window for batch, window in batches for index in batch})
+    assert windows == [windows[0]] * 4

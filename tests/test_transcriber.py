@@ -1,4 +1,4 @@
-"""SegmentStream: segments as they are heard, in order, the same whatever the batches; how far it is; how it ends."""
+"""Transcriber and its SegmentStream: nothing from silence; segments in order as they come; how it ends; real speech."""
 
 import threading
 import tracemalloc
@@ -8,13 +8,15 @@ from itertools import pairwise
 import numpy as np
 import pytest
 import soundfile
-from conftest import joined
+from conftest import chirp, joined
 
 from lengua import audio
-from lengua.audio import log_mel
 from lengua.inference import DecodingResult, Span, Transcriber, Word, speech_spans, transcriber
 from lengua.inference.transcriber import build_segment
 from lengua.runtime.errors import RequestError
+from lengua.scoring import score
+
+CLIP = "common_voice_es_20459583.mp3"
 
 
 @pytest.fixture(scope="module")
@@ -29,9 +31,10 @@ def tiny(tiny_model):
 
 
 @pytest.fixture(autouse=True)
-def anything_goes(monkeypatch):
+def anything_goes(request, monkeypatch):
     """Let pass what the tiny model says: untrained, it babbles, and nothing of it is known to be a ghost."""
-    monkeypatch.setattr(transcriber.hallucinations, "suppression_reason", lambda decoded, samples: None)
+    if "real" not in request.keywords:
+        monkeypatch.setattr(transcriber.hallucinations, "suppression_reason", lambda decoded, samples: None)
 
 
 def heard(stream) -> list[tuple[float, float, str]]:
@@ -53,12 +56,6 @@ def test_segments_come_in_order_with_the_times_of_their_stretches(tiny, talk):
     assert all(before.end_s <= after.start_s for before, after in pairwise(found))
     assert {one.language for one in found} == {"es"} and stream.language == "es"
     assert stream.position_s == stream.duration_s == pytest.approx(len(talk) / 16_000)
-
-
-def test_segments_say_what_the_decoder_says_to_their_stretches(tiny, talk):
-    found = [segment.text for segment in tiny.segments(talk)]
-    alone = [tiny.decode([log_mel.log_mel(span.samples)])[0].text for span in speech_spans([talk])]
-    assert found == alone and len(set(found)) > 3
 
 
 @pytest.mark.parametrize("batch_size", [1, 3, 64])
@@ -119,11 +116,6 @@ def test_what_gives_no_text_is_counted_by_its_reason(tiny, talk, monkeypatch):
     assert transcript.suppressed == dict(stream.suppressed) and transcript.segments == tuple(found)
 
 
-def test_silence_is_a_transcript_without_segments(tiny):
-    transcript = tiny.transcribe((np.zeros(40 * 8000, np.float32), 8000))
-    assert transcript.segments == () and transcript.duration_s == 40 and transcript.language == "es"
-
-
 def test_a_closed_stream_ends_and_lets_go_of_its_file(tiny, talk, tmp_path):
     soundfile.write(tmp_path / "talk.wav", talk, 16_000)
     with tiny.segments(tmp_path / "talk.wav") as stream:
@@ -154,17 +146,6 @@ def test_closing_from_another_thread_ends_it_before_the_next_group(tiny, talk, m
     closed.set()
     thread.join(30)
     assert not thread.is_alive() and calls == [1] and len(found) <= 1
-
-
-def test_two_streams_of_one_transcriber_do_not_disturb_each_other(tiny, talk):
-    expected = heard(tiny.segments(talk))
-    found = [[], []]
-    threads = [threading.Thread(target=lambda out=out: out.extend(heard(tiny.segments(talk)))) for out in found]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(120)
-    assert found == [expected, expected]
 
 
 def test_the_language_is_that_of_most_of_the_speech(tiny, talk, monkeypatch):
@@ -256,3 +237,87 @@ def test_words_of_real_calls_stay_within_their_segments(tiny, talk):
     assert times == sorted(times)
     for timed, whole in zip(found, plain, strict=True):
         assert whole.start_s <= timed.start_s <= timed.end_s <= whole.end_s
+
+
+# Silence
+
+
+@pytest.mark.parametrize(
+    "samples",
+    [
+        np.zeros(16_000, np.float32),
+        np.zeros(40 * 16_000, np.float32),
+        np.zeros(1, np.float32),
+        np.random.default_rng(17).uniform(-0.002, 0.002, 48_000).astype(np.float32),
+        chirp(0.05, 300),
+        np.zeros(800, np.float32),
+    ],
+    ids=["silence", "40 s of silence", "one sample", "faint noise", "0.05 s of sound", "0.05 s of silence"],
+)
+def test_no_energy_no_model(samples, tiny, monkeypatch):
+    monkeypatch.setattr(tiny.engine, "generate", None)
+    transcript = tiny.transcribe((samples, 16_000))
+    assert transcript.text == "" and transcript.segments == () and transcript.language == "es"
+    assert transcript.duration_s == pytest.approx(len(samples) / 16_000)
+
+
+# Real speech
+
+
+@pytest.fixture(scope="module")
+def base(base_model):
+    return Transcriber(str(base_model), "es")
+
+
+def word_error(text: str, other: str) -> int:
+    return int(score(other, text).counts["errors"].sum())
+
+
+@pytest.fixture(scope="module")
+def five_clips(spoken_es):
+    """Five of the longest real clips with pauses of 5 s: (samples, [(first, last, text)] in seconds)."""
+    clips = sorted(spoken_es, key=lambda path: -path.stat().st_size)[:5]
+    pause, pieces, spans, at = np.zeros(5 * 16_000, np.float32), [], [], 0
+    for path in clips:
+        samples = audio.load(path)
+        pieces += [pause, samples]
+        spans.append(((at + len(pause)) / 16_000, (at + len(pause) + len(samples)) / 16_000, spoken_es[path]))
+        at += len(pause) + len(samples)
+    return np.concatenate([*pieces, pause]), spans
+
+
+@pytest.mark.real
+def test_a_real_clip_gives_sensible_text_alike_on_both_engines(base, base_model, spoken_es):
+    path = next(path for path in spoken_es if path.name == CLIP)
+    said = spoken_es[path]
+    first = base.transcribe(path)
+    second = Transcriber(str(base_model), "spanish", "torch").transcribe(path.read_bytes())
+    assert word_error(first.text, said) <= 2, first.text
+    assert word_error(second.text, first.text) <= 1, (first.text, second.text)
+    assert first.duration_s == pytest.approx(3.816) and 0 < first.seconds < 60
+
+
+@pytest.mark.real
+def test_long_audio_is_cut_at_pauses_and_told_in_order(base, five_clips):
+    samples, spans = five_clips
+    assert audio.duration_s(samples) > 60
+    segments = base.transcribe((samples, 16_000)).segments
+    assert len(segments) >= len(spans)
+    times = [time for segment in segments for time in (segment.start_s, segment.end_s)]
+    assert times == sorted(times) and times[0] > 3
+    for first, last, said in spans:
+        within = [segment for segment in segments if segment.start_s > first - 1 and segment.end_s < last + 1]
+        text = " ".join(segment.text for segment in within)
+        assert within and word_error(text, said) <= 0.5 * len(said.split()), (text, said)
+
+
+@pytest.mark.real
+def test_a_transcript_tells_language_length_and_what_was_left_out(base, five_clips):
+    samples, spans = five_clips
+    transcript = base.transcribe(samples, words=base.engine.aligns)
+    assert transcript.language == "es" and transcript.duration_s == pytest.approx(len(samples) / 16_000)
+    assert transcript.text == " ".join(segment.text for segment in transcript.segments)
+    for segment in transcript.segments if base.engine.aligns else ():
+        assert [word.text for word in segment.words] == segment.text.split()
+        assert segment.start_s == segment.words[0].start_s and segment.end_s == segment.words[-1].end_s
+        assert any(first - 0.3 < segment.start_s and segment.end_s < last + 0.3 for first, last, _ in spans)
