@@ -26,19 +26,18 @@ What it does is said by the model's name, several joined by "+" ("slow-20ms+cut-
 `llm.once("status-500")` is for the next request alone, whatever its model; `llm.behave("stall")` for all from now on,
 `llm.behave("")` ends it. `llm.reply` is what it says: a text, or a function of the messages. `llm.keys`, where set, are
 the keys that it takes. `llm.asked` are the requests that came: `.messages`, `.key`, `.body`, `.sent` (pieces),
-`.hung_up` (the client went away before the end). `python tests/llm_server.py PORT` serves until Ctrl-C.
+`.hung_up` (the client went away before the end).
 """
 
 import json
 import re
 import select
 import socket
-import sys
 import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
@@ -140,10 +139,10 @@ def option_of(part: str) -> tuple[str, float] | None:
 
 
 @contextmanager
-def serving(port: int = 0) -> Iterator[Llm]:
+def serving() -> Iterator[Llm]:
     """Serve; at the end no thread and no port is left, stalled requests included."""
     llm = Llm()
-    server = ThreadingHTTPServer(("127.0.0.1", port), Handler)
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     server.llm, server.daemon_threads, server.block_on_close = llm, True, False
     llm.url = f"http://127.0.0.1:{server.server_port}/v1"
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
@@ -329,10 +328,3 @@ class Handler(BaseHTTPRequestHandler):
 
     def log_message(self, *arguments) -> None:
         pass
-
-
-if __name__ == "__main__":
-    with serving(int(sys.argv[1]) if sys.argv[1:] else 0) as running:
-        print(" ".join(f"{name}={value}" for name, value in running.environment().items()), flush=True)
-        with suppress(KeyboardInterrupt):
-            threading.Event().wait()

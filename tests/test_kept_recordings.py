@@ -23,7 +23,6 @@ from lengua.app.highlighting import highlight_confidence, unsure_words
 from lengua.app.i18n import Wording
 from lengua.app.limits import Refusal
 from lengua.app.record_tab import (
-    VISIT_BOUNDS,
     ZIP_FOLDER,
     CorrectionDraft,
     CorrectionOutputs,
@@ -299,15 +298,11 @@ def test_a_visit_is_bounded(keeper, tmp_path, monkeypatch):
     told, *_ = keeper.keep(a_draft(tmp_path, 3), "Hola.", True, visit, SPANISH)
     assert "Ya no cabe más: el límite es de 2 grabaciones o 10 minutos." in told
     assert len(utterances(visit.folder / ZIP_FOLDER)) == 2
-
-
-def test_seconds_are_bounded_too(tmp_path):
     folder = RecordingsFolder(tmp_path / "kept", FolderBounds(clips=9, seconds=1.0))
     folder.add([a_clip(0.6)], "take1", "v1")
     with pytest.raises(Refusal, match="full"):
         folder.add([a_clip(0.6)], "take2", "v1")
     assert len(folder.add([a_clip(0.9)], "take1", "v1")) == 1  # in the place of the first
-    assert VISIT_BOUNDS.seconds == 1800
 
 
 def test_a_full_disk_is_refused_before_it_is_full(keeper, tmp_path, monkeypatch):
@@ -353,16 +348,6 @@ def test_what_was_heard_is_laid_out_word_by_word_with_a_legend(keeper, tmp_path)
     assert "<ul class='legend'>" in sheet.words and "Palabras dudosas, de más a menos: «" in sheet.words
 
 
-def test_an_engine_that_knows_no_times_says_so(keeper, tiny, tmp_path, monkeypatch):
-    monkeypatch.setattr(tiny.engine, "aligns", False)
-    draft = a_draft(tmp_path, seconds=2.0)
-    *_, last = keeper.prepare(draft.recording, draft.segments, ENGLISH)
-    assert (
-        "does not tell which words it doubts" in CorrectionOutputs(*last).words
-        and CorrectionOutputs(*last).text == "el camion rojo"
-    )
-
-
 def test_an_unread_closed_or_long_recording_is_not_heard_again_unasked(keeper, tmp_path):
     draft = a_draft(tmp_path)
     (step,) = keeper.after_transcribing(draft.recording, draft.segments, None, False, SPANISH)
@@ -388,7 +373,10 @@ def test_a_long_recording_is_laid_out_line_by_line(keeper, tiny, spoken_es, tmp_
     assert len(items) == len(lines) and all(item.duration_s <= 30 for item in items)
 
 
-def test_silence_and_failures_are_told_in_a_sentence(keeper, tiny, tmp_path, monkeypatch, caplog):
+def test_silence_failures_and_missing_times_are_told_in_a_sentence(keeper, tiny, tmp_path, monkeypatch, caplog):
+    monkeypatch.setattr(tiny.engine, "aligns", False)
+    *_, last = keeper.prepare(a_draft(tmp_path, seconds=2.0).recording, LONG[:1], ENGLISH)
+    assert "does not tell which words it doubts" in last[0] and last[2] == "el camion rojo"
     silent = str(wav(tmp_path / "silent.wav", np.zeros(32_000)))
     *_, last = keeper.prepare(silent, LONG[:1], SPANISH)
     assert Wording().said(SPANISH, "refusal.silent") in CorrectionOutputs(*last).note

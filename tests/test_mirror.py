@@ -230,14 +230,6 @@ def test_a_pick_tells_which_was_which_and_counts_once(glass, spoken):
     assert glass.pick("left", pair, full, SPANISH)[-2] is full, "picks are bounded"
 
 
-def test_the_style_hides_the_text_only_behind_an_open_mirror():
-    style = (Path(compare_tab.__file__).parent.parent / "assets/app_words.css").read_text()
-    assert (
-        f":has(#mirror > button.open):has(.{compare_tab.WAITING_CLASS})" in style
-        and f"'{compare_tab.WAITING_CLASS}'" in compare_tab.WATCH_SCRIPT
-    )
-
-
 def test_where_both_heard_the_same_words_there_is_nothing_to_pick(glass, base, spoken, monkeypatch):
     monkeypatch.setattr(base.engine, "generate", saying(base, "El camión, rojo."))
     shown, tally = compared(glass, spoken, request=ENGLISH)[-1]

@@ -70,9 +70,8 @@ class Pick:
     @property
     def winner(self) -> str:
         """One of PICK_OUTCOMES."""
-        if self.choice in ("both", "none"):
-            return self.choice
-        return "tuned" if self.choice == self.pair.tuned else "base"
+        sides = {side: "tuned" if side == self.pair.tuned else "base" for side in get_args(PairSide)}
+        return sides.get(self.choice, self.choice)
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,8 @@ import json
 import re
 import zipfile
 from collections.abc import Sequence
+from dataclasses import asdict
+from itertools import zip_longest
 from pathlib import Path
 
 from lengua.app.chat.history import Setting, Turn
@@ -18,8 +20,6 @@ MAX_ZIP_AUDIO_BYTES = 256 * 2**20
 """Of all recordings in a zip: what is over it is left out, the last first, and told."""
 MARKDOWN_SPECIALS = re.compile(r"[\\`*_\[\]<>|~&$]|(?<=:)(?=//)|(?<=\bwww)(?=[.])")
 LINE_START = re.compile(r"^(\d*)([#+=.)-])")
-SPEAKER_NAMES = {"user": "Yo", "assistant": "lengua"}
-LEFT_OUT_FILE = "left_out.txt"
 ZIP_DATE = (1980, 1, 1, 0, 0, 0)  # the first that a zip can tell: equal conversations give equal files
 
 
@@ -37,13 +37,11 @@ def conversation_as_markdown(
         speakers: how each role is called, in the language of the page.
         audio: for each turn the file of its recording, beside this one, or None.
     """
-    names = SPEAKER_NAMES | (speakers or {})
+    names = {"user": "Yo", "assistant": "lengua"} | (speakers or {})
     facts = [setting.situation, setting.level, *filter(None, [setting.variety]), setting.language, responder]
     parts = ["# lengua", " · ".join(_escaped(fact) for fact in facts if fact)]
-    for number, turn in enumerate(turns):
-        heading = f"**{_escaped(names[turn.role])}**"
-        if number < len(audio) and audio[number]:
-            heading += f" ([audio]({audio[number]}))"
+    for turn, file in zip_longest(turns, audio):
+        heading = f"**{_escaped(names[turn.role])}**" + (f" ([audio]({file}))" if file else "")
         parts += [heading, _quoted(turn.text)]
     return "\n\n".join(parts) + "\n"
 
@@ -53,15 +51,10 @@ def conversation_as_json(
 ) -> str:
     """Return a conversation as JSON: {"setting", "responder", "turns": [{"role", "text", "doubtful"?, "audio"?}]}."""
     rows = []
-    for number, turn in enumerate(turns):
-        row = {"role": turn.role, "text": turn.text}
-        if turn.doubtful:
-            row["doubtful"] = list(turn.doubtful)
-        if number < len(audio) and audio[number]:
-            row["audio"] = audio[number]
-        rows.append(row)
-    about = {name: getattr(setting, name) for name in ("situation", "level", "variety", "language")}
-    value = {"setting": about, "responder": responder, "turns": rows}
+    for turn, file in zip_longest(turns, audio):
+        more = {"doubtful": list(turn.doubtful), "audio": file}
+        rows.append({"role": turn.role, "text": turn.text} | {name: value for name, value in more.items() if value})
+    value = {"setting": asdict(setting), "responder": responder, "turns": rows}
     return json.dumps(value, ensure_ascii=False, indent=2).encode(errors="replace").decode() + "\n"
 
 
@@ -84,7 +77,7 @@ def write_conversation_zip(
             "conversation.json": conversation_as_json(turns, setting, responder, audio),
         }
         if left_out:
-            texts[LEFT_OUT_FILE] = "".join(f"{line}\n" for line in left_out)
+            texts["left_out.txt"] = "".join(f"{line}\n" for line in left_out)
         for name, text in texts.items():
             archive.writestr(zipfile.ZipInfo(name, ZIP_DATE), text.encode(errors="replace"), zipfile.ZIP_DEFLATED)
         for turn, name in zip(turns, audio, strict=True):

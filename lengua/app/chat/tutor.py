@@ -13,6 +13,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
+from itertools import islice
 from typing import ClassVar
 
 from lengua.app.chat.history import Setting, Turn, opening_message, require_bounded, up_to_last_user_turn
@@ -133,13 +134,11 @@ class Lesson:
         """Return the reply to a command; nothing where the text is none."""
         words = set(normalise(text).split()) - set(self.texts["fillers"])
         command = next((name for name, ways in self.texts["commands"].items() if words and words <= set(ways)), "")
-        if not command:
-            return []
         if command == "help":
             return [self.texts["intro"], self.texts["help"]] if self.said else self.question()
         if command == "stop":
             return [self.texts["stopped"], *self.question()]
-        return [self.exercise(command)]
+        return [self.exercise(command)] if command else []
 
     # Sentences to read and to write
 
@@ -160,9 +159,7 @@ class Lesson:
 
     def pending(self, before: str) -> tuple[str, str] | None:
         """Return (kind, sentence) of what the tutor set at the end of its last turn."""
-        if not self.own:
-            return None
-        for level, sentences in self.texts["sentences"].items():
+        for level, sentences in self.texts["sentences"].items() if self.own else ():
             for kind in ("twister",) if level == "twister" else ("read", "write"):
                 for sentence in sentences:
                     if before.endswith(self.shown(kind, sentence)):
@@ -170,44 +167,36 @@ class Lesson:
         return None
 
     def mark(self, before: str, turn: Turn) -> list[str]:
-        """Return the marks of a sentence that was set, and the next one."""
-        if not (found := self.pending(before)):
+        """Return the marks of a sentence that was set, and the next one; signs count only where it was written."""
+        if not (pending := self.pending(before)):
             return []
-        kind, sentence = found
+        kind, sentence = pending
         marks = mark_dictation(sentence, turn.text, self.setting.language)
-        written = kind == "write" and not turn.audio
-        return [*self.told(marks, sentence, written), self.exercise(kind)]
-
-    def told(self, marks: DictationMarks, sentence: str, written: bool) -> list[str]:
-        """Return what there is to say of an answer; signs count only where it was written."""
-        if marks.is_perfect and not (written and marks.signs):
-            return [self.texts["perfect"]]
+        if marks.is_perfect and not (marks.signs and kind == "write" and not turn.audio):
+            return [self.texts["perfect"], self.exercise(kind)]
         parts = [self.texts["part"].format(right=marks.right, words=marks.words)]
         for name, pairs in (("accents", marks.accents), ("letters", marks.letters)):
+            named = (self.texts["pair"].format(said=one, heard=_strip_word(other)) for one, other in pairs)
             if pairs:
-                parts.append(self.texts[name].format(pairs=self.listed(pairs)))
+                parts.append(self.texts[name].format(pairs="; ".join(islice(named, MAX_CORRECTIONS))))
         for name, words in (("missed", marks.missed), ("added", marks.added)):
             if words and marks.right:
                 shown = ", ".join(f"“{_strip_word(word)}”" for word in words[:MAX_CORRECTIONS])
                 parts.append(self.texts[name].format(words=shown))
-        nothing = not (marks.right or marks.accents or marks.letters)  # something else was said
-        return [*parts, self.texts["signs"].format(sentence=sentence), *([self.texts["help"]] if nothing else [])]
-
-    def listed(self, pairs: Sequence[SpellingPair]) -> str:
-        """Return pairs in words."""
-        return "; ".join(
-            self.texts["pair"].format(said=said, heard=_strip_word(heard)) for said, heard in pairs[:MAX_CORRECTIONS]
-        )
+        parts.append(self.texts["signs"].format(sentence=sentence))
+        if not (marks.right or marks.accents or marks.letters):  # something else was said
+            parts.append(self.texts["help"])
+        return [*parts, self.exercise(kind)]
 
     # Talk
 
     def settle(self, before: str, turn: Turn) -> list[str]:
         """Return the reply to a word that was said again, where the tutor asked for one."""
-        found = re.search(_pattern(self.texts["doubt"]) + "$", before)
-        if not found:
+        template = re.escape(self.texts["doubt"]).replace(re.escape("{word}"), "(?P<word>[^«»]+)")
+        if not (asked := re.search(template + "$", before)):
             return []
-        word, words = found["word"], normalise(turn.text).split()
-        if " ".join(words[:1]) in map(normalise, self.texts["no"]) and len(words) == 1:
+        word, words = asked["word"], normalise(turn.text).split()
+        if len(words) == 1 and words[0] in map(normalise, self.texts["no"]):
             return [self.texts["again"], self.texts["doubt"].format(word=word)]
         heard = word_from_letters(turn.text, self.texts["spelling"]) or turn.text.strip(EDGE_PUNCTUATION)
         confirmed = len(words) <= 2 and " ".join(words) in map(normalise, self.texts["yes"])
@@ -235,8 +224,8 @@ class Lesson:
 def word_from_letters(text: str, spelling: dict[str, str]) -> str:
     """Return the word that was spelled, "ce a ese a" -> "casa"; nothing where it was not."""
     letters, names = {name: letter for letter, name in spelling.items()}, normalise(text).split()
-    found = [name if len(name) == 1 else letters.get(name, "") for name in names]
-    return "".join(found) if len(found) > 1 and all(found) else ""
+    word = [name if len(name) == 1 else letters.get(name, "") for name in names]
+    return "".join(word) if len(word) > 1 and all(word) else ""
 
 
 def _strip_word(word: str) -> str:
@@ -248,11 +237,6 @@ def tutor_texts(language: str, variety: str = "") -> dict:
     """Return the phrases for a language, with what its variety says otherwise."""
     texts = _all_texts()
     return texts.get(language, texts["en"]) | texts.get(f"{language}-{variety}", {})
-
-
-def _pattern(template: str) -> str:
-    """Return what finds a template that is filled in."""
-    return re.escape(template).replace(re.escape("{word}"), "(?P<word>[^«»]+)")
 
 
 @cache
