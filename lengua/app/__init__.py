@@ -17,19 +17,9 @@ the answer to what was said. A sentence is in the language that the request pref
 from importlib import import_module
 
 # Imported at their first use: conversation without a page (lengua.app.chat) loads no gradio.
-_LAZY = {
-    "Admission": "limits",
-    "AppContext": "context",
-    "Limits": "limits",
-    "Refusal": "limits",
-    "Wording": "i18n",
-    "build_demo": "layout",
-    "launch": "server",
-    "make_app_context": "server",
-    "page_theme": "server",
-    "serve": "server",
-    "warm_up": "server",
-}
+_LAZY = {"AppContext": "context", "Wording": "i18n", "build_demo": "layout"}
+_LAZY |= dict.fromkeys(("Admission", "Limits", "Refusal"), "limits")
+_LAZY |= dict.fromkeys(("launch", "make_app_context", "page_theme", "serve", "warm_up"), "server")
 
 __all__ = [*_LAZY]
 

@@ -27,7 +27,7 @@ from lengua import audio
 from lengua.app.context import AppContext, model_display_name
 from lengua.app.highlighting import highlight_differences, live_note
 from lengua.app.limits import Refusal
-from lengua.app.microphone import HIDDEN_EVENT, SAVE_SCRIPT, MicrophoneOutput
+from lengua.app.microphone import HIDDEN_EVENT, MicrophoneOutput, save_on_click
 from lengua.inference import Segment
 from lengua.runtime.errors import LenguaError
 from lengua.scoring.normalizer import normalise
@@ -217,7 +217,6 @@ def build_compare_tab(parts: AppContext, source: MicrophoneOutput) -> None:
             buttons = {choice: gr.Button(t(f"mirror.{choice}")) for choice in get_args(PickChoice)}
         with gr.Row(visible=False, elem_id="mirror-files") as files:
             saves = {kind: gr.Button(t(f"mirror.{kind}"), size="sm") for kind in ("json", "csv")}
-    file = gr.JSON(visible=False)
     opened, pair, tally, latest = gr.State(False), gr.State(None), gr.State(Tally()), gr.State(LatestRecording())
 
     shown, given = [left, right, choices, note, pair], [source.recording, tally, latest]
@@ -231,7 +230,7 @@ def build_compare_tab(parts: AppContext, source: MicrophoneOutput) -> None:
         # Of a partial Gradio does not see that it wants the request; so the choice is a constant state.
         button.click(mirror.pick, [gr.State(choice), pair, tally], [*shown, tally, files], **HIDDEN_EVENT)
     for kind, button in saves.items():
-        button.click(getattr(mirror, kind), tally, file, **HIDDEN_EVENT).success(None, file, None, js=SAVE_SCRIPT)
+        save_on_click(button, getattr(mirror, kind), tally)
 
 
 class MirrorHandlers:

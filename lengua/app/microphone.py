@@ -1,7 +1,7 @@
 """Microphone mode: record or upload, read the transcript as it is decoded, save it as text or subtitles."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -73,9 +73,8 @@ def build_microphone_tab(parts: AppContext) -> MicrophoneOutput:
     with gr.Row(elem_id="files", elem_classes="after"):
         gr.HTML(f"<span>{t('microphone.download')}</span>", elem_id="download")
         for name, kind in SAVE_BUTTON_FORMATS.items():
-            button, file = gr.Button(name, elem_id=f"save-{kind}", size="sm", min_width=60), gr.JSON(visible=False)
-            making = button.click(partial(handlers.file, kind), [recording, segments], file, **HIDDEN_EVENT)
-            making.success(None, file, None, js=SAVE_SCRIPT)
+            button = gr.Button(name, elem_id=f"save-{kind}", size="sm", min_width=60)
+            save_on_click(button, partial(handlers.file, kind), [recording, segments])
     with gr.Accordion(t("microphone.options"), open=False, elem_id="options"):
         language = gr.Radio(handlers.languages(), value=parts.transcriber.language, label=t("microphone.language"))
         translate = gr.Checkbox(label=t("microphone.translate"), info=t("microphone.translate_info"))
@@ -93,6 +92,12 @@ def build_microphone_tab(parts: AppContext) -> MicrophoneOutput:
     gr.on([recording.start_recording, recording.clear], handlers.drop, stop, None, **HIDDEN_EVENT)
     _endpoint(parts, handlers)
     return MicrophoneOutput(recording, segments, written)
+
+
+def save_on_click(button: gr.Button, handler: Callable, given) -> None:
+    """Let a button save what a handler returns: the name, the kind and the content of a file."""
+    file = gr.JSON(visible=False)
+    button.click(handler, given, file, **HIDDEN_EVENT).success(None, file, None, js=SAVE_SCRIPT)
 
 
 def make_recorder(label, elem_id: str = "recorder") -> gr.Audio:
