@@ -61,15 +61,10 @@ def heard_in(recording: str | None) -> tuple[str, tuple[Segment, ...]]:
 class Visitor:
     """Somebody with a browser tab open on the page."""
 
-    def __init__(self, demo: gr.Blocks, language: str = "es"):
+    def __init__(self, demo: gr.Blocks, language: str = "es", agent: str = "tests"):
         self.demo, self.session = demo, secrets.token_hex(6)
-        self.web = httpx.Client(base_url=f"{demo.local_url}gradio_api/", headers={"accept-language": language})
-
-    def __enter__(self) -> "Visitor":
-        return self
-
-    def __exit__(self, *error) -> None:
-        self.web.close()
+        headers = {"accept-language": language, "user-agent": agent}
+        self.web = httpx.Client(base_url=f"{demo.local_url}gradio_api/", headers=headers, timeout=30)
 
     def upload(self, path: Path) -> dict:
         """Return an uploaded file as components take it."""
@@ -77,20 +72,29 @@ class Visitor:
             (place,) = self.web.post("upload", files={"files": file}).json()
         return {"path": place, "orig_name": path.name, "meta": {"_type": "gradio.FileData"}}
 
-    def does(self, function: str, *data, which: int = 0) -> list:
-        """Run the event of this function and return what it gives to its outputs in the end."""
-        numbers = [number for number, one in self.demo.fns.items() if getattr(one.fn, "__name__", "") == function]
-        number = numbers[which]
-        body = {"fn_index": number, "session_hash": self.session, "data": list(data), "event_data": None}
+    def event(self, function: str, which: int = 0) -> tuple:
+        """Return (number, event) of the event that runs a function."""
+        return [pair for pair in self.demo.fns.items() if getattr(pair[1].fn, "__name__", "") == function][which]
+
+    def messages(self, number: int, data: list, event_data=None) -> Iterator[dict]:
+        """Run an event; yield the messages of Gradio's queue until it has ended well."""
+        body = {"fn_index": number, "session_hash": self.session, "data": data, "event_data": event_data}
         joined = self.web.post("queue/join", json=body)
         assert joined.status_code == 200, joined.text
-        with self.web.stream("GET", "queue/data", params={"session_hash": self.session}, timeout=30) as told:
-            for line in told.iter_lines():
+        with self.web.stream("GET", "queue/data", params={"session_hash": self.session}) as stream:
+            for line in stream.iter_lines():
                 message = json.loads(line.removeprefix("data:")) if line.startswith("data:") else {}
+                yield message
                 if message.get("msg") == "process_completed":
                     assert message["success"], message
-                    return message["output"]["data"]
+                    return
         raise AssertionError("the stream ended before the event did")
+
+    def does(self, function: str, *data, which: int = 0) -> list:
+        """Run the event of this function and return what it gives to its outputs in the end."""
+        number, _ = self.event(function, which)
+        *_, last = self.messages(number, list(data))
+        return last["output"]["data"]
 
     @contextmanager
     def staying(self) -> Iterator[None]:

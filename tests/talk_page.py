@@ -1,17 +1,16 @@
 """A page of the conversation mode alone, and a tab of it, driven over HTTP as a browser drives it."""
 
 import json
-import secrets
 import socket
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from types import SimpleNamespace
 
 import gradio as gr
-import httpx
 from gradio_client.utils import apply_diff
+from standin_page import Visitor
 
 from lengua.app import server
 from lengua.app.chat import tab as talk
@@ -45,13 +44,12 @@ class Page:
         return Tab(self, language, agent)
 
 
-class Tab:
+class Tab(Visitor):
     """What one tab shows: values of components by component, and what is done in it."""
 
     def __init__(self, page: Page, language: str, agent: str):
-        self.page, self.panel, self.session = page, page.panel, secrets.token_hex(6)
-        headers = {"accept-language": language, "user-agent": agent}
-        self.web = httpx.Client(base_url=f"{page.url}gradio_api/", headers=headers, timeout=30)
+        super().__init__(page.demo, language, agent)
+        self.page, self.panel = page, page.panel
         self.values = {one["id"]: one["props"].get("value") for one in page.demo.config["components"]}
         self.lines: list[dict] = []
         """All that the line told."""
@@ -83,44 +81,32 @@ class Tab:
 
     def record(self, path: Path) -> None:
         """Record what is in a file."""
-        with open(path, "rb") as file:
-            (place,) = self.web.post("upload", files={"files": file}).json()
-        recording = {"path": place, "orig_name": path.name, "meta": {"_type": "gradio.FileData"}}
-        self.put(self.panel.recorder, recording)
+        self.put(self.panel.recorder, self.upload(path))
         self.do("transcribe")
 
     def do(self, name: str, leave: Callable[["Tab"], bool] | None = None, event=None) -> None:
         """Run the event of this handler to its end, or until the tab is to be left: then the connection breaks off."""
-        number, one = self._event(name)
-        body = {"fn_index": number, "session_hash": self.session, "data": self._data(one), "event_data": event}
-        joined = self.web.post("queue/join", json=body)
-        assert joined.status_code == 200, joined.text
+        number, one = self.event(name)
         values = None
-        with self.web.stream("GET", "queue/data", params={"session_hash": self.session}) as told:
-            for message in messages_of(told):
+        with closing(self.messages(number, self._data(one), event)) as messages:
+            for message in messages:
                 self.seen.append(json.dumps(message, ensure_ascii=False))
-                output = (message.get("output") or {}).get("data")
-                if message["msg"] == "process_generating" and message["success"] and output is not None:
-                    values = output if values is None else changed(values, output)
+                output, kind = (message.get("output") or {}).get("data"), message.get("msg")
+                if kind == "process_generating" and message["success"] and output is not None:
+                    values = output if values is None else list(map(apply_diff, values, output))
                     self._apply(one.outputs, values)
                     if leave is not None and leave(self):
                         return
-                if message["msg"] == "process_completed":
-                    assert message["success"], message
+                if kind == "process_completed":
                     self._apply(one.outputs, output or [])
-                    return
-        raise AssertionError("the stream ended before the event did")
 
     def at_once(self, name: str) -> None:
         """Run an event that does not queue, even while another one runs."""
-        number, one = self._event(name)
+        number, one = self.event(name)
         body = {"fn_index": number, "session_hash": self.session, "data": self._data(one)}
         done = self.web.post("run/predict", json=body)
         assert done.status_code == 200, done.text
         self._apply(one.outputs, done.json()["data"])
-
-    def _event(self, name: str) -> tuple:
-        return next((n, one) for n, one in self.page.demo.fns.items() if getattr(one.fn, "__name__", "") == name)
 
     def _data(self, one) -> list:
         return [None if block.stateful else self.values.get(block._id) for block in one.inputs]
@@ -136,15 +122,3 @@ class Tab:
                 if block is self.panel.line and (not self.lines or self.lines[-1] != value):
                     self.lines.append(value)
                     self.came.setdefault(value["state"], time.perf_counter())
-
-
-def changed(values: list, diffs: list) -> list:
-    """Return values after the changes that the server sent instead of them."""
-    return [apply_diff(value, diff) for value, diff in zip(values, diffs, strict=True)]
-
-
-def messages_of(stream: httpx.Response) -> Iterator[dict]:
-    """Yield the messages of Gradio's queue."""
-    for line in stream.iter_lines():
-        if line.startswith("data:"):
-            yield json.loads(line.removeprefix("data:"))

@@ -429,7 +429,8 @@ def page(tiny, monkeypatch, tmp_path):
 def test_on_the_page_a_recording_is_kept_downloaded_and_forgotten_when_the_tab_closes(page, tmp_path):
     (button,) = [one for one in page.blocks.values() if one.elem_id == "keeping-download"]
     assert Path(button.GRADIO_CACHE) == tmp_path / "gradio", "where gradio need not copy what is downloaded"
-    with Visitor(page) as one, Visitor(page, "en") as other, one.staying():
+    one, other = Visitor(page), Visitor(page, "en")
+    with one.staying():
         file = one.upload(wav(tmp_path / "loud.wav", chirp(2, 200)))
         one.does("heard_in", file)
         words, _, text, *_ = one.does("prepare", file, None)

@@ -312,14 +312,14 @@ def page(tuned, base):
 
 
 def test_the_page_hides_the_text_until_the_pick_and_two_visitors_share_nothing(page, spoken):
-    with Visitor(page) as one, Visitor(page, "en") as other:
-        file, theirs = one.upload(spoken), other.upload(spoken)
-        one.does("<lambda>")
-        one.does("heard_in", file)
-        assert compare_tab.WAITING_CLASS in one.does("after_transcribing", file, None, None, None, None)[3]
-        told = one.does("pick", None, None, None)[3]
-        assert "A ciegas" in told and "puede ser azar" in told
-        other.does("compare", theirs, None, None)
-        told = other.does("pick", None, None, None, which=2)[3]
-        assert "both 0" in told and "Not counted, because not blind: 1." in told
-        assert "espejo.csv" in str(one.does("csv", None)) and TUNED in str(one.does("csv", None))
+    one, other = Visitor(page), Visitor(page, "en")
+    file, theirs = one.upload(spoken), other.upload(spoken)
+    one.does("<lambda>")
+    one.does("heard_in", file)
+    assert compare_tab.WAITING_CLASS in one.does("after_transcribing", file, None, None, None, None)[3]
+    told = one.does("pick", None, None, None)[3]
+    assert "A ciegas" in told and "puede ser azar" in told
+    other.does("compare", theirs, None, None)
+    told = other.does("pick", None, None, None, which=2)[3]
+    assert "both 0" in told and "Not counted, because not blind: 1." in told
+    assert "espejo.csv" in str(one.does("csv", None)) and TUNED in str(one.does("csv", None))
