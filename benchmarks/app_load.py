@@ -6,25 +6,22 @@ Every visitor sends one of the model's own test clips, reads the answer, waits a
 next. The only refusal that may come is the one of a full queue. The last line is one JSON object.
 """
 
-import json
 import random
 import statistics
-import sys
 import tempfile
 import threading
 import time
 from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
 
 import httpx
-from app_clips import chosen, write
-from app_server import Answer, Server, Visitor, serving
-from hour import material, memory
-from recording import markdown, record, run
+from app_page import Answer, Server, Visitor, chosen, serving, write_clips
+from corpus import test_clips
+from harness import BenchmarkOptions, markdown, report, resident_mb, run, tell
 
 from lengua import audio
 from lengua.app.i18n import Wording
@@ -36,7 +33,7 @@ AT_ONCE_S = 0.5
 
 
 @dataclass(frozen=True)
-class Options:
+class Options(BenchmarkOptions):
     """Let many visitors ask at once and watch the server."""
 
     model: str = ""
@@ -54,10 +51,6 @@ class Options:
     """Seconds between two looks at the memory."""
     seed: int = 17
     """Draws clips and pauses."""
-    record: bool = False
-    """Write the result into benchmarks/RESULTS.md."""
-    json: bool = True
-    """Print one JSON object, last."""
 
 
 @dataclass(frozen=True)
@@ -104,12 +97,10 @@ class Crowd:
         return Asked(number, start, self.now(), outcome, answer.body[-300:] if outcome == ERROR else "")
 
     def now(self) -> float:
-        """Return the seconds since the start."""
         return time.perf_counter() - self.start
 
 
 def main(options: Options) -> dict:
-    """Serve, ask, look, print."""
     with tempfile.TemporaryDirectory() as scratch:
         name, model = chosen(options.model)
         clips = sorted(options.clips.iterdir()) if options.clips else some(Path(scratch) / "clips", name)
@@ -117,21 +108,14 @@ def main(options: Options) -> dict:
             crowd, looks = visited(app, clips, options)
             traces = app.printed().count("Traceback")
     result = {"model": name} | figures(options, crowd.asked, looks) | {"traces": traces}
-    lines = table(options, result)
-    print("\n".join(lines))
     for one in [one for one in crowd.asked if one.outcome == ERROR][:5]:
-        print(f"visitor {one.visitor} after {one.asked_s:.1f} s: {one.detail}", file=sys.stderr)
-    if options.record:
-        asked = f"--model {result['model']} --visitors {options.visitors} --seconds {options.seconds:g}"
-        record(f"{options.visitors} visitors at once", f"python benchmarks/app_load.py {asked}", lines)
-    if options.json:
-        print(json.dumps(result))
-    return result
+        tell(f"visitor {one.visitor} after {one.asked_s:.1f} s: {one.detail}")
+    title, shown = f"{options.visitors} visitors at once", ("model", "visitors", "seconds")
+    return report(replace(options, model=name), title, table(options, result), result, shown)
 
 
 def some(folder: Path, model: str) -> list[Path]:
-    """Write clips of a model's test split."""
-    return write(folder, [audio.load(sound) for _, sound in material(model)[:CLIPS]])
+    return write_clips(folder, [audio.load(sound) for _, sound in test_clips(model)[:CLIPS]])
 
 
 def visited(app: Server, clips: Sequence[Path], options: Options) -> tuple[Crowd, list[tuple[float, float]]]:
@@ -140,7 +124,11 @@ def visited(app: Server, clips: Sequence[Path], options: Options) -> tuple[Crowd
         assert outcome_of(first.transcribe(clips[0])) in (TEXT, SILENT), "the app does not answer a single visitor"
     crowd, looks, over = Crowd(app.url, clips, options), [], threading.Event()
 
-    watcher = threading.Thread(target=look_on, args=(app.pid, crowd, looks, over))
+    def watch() -> None:
+        while not over.wait(options.every_s):
+            looks.append((crowd.now(), resident_mb(app.pid)))
+
+    watcher = threading.Thread(target=watch)
     watcher.start()
     try:
         with ThreadPoolExecutor(options.visitors) as pool:
@@ -151,32 +139,23 @@ def visited(app: Server, clips: Sequence[Path], options: Options) -> tuple[Crowd
     return crowd, looks
 
 
-def look_on(pid: int, crowd: Crowd, looks: list[tuple[float, float]], over: threading.Event) -> None:
-    """Look at the memory of a process until it is over."""
-    while not over.wait(crowd.options.every_s):
-        looks.append((crowd.now(), memory(pid)))
-
-
 def outcome_of(answer: Answer) -> str:
-    """Return what an answer comes to."""
     if answer.full:
         return FULL
     if not answer.data:
         return ERROR
     text, state = answer.data[:2]
-    return TEXT if text else said().get(state, ERROR)
+    return TEXT if text else meanings().get(state, ERROR)
 
 
 @cache
-def said() -> dict[str, str]:
+def meanings() -> dict[str, str]:
     """Return what it means where a sentence of the page, in any of its languages, stands without a text."""
-    meanings = {"refusal.silent": SILENT, "refusal.busy": FULL}
-    languages = Wording().languages.values()
-    return {sentences[key]: meaning for sentences in languages for key, meaning in meanings.items()}
+    keys = {"refusal.silent": SILENT, "refusal.busy": FULL}
+    return {words[key]: meaning for words in Wording().languages.values() for key, meaning in keys.items()}
 
 
 def figures(options: Options, asked: list[Asked], looks: list[tuple[float, float]]) -> dict:
-    """Return what the questions and the looks come to."""
     outcomes = Counter(one.outcome for one in asked)
     answered = [one for one in asked if one.outcome in (TEXT, SILENT)]
     waits = sorted(one.answered_s - one.asked_s for one in answered)
@@ -204,15 +183,16 @@ def figures(options: Options, asked: list[Asked], looks: list[tuple[float, float
 
 def overtaken(answered: list[Asked]) -> int:
     """Return how many were answered after somebody who had asked later."""
-    return sum(any(_overtakes(other, one) for other in answered) for one in answered)
-
-
-def _overtakes(other: Asked, one: Asked) -> bool:
-    return other.asked_s > one.asked_s + AT_ONCE_S and other.answered_s < one.answered_s - AT_ONCE_S
+    return sum(
+        any(
+            other.asked_s > one.asked_s + AT_ONCE_S and other.answered_s < one.answered_s - AT_ONCE_S
+            for other in answered
+        )
+        for one in answered
+    )
 
 
 def table(options: Options, result: dict) -> list[str]:
-    """Return what is recorded."""
     rows = [[name, str(count)] for name, count in result["outcomes"].items()]
     median, slow, most = (result[f"wait_{name}_s"] for name in ("median", "p95", "most"))
     return [

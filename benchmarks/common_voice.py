@@ -7,14 +7,14 @@ is chosen on them. The last line is one JSON object.
 """
 
 import csv
-import json
 import shutil
 import sys
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from recording import record, run
+from corpus import COMMON_VOICE, validated
+from harness import BenchmarkOptions, report, run
 
 from lengua.data import features
 from lengua.evaluation import evaluate
@@ -23,26 +23,21 @@ from lengua.options import BASE_MODEL, EvaluateOptions, FeatureOptions
 from lengua.runtime.files import read_json
 from lengua.runtime.progress import Console
 
-SHARED = Path(__file__).parent.parent.parent / "shared/data/common_voice/cv-corpus-6.1-2020-12-11/es"
-
 
 @dataclass(frozen=True)
-class Options:
+class Options(BenchmarkOptions):
     """Measure a run and its base on a Common Voice folder."""
 
     model: str = "runs/demo"
     """A fine-tuned run."""
-    clips: Path = SHARED
+    clips: Path = COMMON_VOICE / "es"
     """A language's folder of Common Voice: clips/ and validated.tsv."""
     language: str = "es"
     """Its language."""
-    record: bool = False
-    """Write the result into benchmarks/RESULTS.md."""
 
 
-def main(options: Options) -> None:
-    """Measure and print."""
-    if not (options.clips / "validated.tsv").is_file():
+def main(options: Options) -> dict:
+    if not validated(options.clips):
         sys.exit(f"skipped: no Common Voice folder at {options.clips}; name one with --clips")
     with tempfile.TemporaryDirectory() as scratch, Console() as watch:
         source = as_folder(options.clips, Path(scratch) / "common_voice_es")
@@ -58,25 +53,17 @@ def main(options: Options) -> None:
     rows = [{**row, "set": f"Common Voice {options.language}"} for row in results["rows"]]
     lines = [*(verdict["sentence"] for verdict in results["verdicts"]), "", *markdown_table(rows, []).splitlines()]
     lines += ["", f"{rows[0]['utterances']} validated clips of {options.clips.parent.name}; {rows[0]['interval']}."]
-    print("\n".join(lines))
-    print(json.dumps({"rows": rows, "verdicts": results["verdicts"]}))
-    if options.record:
-        title, command = (
-            f"Common Voice {options.language}",
-            f"python benchmarks/common_voice.py --model {options.model}",
-        )
-        record(title, command, lines)
+    result = {"rows": rows, "verdicts": results["verdicts"]}
+    return report(options, f"Common Voice {options.language}", lines, result, shown=("model",))
 
 
 def as_folder(clips: Path, out: Path) -> Path:
-    """Make a `folder:` source of the validated clips, all in its test split; the quoting of its TSV is raw."""
+    """Make a `folder:` source of the validated clips, all in its test split."""
     out.mkdir()
-    with open(clips / "validated.tsv", encoding="utf-8", newline="") as file:
-        rows = list(csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE))
     with open(out / "metadata.csv", "w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(["file_name", "text", "speaker", "split"])
-        for row in rows:
+        for row in validated(clips):
             shutil.copyfile(clips / "clips" / row["path"], out / row["path"])
             writer.writerow([row["path"], row["sentence"], row["client_id"], "test"])
     return out

@@ -6,15 +6,13 @@ Real Common Voice, which neither model was chosen on. A word is wrong where the 
 `lengua.scoring` compares it, has another word or none in its place. The last line is one JSON object.
 """
 
-import csv
-import json
 import sys
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 
-from common_voice import SHARED
-from recording import markdown, record, run
+from corpus import COMMON_VOICE, validated
+from harness import BenchmarkOptions, markdown, report, run
 
 from lengua.app.highlighting import GUESSED_PROBABILITY, SURE_PROBABILITY
 from lengua.evaluation.report.html import DELETED, EQUAL, word_diff
@@ -30,40 +28,32 @@ KINDS = {
 
 
 @dataclass(frozen=True)
-class Options:
+class Options(BenchmarkOptions):
     """Count wrong words by their probability."""
 
     models: tuple[str, ...] = ("runs/demo", "openai/whisper-base")
     """Runs, model folders or Hub ids."""
-    clips: Path = SHARED
+    clips: Path = COMMON_VOICE / "es"
     """A language's folder of Common Voice: clips/ and validated.tsv."""
     language: str = "es"
     """Its language."""
-    record: bool = False
-    """Write the result into benchmarks/RESULTS.md."""
 
 
-def main(options: Options) -> None:
-    """Hear all clips with each model and print the tables."""
-    if not (options.clips / "validated.tsv").is_file():
+def main(options: Options) -> dict:
+    if not (rows := validated(options.clips)):
         sys.exit(f"skipped: no Common Voice folder at {options.clips}; name one with --clips")
-    with open(options.clips / "validated.tsv", encoding="utf-8", newline="") as file:
-        rows = list(csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE))
-    lines, told = [], {}
+    lines, counts = [], {}
     for model in options.models:
         words = judged(model, rows, options)
-        told[model] = {kind: counted(words, *bounds) for kind, bounds in KINDS.items()}
+        counts[model] = {kind: counted(words, *bounds) for kind, bounds in KINDS.items()}
         cells = [(f"{low} to {min(high, 1.0)}", counted(words, low, high)) for low, high in pairwise(EDGES)]
-        cells += [(f"**{kind}**", count) for kind, count in told[model].items()]
+        cells += [(f"**{kind}**", count) for kind, count in counts[model].items()]
         header = [model, "words", "wrong", "share"]
         table = [[name, f"{all_}", f"{wrong}", f"{100 * wrong / max(all_, 1):.0f} %"] for name, (all_, wrong) in cells]
         lines += [*markdown(header, table), ""]
     lines.append(f"{len(rows)} validated clips of {options.clips.parent.name}.")
-    print("\n".join(lines))
-    if options.record:
-        command = f"python benchmarks/doubtful_words.py --models {' '.join(options.models)}"
-        record("Words that a model doubts", command, lines)
-    print(json.dumps({"clips": len(rows), "models": told}))
+    result = {"clips": len(rows), "models": counts}
+    return report(options, "Words that a model doubts", lines, result, shown=("models",))
 
 
 def judged(model: str, rows: list[dict], options: Options) -> list[tuple[float, bool]]:

@@ -2,32 +2,30 @@
 
     python benchmarks/features.py --clips 2000
 
-The usual recipe (benchmarks/usual_recipe.py) as it is published, and tuned: with float32 declared to `datasets`, and
-written 100 rows at a time. Ours: `lengua.data.features.build`, its checks and its manifest too. Every build has a fresh
-process and a fresh folder, and one thread a process: by default each would start as many as there are cores. The clock
-starts when the libraries are loaded; starting worker processes counts. Sides alternate. The last line is one JSON
-object.
+The usual recipe as it is published (librosa.load, WhisperFeatureExtractor padded to 30 s, WhisperTokenizer, by
+`Dataset.map` into Arrow files, row by row, which is faster than in batches), and tuned: with float32 declared to
+`datasets`, and written 100 rows at a time. Ours: `lengua.data.features.build`, its checks and its manifest too. Every
+build has a fresh process and a fresh folder, and one thread a process: by default each would start as many as there are
+cores. The clock starts when the libraries are loaded; starting worker processes counts. Sides alternate. The last line
+is one JSON object.
 """
 
+import csv
 import io
-import json
 import os
 import shutil
 import tempfile
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
-from functools import partial
-from multiprocessing import get_context
+from functools import lru_cache, partial
 from pathlib import Path
 from statistics import median
 
 import soundfile
-from corpus import corpus, material
-from memory import EVERY_S, look, measure
-from recording import alternate, markdown, record, run
-from usual_recipe import prepare, usual
+from corpus import corpus, material, spread
+from harness import BenchmarkOptions, FreshProcess, alternate, markdown, report, run
+from memory import EVERY_S, MEASURE, memory_of_tree
 
 from lengua import audio
 from lengua.audio import log_mel
@@ -46,7 +44,7 @@ PADDED_BYTES = 80 * log_mel.WINDOW_FRAMES * 4
 
 
 @dataclass(frozen=True)
-class Options:
+class Options(BenchmarkOptions):
     """Compare the speed, the size and the memory of making features."""
 
     clips: int = 2000
@@ -55,10 +53,6 @@ class Options:
     """Clips on which every stage is timed alone, in one process and without writing."""
     rounds: int = 3
     """Builds of each side with each number of processes; the median counts."""
-    record: bool = False
-    """Write the result into benchmarks/RESULTS.md."""
-    json: bool = True
-    """Print one JSON object, last."""
 
 
 @dataclass(frozen=True)
@@ -75,7 +69,6 @@ class Built:
 
 
 def main(options: Options) -> dict:
-    """Measure and print."""
     find_model(BASE_MODEL)
     os.environ.update(dict.fromkeys(THREADS, "1"))
     with tempfile.TemporaryDirectory() as scratch:
@@ -115,10 +108,10 @@ def alone(work: Callable, look_every: float | None = None) -> tuple:
 
     Looking takes time of its own, so a build that is looked at is not timed; without it the peak is 0.
     """
-    with ProcessPoolExecutor(1, get_context("spawn"), initializer=os.setsid) as pool:
-        session, future, peak = pool.submit(os.getpid).result(), pool.submit(work), 0.0
+    with FreshProcess() as process:
+        pid, future, peak = process.call(os.getpid), process.submit(work), 0.0
         while look_every and not future.done():
-            peak = max(peak, sum(look(session)))
+            peak = max(peak, sum(memory_of_tree(pid)))
             time.sleep(look_every)
         return future.result(), peak
 
@@ -130,13 +123,63 @@ def ours(release: Path, out: Path, processes: int) -> tuple[int, float]:
     return sum(split["utterances"] for split in result.splits.values()), time.perf_counter() - start
 
 
+def usual(release: Path, out: Path, processes: int, tuned: bool = False) -> tuple[int, float]:
+    """Make features as the notebooks do, or with what makes `datasets` faster; return how many, and the seconds."""
+    from datasets import Array2D, Dataset, Features, List, Value, disable_progress_bars
+
+    disable_progress_bars()
+    recipe()
+    padded = Features(input_features=Array2D((80, log_mel.WINDOW_FRAMES), "float32"), labels=List(Value("int64")))
+    start = time.perf_counter()
+    out.mkdir()
+    rows = Dataset.from_dict(paths_and_sentences(release))
+    made = rows.map(
+        prepare,
+        num_proc=processes if processes > 1 else None,
+        remove_columns=rows.column_names,
+        cache_file_name=str(out / "features.arrow"),
+        **({"features": padded, "writer_batch_size": 100} if tuned else {}),
+    )
+    return len(made), time.perf_counter() - start
+
+
+@lru_cache(maxsize=1)
+def recipe() -> tuple:
+    """Return what a notebook loads first: librosa's loader, the feature extractor, the tokenizer."""
+    from librosa import load
+    from transformers import WhisperFeatureExtractor, WhisperTokenizer
+
+    folder, _ = find_model(BASE_MODEL)
+    tokenizer = WhisperTokenizer.from_pretrained(folder, language="es", task="transcribe")
+    return load, WhisperFeatureExtractor.from_pretrained(folder), tokenizer
+
+
+def prepare(row: dict[str, str]) -> dict:
+    """Turn a path and a sentence into features, float32 of shape (80, 3000), and labels."""
+    load, extractor, tokenizer = recipe()
+    samples, rate = load(row["path"], sr=audio.SAMPLE_RATE)
+    padded = extractor(samples, sampling_rate=rate, return_tensors="np").input_features[0]
+    return {"input_features": padded, "labels": tokenizer(row["sentence"]).input_ids}
+
+
+def paths_and_sentences(release: Path) -> dict[str, list[str]]:
+    rows = []
+    for split in ("train", "dev", "test"):
+        with open(release / f"{split}.tsv", encoding="utf-8", newline="") as file:
+            rows += csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE)
+    paths = [str(release / "clips" / row["path"]) for row in rows]
+    return {"path": paths, "sentence": [row["sentence"] for row in rows]}
+
+
 SIDES = {USUAL: usual, TUNED: partial(usual, tuned=True), OURS: ours}
 
 
 def time_stages(release: Path, count: int, rounds: int) -> dict[str, float]:
     """Return the milliseconds a clip of every stage by itself, in this process alone."""
     options = FeatureOptions(f"common_voice:{release}")
-    pairs = [(clip, row) for clip in spread(options, count) if isinstance(row := make_row(clip, options), Row)]
+    read = (item for _, item in open_source(options.source).read_many(options.splits))
+    chosen = spread([item for item in read if isinstance(item, Utterance)], count)
+    pairs = [(clip, row) for clip in chosen if isinstance(row := make_row(clip, options), Row)]
     clips, rows = zip(*pairs, strict=True)
     data = [clip.audio.read_bytes() for clip in clips]
     decoded, samples = list(map(decode, data)), [audio.load(clip.audio) for clip in clips]
@@ -157,15 +200,7 @@ def time_stages(release: Path, count: int, rounds: int) -> dict[str, float]:
     return {name: 1000 * times[0] / len(clips) for name, times in seconds.items()}
 
 
-def spread(options: FeatureOptions, count: int) -> list[Utterance]:
-    """Return clips spread over the splits of a source."""
-    found = [item for _, item in open_source(options.source).read_many(options.splits) if isinstance(item, Utterance)]
-    count = min(count, len(found))
-    return [found[len(found) * index // count] for index in range(count)]
-
-
 def each(work: Callable, inputs: Sequence, _item: int) -> None:
-    """Do one stage on all clips."""
     for one in inputs:
         work(one)
 
@@ -176,14 +211,12 @@ def decode(data: bytes) -> tuple:
 
 
 def resample(decoded: tuple):
-    """Return the samples at 16 kHz."""
     import soxr
 
     return soxr.resample(*decoded, audio.SAMPLE_RATE)
 
 
 def show(options: Options, timed: list[Built], looked: list[Built], stages: dict[str, float]) -> dict:
-    """Print and return the figures."""
     figures = measured(timed, looked, stages)
     better = {name: times_better(name, sides) for name, sides in figures.items()}
     speedup_1, speedup, speedup_compute, bytes_ratio, memory_ratio = (round(to[USUAL], 2) for to in better.values())
@@ -210,13 +243,8 @@ def show(options: Options, timed: list[Built], looked: list[Built], stages: dict
     lines = [*markdown(["", *SIDES, "times better", "than tuned"], rows), "", *where_time_goes(result["parts_ms"])]
     kept = next(one.clips for one in looked if one.side == OURS)
     lines += ["", f"{options.clips} clips repeated from {material()}; lengua kept {kept}, and its speed counts those."]
-    lines += [f"Median of {options.rounds} builds, one thread a process. Memory is {measure()}, in builds not timed."]
-    print("\n".join(lines))
-    if options.record:
-        record("Features", f"python benchmarks/features.py --clips {options.clips}", lines)
-    if options.json:
-        print(json.dumps(result))
-    return result
+    lines += [f"Median of {options.rounds} builds, one thread a process. Memory is {MEASURE}, in builds not timed."]
+    return report(options, "Features", lines, result, shown=("clips",))
 
 
 def times_better(figure: str, sides: dict[str, float]) -> dict[str, float]:
@@ -226,7 +254,6 @@ def times_better(figure: str, sides: dict[str, float]) -> dict[str, float]:
 
 
 def measured(timed: list[Built], looked: list[Built], stages: dict[str, float]) -> dict[str, dict[str, float]]:
-    """Return {figure: {side: value}}."""
     return {
         "clips/s, 1 process": {side: speed(timed, side, 1) for side in SIDES},
         "clips/s, 2 processes": {side: speed(timed, side, 2) for side in SIDES},
@@ -237,7 +264,6 @@ def measured(timed: list[Built], looked: list[Built], stages: dict[str, float]) 
 
 
 def speed(timed: list[Built], side: str, processes: int) -> float:
-    """Return the median clips a second of one kind of build."""
     return median(one.clips / one.seconds for one in timed if (one.side, one.processes) == (side, processes))
 
 
@@ -260,7 +286,6 @@ def parts(timed: list[Built], stages: dict[str, float]) -> dict[str, float]:
 
 
 def where_time_goes(ms: dict[str, float]) -> list[str]:
-    """Return the table of the parts of our build."""
     rows = [[name, f"{part:.2f}", f"{part / ms['together']:.0%}"] for name, part in ms.items()]
     return markdown(["lengua, 2 processes", "ms of a core a clip", "share"], rows)
 

@@ -22,16 +22,14 @@ from pathlib import Path
 
 import numpy as np
 import soundfile
-from recording import markdown, record, run
+from corpus import test_clips
+from harness import BenchmarkOptions, markdown, report, resident_mb, run
 
 from lengua import audio
-from lengua.data.sources import Utterance, open_source
-from lengua.data.store import open_store
 from lengua.inference import TRANSCRIPT_FORMATS, Segment
 from lengua.inference.subtitles import Cue, make_cues
 from lengua.scoring import score
 
-SAMPLE = "sample:es"
 PAUSES_S = (0.2, 3.0)
 """Between two clips, drawn evenly."""
 STRETCH_MIN = 5
@@ -41,7 +39,7 @@ BLOCK = 1 << 16
 
 
 @dataclass(frozen=True)
-class Options:
+class Options(BenchmarkOptions):
     """Transcribe a long recording and watch the memory."""
 
     minutes: float = 60
@@ -54,10 +52,6 @@ class Options:
     """Draws the order of the clips and the pauses."""
     every_s: float = 0.2
     """Seconds between two looks at the memory."""
-    record: bool = False
-    """Write the result into benchmarks/RESULTS.md."""
-    json: bool = True
-    """Print one JSON object, last."""
 
 
 @dataclass(frozen=True)
@@ -73,28 +67,22 @@ class Look:
 
 
 def main(options: Options) -> dict:
-    """Make the recording, transcribe it, look, print."""
     with tempfile.TemporaryDirectory() as scratch:
         recording = Path(scratch) / "hour.flac"
         clips, texts = write(recording, options)
         looks, told = watched(recording, options)
         length = audio.recording_duration_s(recording)
     segments = [Segment(one["start_s"], one["end_s"], one["text"]) for one in told["segments"]]
-    result = {**figures(options, looks, segments, length), "wer": round(wer(texts, segments), 4)}
+    written = " ".join(segment.text for segment in segments)
+    result = {**figures(options, looks, segments, length), "wer": round(score([" ".join(texts)], [written]).wer, 4)}
     result |= {"clips": clips, "suppressed": told["suppressed"]}
-    lines = table(options, result)
-    print("\n".join(lines))
-    if options.record:
-        chosen = f"--minutes {options.minutes:g} --model {options.model}{' --words' if options.words else ''}"
-        record(f"{options.minutes:g} minutes of speech", f"python benchmarks/hour.py {chosen}", lines)
-    if options.json:
-        print(json.dumps(result))
-    return result
+    title = f"{options.minutes:g} minutes of speech"
+    return report(options, title, table(options, result), result, shown=("minutes", "model"))
 
 
 def write(path: Path, options: Options) -> tuple[int, list[str]]:
     """Write the recording; return how many clips it holds and what is said in it."""
-    clips, random = material(options.model), np.random.default_rng(options.seed)
+    clips, random = test_clips(options.model), np.random.default_rng(options.seed)
     texts, left = [], int(options.minutes * 60 * audio.SAMPLE_RATE)
     with soundfile.SoundFile(path, "w", audio.SAMPLE_RATE, 1, format="FLAC", subtype="PCM_16") as file:
         while left > 0:
@@ -110,16 +98,6 @@ def write(path: Path, options: Options) -> tuple[int, list[str]]:
     return len(texts), texts
 
 
-def material(model: str) -> list[tuple[str, bytes | Path]]:
-    """Return (text, sound) of the test clips of a run's own store, else of the sample."""
-    store = Path(model) / "store"
-    if (store / "manifest.json").is_file():
-        kept = [(row.text, row.audio) for row in open_store(store).split("test") if row.audio]
-        if kept:
-            return kept
-    return [(item.text, item.audio) for item in open_source(SAMPLE).read("test") if isinstance(item, Utterance)]
-
-
 def watched(recording: Path, options: Options) -> tuple[list[Look], dict]:
     """Run the command; return what was seen while it ran, and what it wrote."""
     out = recording.parent / "out"
@@ -129,7 +107,7 @@ def watched(recording: Path, options: Options) -> tuple[list[Look], dict]:
     with open(recording.with_suffix(".log"), "wb") as log:
         process = subprocess.Popen(command, stdout=log, stderr=log)
         while process.poll() is None:
-            looks.append(Look(time.perf_counter() - started, heard(out / "hour.json.part"), memory(process.pid)))
+            looks.append(Look(time.perf_counter() - started, heard(out / "hour.json.part"), resident_mb(process.pid)))
             time.sleep(options.every_s if looks[-1].heard_s else 0.05)  # the first segment is timed more closely
     if process.returncode:
         sys.exit(f"the command ended with {process.returncode}: {Path(log.name).read_text(encoding='utf-8')}")
@@ -149,17 +127,7 @@ def heard(path: Path) -> float:
     return float(ends[-1]) if ends else 0.0
 
 
-def memory(pid: int) -> float:
-    """Return the resident megabytes of a process; 0 where it has just ended."""
-    try:
-        pages = int(Path(f"/proc/{pid}/statm").read_text(encoding="utf-8").split()[1])
-    except (OSError, IndexError):
-        return 0.0
-    return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
-
-
 def figures(options: Options, looks: list[Look], segments: list[Segment], length: float) -> dict:
-    """Return what the looks and the segments come to."""
     stretch = min(STRETCH_MIN, options.minutes / 4) * 60
     peaks = peaks_of(looks, stretch)
     return {
@@ -189,7 +157,6 @@ def peaks_of(looks: list[Look], stretch: float) -> list[float]:
 
 
 def parsed_srt(segments: list[Segment]) -> Iterator[tuple[float, float, str]]:
-    """Read our SRT by the package srt."""
     import srt
 
     for one in srt.parse("".join(TRANSCRIPT_FORMATS["srt"].write(segments, dict))):
@@ -197,7 +164,6 @@ def parsed_srt(segments: list[Segment]) -> Iterator[tuple[float, float, str]]:
 
 
 def parsed_vtt(segments: list[Segment]) -> Iterator[tuple[float, float, str]]:
-    """Read our WebVTT by the package webvtt-py."""
     import webvtt
 
     for one in webvtt.from_string("".join(TRANSCRIPT_FORMATS["vtt"].write(segments, dict))).captions:
@@ -222,14 +188,8 @@ def _same(found: tuple[float, float, str], cue: Cue) -> bool:
     return max(abs(start - cue.start_s), abs(end - cue.end_s)) < 0.001 and text.split() == cue.text.split()
 
 
-def wer(texts: list[str], segments: list[Segment]) -> float:
-    """Return the word error rate of the recording as one text."""
-    return score([" ".join(texts)], [" ".join(segment.text for segment in segments)]).wer
-
-
 def table(options: Options, result: dict) -> list[str]:
-    """Return the lines that people read."""
-    peaks, minutes = result["peaks_mb"], result["stretch_minutes"]
+    peaks, minutes, cues = result["peaks_mb"], result["stretch_minutes"], {True: "all cues", False: "NOT"}
     rows = [
         ["times real time", f"{result['times_real_time']:.1f}"],
         ["seconds, the start of the program included", f"{result['seconds']:.0f}"],
@@ -237,15 +197,11 @@ def table(options: Options, result: dict) -> list[str]:
         [f"most memory from minute {minutes:g} to {2 * minutes:g} of the recording, MB", f"{peaks[1]}"],
         ["most memory from there on, MB", f"{max(peaks[2:])} ({result['growth']:+.1%})"],
         ["segments, overlaps", f"{result['segments']}, {result['overlaps']}"],
-        ["SRT read by srt, WebVTT by webvtt-py", f"{_told(result['srt_ok'])}, {_told(result['vtt_ok'])}"],
+        ["SRT read by srt, WebVTT by webvtt-py", ", ".join(cues[result[name]] for name in ("srt_ok", "vtt_ok"))],
         ["WER", f"{result['wer']:.1%}"],
     ]
     made = f"{result['clips']} clips with pauses of {PAUSES_S[0]} to {PAUSES_S[1]} s, {result['minutes']:.1f} minutes"
     return [*markdown([f"lengua transcribe, {options.model}", ""], rows), "", f"{made}."]
-
-
-def _told(good: bool) -> str:
-    return "all cues" if good else "NOT"
 
 
 if __name__ == "__main__":

@@ -11,28 +11,42 @@ installed are named and left out. The last line is one JSON object.
 
 import json
 import os
-import shlex
+import pickle
+import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
+from statistics import mean, median
 
-from inference_clips import Clip, clips_of, joined, spread
-from inference_figures import NOT_WORSE, WORST, by_set, clip_lines, long_lines, long_verdict, set_lines, verdict
-from inference_peers import LONG, OURS, PEERS, SLOW, Weights
-from inference_sides import Cold, Side, cold_start, open_sides, told
-from inference_weights import weights_of
-from recording import alternate, record, run
+import inference_peers
+import numpy as np
+from corpus import COMMON_VOICE, spread, validated
+from harness import BenchmarkOptions, FreshProcess, alternate, markdown, report, run, tell
+from inference_peers import BORROWED, LONG, MARK, OURS, PEERS, SHORT, SLOW, Weights
 
+from lengua import audio
+from lengua.data.store import open_store
+from lengua.models.checkpoints import ctranslate2_folder, find_model, read_note
 from lengua.options import BASE_MODEL
-from lengua.runtime.errors import RequestError
+from lengua.runtime.errors import LenguaError, RequestError
 from lengua.runtime.system import describe_hardware
+from lengua.scoring import bootstrap_unit, compare_by_bootstrap, score
+
+PAUSE_S = (0.3, 1.2)
+"""Between two sentences of the long recording."""
+WORST = 0.10
+"""A program whose WER is so much above ours is shown, but is not the one to beat: fast nonsense is no peer."""
+NOT_WORSE = 0.02
+"""The 95 % interval of our WER minus the fastest peer's must end below this."""
+COLD_CLIPS = 5
 
 
 @dataclass(frozen=True)
-class Options:
+class Options(BenchmarkOptions):
     """Compare speed, words, memory and cold start of Transcriber with those of other programs."""
 
     model: str = "runs/demo"
@@ -65,10 +79,6 @@ class Options:
     """Cores, and threads of each program."""
     quick: bool = False
     """A first look: 3 clips of each set, one long minute, one cold start."""
-    record: bool = False
-    """Write the result into benchmarks/RESULTS.md."""
-    json: bool = True
-    """Print one JSON object, last."""
 
     def __post_init__(self):
         if unknown := [name for name in self.peers if name not in PEERS]:
@@ -80,8 +90,55 @@ class Options:
         return [name for name in PEERS if name in (*self.peers, OURS)]
 
 
+@dataclass(frozen=True)
+class Clip:
+    """One recording, and what is said in it."""
+
+    set: str
+    speaker: str
+    text: str
+    samples: np.ndarray = field(repr=False)
+
+    @property
+    def seconds(self) -> float:
+        return audio.duration_s(self.samples)
+
+
+@dataclass(frozen=True)
+class Cold:
+    """A program that nobody has started yet (its files are in the system's cache): what its user waits for."""
+
+    first_text_s: float
+    """From the start of its process, over imports and weights, to the words of the first clip: median of the starts."""
+    peak_mb: float
+    """The most memory that the process took for its weights and five clips: the most of the starts."""
+
+
+class Side:
+    """A program in its process, with all clips there; called with the number of a clip."""
+
+    def __init__(self, name: str, weights: Weights, clips: Sequence[np.ndarray]):
+        self.texts: dict[int, str] = {}
+        self.process = FreshProcess()
+        try:
+            self.process.call(open_here, name, weights, list(clips))
+            self(0)  # the first call of a program is not like the others
+        except BaseException:
+            self.close()
+            raise
+
+    def __call__(self, item: int) -> None:
+        self.texts[item] = self.process.call(transcribe_here, item)
+
+    def long(self, samples: np.ndarray, how: dict) -> tuple[float, str]:
+        """Transcribe a long recording; return the seconds that it took, and the words."""
+        return self.process.call(transcribe_long_here, samples, how)
+
+    def close(self) -> None:
+        self.process.__exit__()
+
+
 def main(options: Options) -> dict:
-    """Measure and print."""
     begun = time.perf_counter()
     options = quick(options) if options.quick else options
     on_cores(options.threads)
@@ -96,9 +153,8 @@ def main(options: Options) -> dict:
 
 
 def quick(options: Options) -> Options:
-    """Return the options of a first look."""
-    less = {"clips": min(options.clips, 3), "untouched_clips": min(options.untouched_clips, 1)}
-    return replace(options, **less, starts=min(options.starts, 1), long_minutes=min(options.long_minutes, 1.0))
+    most = {"clips": 3, "untouched_clips": 1, "starts": 1, "long_minutes": 1.0}
+    return replace(options, **{name: min(getattr(options, name), value) for name, value in most.items()})
 
 
 def on_cores(count: int) -> None:
@@ -109,7 +165,6 @@ def on_cores(count: int) -> None:
 
 
 def of_tuned(clips: Sequence[Clip], weights: Weights, options: Options) -> dict:
-    """Return all that is measured of the fine-tuned weights."""
     samples = [clip.samples for clip in clips]
     sides, left_out = open_sides(options.programs, weights, samples)
     try:
@@ -138,7 +193,7 @@ def of_untouched(clips: Sequence[Clip], scratch: Path, options: Options) -> dict
 
 def clip_by_clip(sides: dict[str, Side], count: int, rounds: int) -> tuple[dict, dict]:
     """Return the seconds and the words of each program for each clip."""
-    say(f"{count} clips, {len(sides)} programs in turn")
+    tell(f"{count} clips, {len(sides)} programs in turn")
     seconds = alternate(sides, count, rounds)
     return seconds, {name: [side.texts[item] for item in range(count)] for name, side in sides.items()}
 
@@ -149,7 +204,7 @@ def long_recording(sides: dict[str, Side], clips: Sequence[Clip], options: Optio
     heard = {}
     for title, (name, how) in (LONG | (SLOW if options.all_long else {})).items():
         if name in sides:
-            say(f"{options.long_minutes:g} minutes: {title}")
+            tell(f"{options.long_minutes:g} minutes: {title}")
             heard[title] = sides[name].long(samples, how)
     return long_verdict(heard, text, len(samples) / 16_000)
 
@@ -158,27 +213,92 @@ def cold_starts(names: Sequence[str], weights: Weights, samples: Sequence, start
     """Return what a cold start of each program costs; one that fails there is told on standard error."""
     found = {}
     for name in names:
-        say(f"cold start: {name}")
+        tell(f"cold start: {name}")
         try:
             found[name] = cold_start(name, weights, samples, starts)
         except RuntimeError as error:
-            say(f"{name} failed: {told(error)}")
+            tell(f"{name} failed: {in_one_line(error)}")
     return found
 
 
+OPEN_HERE: list = []
+"""The program of this process, and its clips."""
+
+
+def open_here(name: str, weights: Weights, clips: list[np.ndarray]) -> None:
+    OPEN_HERE[:] = [PEERS[name].open(weights), clips]
+
+
+def transcribe_here(item: int) -> str:
+    program, clips = OPEN_HERE
+    return program(clips[item])
+
+
+def transcribe_long_here(samples: np.ndarray, how: dict) -> tuple[float, str]:
+    start = time.perf_counter()
+    text = OPEN_HERE[0].long(samples, **how)
+    return time.perf_counter() - start, text
+
+
+def open_sides(names: Sequence[str], weights: Weights, clips: Sequence[np.ndarray]) -> tuple[dict[str, Side], dict]:
+    """Return the programs that open here and write the first clip, and of the others why they do not.
+
+    Only ours must: whatever keeps another program from it stands in the result.
+    """
+    sides, left_out = {}, {}
+    for name in names:
+        if reason := PEERS[name].missing(weights):
+            left_out[name] = reason
+            continue
+        tell(f"opening {name}")
+        try:
+            sides[name] = Side(name, weights, clips)
+        except Exception as error:
+            if name == OURS:
+                raise
+            left_out[name] = in_one_line(error)
+    return sides, left_out
+
+
+def in_one_line(error: Exception) -> str:
+    if isinstance(error, BrokenProcessPool):
+        return "its process crashed"
+    return f"{type(error).__name__}: {error}".partition("\n")[0][:200]
+
+
+def cold_start(name: str, weights: Weights, clips: Sequence[np.ndarray], starts: int) -> Cold:
+    """Start a program so many times anew.
+
+    Raises:
+        RuntimeError: it failed; with its last words.
+    """
+    with tempfile.TemporaryDirectory() as scratch:
+        job = Path(scratch) / "job"
+        job.write_bytes(pickle.dumps((name, weights, list(clips[:COLD_CLIPS]))))
+        seconds, peaks = zip(*[_start(job) for _ in range(starts)], strict=True)
+    return Cold(median(seconds), max(peaks))
+
+
+def _start(job: Path) -> tuple[float, float]:
+    printed, events, start = [], [], time.perf_counter()
+    command = [sys.executable, inference_peers.__file__, str(job)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
+        for line in process.stdout:
+            if line.startswith(MARK):
+                events.append((time.perf_counter() - start, json.loads(line.removeprefix(MARK))))
+            else:
+                printed.append(line)
+    if process.returncode or len(events) != 2:
+        raise RuntimeError(f"exit code {process.returncode}: {''.join(printed[-3:]).strip()}")
+    return events[0][0], events[1][1]
+
+
 def close(sides: dict[str, Side]) -> None:
-    """End all processes."""
     for side in sides.values():
         side.close()
 
 
-def say(text: str) -> None:
-    """Say on standard error how far it is."""
-    print(text, file=sys.stderr, flush=True)
-
-
 def show(options: Options, measured: dict) -> dict:
-    """Print and return the figures."""
     everything, long, untouched = measured["all"], measured["long"], measured["untouched"]
     result = {
         **everything,
@@ -193,13 +313,7 @@ def show(options: Options, measured: dict) -> dict:
         "threads": options.threads,
         "minutes": measured["minutes"],
     }
-    lines = tables(options, measured)
-    print("\n".join(lines))
-    if options.record:
-        record("Inference", f"python benchmarks/inference.py{given(options)}", lines)
-    if options.json:
-        print(json.dumps(result, ensure_ascii=False))
-    return result
+    return report(options, "Inference", tables(options, measured), result, shown=("model",))
 
 
 def tables(options: Options, measured: dict) -> list[str]:
@@ -230,15 +344,250 @@ def tables(options: Options, measured: dict) -> list[str]:
     return lines
 
 
-def given(options: Options) -> str:
-    """Return the options that are not the default ones, as they are typed."""
-    typed = ""
-    for name in ("model", "untouched", "clips", "rounds", "starts", "long_minutes", "threads", "all_long"):
-        value, usual = getattr(options, name), getattr(Options, name)
-        if value != usual or name == "model":
-            flag = f"--{name.replace('_', '-')}"
-            typed += f" {flag}" if value is True else f" {flag} {shlex.quote(str(value))}"
-    return typed
+# What the programs are given
+
+
+def weights_of(name: str, language: str, threads: int, scratch: Path) -> Weights:
+    """Find a model and write its other forms into a folder; what keeps one of them from being made is told."""
+    folder, _ = find_model(name)
+    made, refused = {}, {}
+    for form, make in {
+        "ctranslate2": lambda folder, _: ctranslate2_folder(folder),
+        "openai": as_openai,
+        "ggml": as_ggml,
+    }.items():
+        try:
+            made[form] = make(folder, scratch)
+        except (ImportError, LenguaError, ValueError, RuntimeError) as error:
+            made[form], refused[form] = None, str(error).partition("\n")[0]
+    margin_s = read_note(folder).decode_margin_s
+    return Weights(name, folder, **made, language=language, margin_s=margin_s, threads=threads, refused=refused)
+
+
+def as_ctranslate2(folder: Path, scratch: Path) -> Path:
+    return ctranslate2_folder(folder)
+
+
+def as_openai(folder: Path, scratch: Path) -> Path:
+    """Write a checkpoint file as openai-whisper's `load_model` reads it."""
+    import torch
+
+    from lengua.models.formats.openai import load_openai_model
+
+    model, path = load_openai_model(folder), scratch / "openai.pt"
+    torch.save({"dims": vars(model.dims), "model_state_dict": model.state_dict()}, path)
+    return path
+
+
+def as_ggml(folder: Path, scratch: Path) -> Path:
+    from lengua.models.formats.ggml import write_ggml
+
+    write_ggml(folder, path := scratch / "ggml-model.bin")
+    return path
+
+
+def clips_of(store: Path, split: str, common_voice: Path | None, language: str, count: int) -> list[Clip]:
+    """Return so many clips of each set that is there, Common Voice first.
+
+    Raises:
+        LenguaError: neither of them is.
+    """
+    released = common_voice or COMMON_VOICE / language
+    found = common_voice_clips(released, count)
+    if (store / "manifest.json").is_file():
+        found += store_clips(store, split, count)
+    if not found:
+        raise LenguaError("clips", f"no Common Voice at {released} and no store at {store}", "name one: --store")
+    return found
+
+
+def common_voice_clips(release: Path, count: int) -> list[Clip]:
+    """Return clips spread over the validated ones of a language, speaker after speaker."""
+    rows = sorted(validated(release), key=lambda row: (row["client_id"], row["path"]))
+    title = f"Common Voice {release.name}"
+    return [
+        Clip(title, row["client_id"], row["sentence"], audio.load(release / "clips" / row["path"]))
+        for row in spread(rows, count)
+    ]
+
+
+def store_clips(path: Path, split: str, count: int) -> list[Clip]:
+    """Return clips spread over a split of a store.
+
+    Raises:
+        LenguaError: it kept no sound.
+    """
+    store = open_store(path)
+    rows = spread(store.split(split), count)
+    if silent := [row.id for row in rows if not row.audio]:
+        found = f"none of {silent[0]} in {path}"
+        raise LenguaError("a store that kept the sound of its clips", found, f"build it with --keep-audio {split}")
+    title = f"{store.manifest['source']}, {split}"
+    return [Clip(title, row.speaker, row.text, audio.load(row.audio)) for row in rows]
+
+
+def joined(clips: Sequence[Clip], minutes: float, seed: int = 17) -> tuple[np.ndarray, str]:
+    """Return (samples, text) of clips one after another with pauses, until so many minutes are full.
+
+    Each pass over the clips has an order of its own. A pause is as loud as the quietest tenth of a second of the clip
+    before it: no room is as silent as zeros.
+    """
+    rng = np.random.default_rng(seed)
+    parts, texts, wanted, length = [], [], minutes * 60 * audio.SAMPLE_RATE, 0
+    while length < wanted:
+        for index in rng.permutation(len(clips)):
+            pause = room_tone(clips[index].samples, rng.uniform(*PAUSE_S), rng)
+            parts += [clips[index].samples, pause]
+            texts.append(clips[index].text)
+            length += len(clips[index].samples) + len(pause)
+            if length >= wanted:
+                break
+    return np.concatenate(parts), " ".join(texts)
+
+
+def room_tone(samples: np.ndarray, seconds: float, rng: np.random.Generator) -> np.ndarray:
+    """Return noise as loud as the quietest tenth of a second of a recording."""
+    size = min(audio.SAMPLE_RATE // 10, len(samples))
+    blocks = samples[: len(samples) // size * size].reshape(-1, size)
+    level = float(np.sqrt(np.mean(np.square(blocks), axis=1)).min())
+    return (level * rng.standard_normal(round(seconds * audio.SAMPLE_RATE))).astype(np.float32)
+
+
+# Figures and tables
+
+
+@dataclass(frozen=True)
+class Figures:
+    """What one program did with the same clips as all others; rates are fractions."""
+
+    ms: float
+    """Mean of a clip."""
+    ms_median: float
+    rtf: float
+    """Seconds of work for a second of speech."""
+    wer: float
+    ours_minus: float = 0.0
+    """Our WER minus its own."""
+    low: float = 0.0
+    """Of the 95 % interval of that, by the paired bootstrap."""
+    high: float = 0.0
+
+
+def figures(clips: Sequence[Clip], seconds: dict[str, list[float]], texts: dict[str, list[str]]) -> dict[str, Figures]:
+    """Return the figures of each program; one a clip of seconds and of texts."""
+    references, speakers = [clip.text for clip in clips], [clip.speaker for clip in clips]
+    scores = {name: score(references, said) for name, said in texts.items()}
+    ours, speech, found = scores[OURS].counts, sum(clip.seconds for clip in clips), {}
+    for name, taken in seconds.items():
+        theirs = scores[name]
+        paired = compare_by_bootstrap(theirs.counts["errors"], ours["errors"], ours["words"], speakers)
+        times = (1000 * mean(taken), 1000 * median(taken), sum(taken) / speech)
+        found[name] = Figures(*times, theirs.wer, paired.difference, paired.low, paired.high)
+    return found
+
+
+def fastest(cost: dict[str, float], wer: dict[str, float]) -> str | None:
+    """Return the program that takes the least, other than ours and not absurd (`WORST`); None where there is none."""
+    peers = [name for name in cost if name != OURS and wer[name] <= wer[OURS] + WORST]
+    return min(peers, key=cost.__getitem__, default=None)
+
+
+def fastest_without(found: dict[str, Figures], names: Sequence[str]) -> str | None:
+    """Return the fastest peer by the mean of a clip, some left out."""
+    found = {name: one for name, one in found.items() if name not in names}
+    return fastest({name: one.ms for name, one in found.items()}, {name: one.wer for name, one in found.items()})
+
+
+def verdict(clips: Sequence[Clip], seconds: dict[str, list[float]], texts: dict[str, list[str]]) -> dict:
+    """Return what the last line says of these clips: the fastest peer, and how we stand beside it."""
+    found = figures(clips, seconds, texts)
+    peer, own, padding = (fastest_without(found, names) for names in ((), (BORROWED,), (BORROWED, SHORT)))
+    ours, theirs = found[OURS], found.get(peer)
+    return {
+        "fastest_peer": peer,
+        "speedup": round(theirs.ms / ours.ms, 2) if theirs else None,
+        "fastest_as_its_users_run_it": own,
+        "speedup_as_its_users_run_it": round(found[own].ms / ours.ms, 2) if own else None,
+        "fastest_padding_peer": padding,
+        "speedup_padding": round(found[padding].ms / ours.ms, 2) if padding else None,
+        "wer_peer": round(theirs.wer, 4) if theirs else None,
+        "wer_ours": round(ours.wer, 4),
+        "difference": [round(value, 4) for value in (theirs.ours_minus, theirs.low, theirs.high)] if theirs else None,
+        "not_worse": theirs.high < NOT_WORSE if theirs else None,
+        "clips": len(clips),
+        "speakers": len({clip.speaker for clip in clips}),
+        "resampled": bootstrap_unit([clip.speaker for clip in clips]),
+        "mean_seconds": round(mean(clip.seconds for clip in clips), 2),
+        "programs": {name: {key: round(value, 4) for key, value in asdict(one).items()} for name, one in found.items()},
+    }
+
+
+def by_set(clips: Sequence[Clip], seconds: dict[str, list[float]], texts: dict[str, list[str]]) -> dict[str, dict]:
+    """Return the verdict on the clips of each set."""
+    verdicts = {}
+    for title in dict.fromkeys(clip.set for clip in clips):
+        at = [place for place, clip in enumerate(clips) if clip.set == title]
+        part = [{name: [row[place] for place in at] for name, row in rows.items()} for rows in (seconds, texts)]
+        verdicts[title] = verdict([clips[place] for place in at], *part)
+    return verdicts
+
+
+def clip_lines(told: dict, cold: dict[str, Cold]) -> list[str]:
+    """Return the table of one verdict, with memory and cold start where they were measured."""
+    ours, rows = told["programs"][OURS], []
+    for name, one in told["programs"].items():
+        interval = f"{100 * one['ours_minus']:+.1f} ({100 * one['low']:+.1f} to {100 * one['high']:+.1f})"
+        row = [titled(name, one["wer"], ours["wer"]), f"{one['ms']:.0f} / {one['ms_median']:.0f}"]
+        row += [f"{one['ms'] / ours['ms']:.1f}", f"{one['rtf']:.3f}", f"{one['wer']:.1%}"]
+        row += ["" if name == OURS else interval]
+        if cold:
+            started = cold.get(name)
+            row += [f"{started.peak_mb:,.0f}", f"{started.first_text_s:.1f}"] if started else ["", ""]
+        rows.append(row)
+    head = ["greedy, one clip at a time", "ms a clip, mean / median", "times ours", "real-time factor", "WER"]
+    head += ["ours minus it, points (95 %)", *(["peak MB", "s from start to first text"] if cold else [])]
+    return markdown(head, rows)
+
+
+def set_lines(sets: dict[str, dict]) -> list[str]:
+    names = next(iter(sets.values()))["programs"]
+    head = ["by set", *(f"{title}: {what}" for title in sets for what in ("ms a clip", "WER"))]
+    rows = [[name] for name in names]
+    for told in sets.values():
+        for row, one in zip(rows, told["programs"].values(), strict=True):
+            row += [f"{one['ms']:.0f}", f"{one['wer']:.1%}"]
+    return markdown(head, rows)
+
+
+def long_verdict(heard: dict[str, tuple[float, str]], text: str, seconds: float) -> dict:
+    """Return who was the fastest with the long recording, and how we stand beside it."""
+    wer = {name: score(text, said).wer for name, (_, said) in heard.items()}
+    cost = {name: taken for name, (taken, _) in heard.items()}
+    peer = fastest(cost, wer)
+    return {
+        "fastest_peer": peer,
+        "speedup": round(cost[peer] / cost[OURS], 2) if peer else None,
+        "minutes": round(seconds / 60, 2),
+        "programs": {
+            name: {"seconds": round(cost[name], 2), "times_real_time": round(seconds / cost[name], 1), "wer": wer[name]}
+            for name in cost
+        },
+    }
+
+
+def long_lines(told: dict) -> list[str]:
+    programs = told["programs"]
+    ours = programs[OURS]
+    rows = []
+    for name, one in programs.items():
+        row = [titled(name, one["wer"], ours["wer"]), f"{one['seconds']:.1f}", f"{one['times_real_time']:.1f}"]
+        rows.append([*row, f"{one['seconds'] / ours['seconds']:.2f}", f"{one['wer']:.1%}"])
+    return markdown([f"{told['minutes']:g} minutes in one", "seconds", "times real time", "times ours", "WER"], rows)
+
+
+def titled(name: str, wer: float, ours: float) -> str:
+    """Return the name of a row, marked where the program does not count as a peer."""
+    return name if wer <= ours + WORST else f"{name} (not counted)"
 
 
 if __name__ == "__main__":

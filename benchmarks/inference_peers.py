@@ -1,10 +1,15 @@
 """The programs that benchmarks/inference.py lays side by side, each called as its own users would call it best.
 
+    python benchmarks/inference_peers.py JOB        one program from a cold start; `cold_start` writes JOB and reads on
+
 All get the same weights and the same samples (float32, 16 kHz, in memory), decode greedily and without timestamps,
-know the language, and write each clip once: no second try at a higher temperature. A program is imported when it is
-opened, so that a process holds one of them and no more.
+know the language, and write each clip once: no second try at a higher temperature. Each has a process of its own, for
+a crash of one is not the end, and is imported there when it is opened.
 """
 
+import json
+import pickle
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
@@ -43,7 +48,7 @@ class Weights:
     """Why a form could not be made, by its field."""
 
 
-class Hearer(Protocol):
+class Program(Protocol):
     """An open program."""
 
     def __call__(self, samples: np.ndarray) -> str:
@@ -90,8 +95,8 @@ class Transformers:
         self.options = {"language": weights.language, "task": "transcribe", "num_beams": 1}
 
     def __call__(self, samples: np.ndarray, **more) -> str:
-        heard = {"raw": samples, "sampling_rate": 16_000}
-        return self.recognise(heard, generate_kwargs=dict(self.options), **more)["text"]
+        raw = {"raw": samples, "sampling_rate": 16_000}
+        return self.recognise(raw, generate_kwargs=dict(self.options), **more)["text"]
 
     def long(self, samples: np.ndarray) -> str:
         return self(samples, chunk_length_s=30, batch_size=8)
@@ -183,7 +188,7 @@ class Lengua:
 class Peer:
     """How a program is opened, and what it needs for that."""
 
-    open: Callable[[Weights], Hearer]
+    open: Callable[[Weights], Program]
     module: str
     package: str
     form: str
@@ -231,3 +236,35 @@ SLOW = {
 def audio_context(seconds: float, margin_s: float) -> int:
     """Return whisper.cpp's `audio_ctx` for so much speech: positions of the encoder, 50 a second, at most 1,500."""
     return min(1500, round(POSITIONS_PER_SECOND * (seconds + margin_s)))
+
+
+MARK = "inference_peers: "
+"""Before what a cold process tells; programs print what they like."""
+
+
+def run_cold(job: Path) -> None:
+    """Open a program, tell when it has written its first clip, transcribe the others, tell the memory."""
+    name, weights, clips = pickle.loads(job.read_bytes())
+    program = PEERS[name].open(weights)
+    print(f"\n{MARK}{json.dumps(program(clips[0]))}", flush=True)
+    for clip in clips[1:]:
+        program(clip)
+    print(f"\n{MARK}{peak_mb()}", flush=True)
+
+
+def peak_mb() -> float:
+    """Return the most memory that this process ever took.
+
+    Of the system's own account, where it has one: `ru_maxrss` begins with what the process that started this one took.
+    """
+    from harness import own_memory_mb  # a cold start is without it
+
+    if most := own_memory_mb("VmHWM"):
+        return most
+    import resource
+
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if sys.platform == "darwin" else 1024)
+
+
+if __name__ == "__main__":
+    run_cold(Path(sys.argv[1]))

@@ -9,11 +9,10 @@ last column is how often a difference is shown that is as large as the mean of t
 show; 80 is meant. The last line is one JSON object.
 """
 
-import json
 from dataclasses import dataclass
 
 import numpy as np
-from recording import markdown, record, run
+from harness import BenchmarkOptions, markdown, report, run
 
 from lengua.scoring import WerDifference, bootstrap_interval, compare_by_bootstrap
 
@@ -29,11 +28,10 @@ CLIPS, WORDS = 12, 9
 """Means of clips a speaker and of words a clip."""
 BETTER = 0.9
 """The second model's true rate, as a share of the first one's."""
-TITLE = "Coverage of the intervals"
 
 
 @dataclass(frozen=True)
-class Options:
+class Options(BenchmarkOptions):
     """Simulate test sets and count how often the intervals hold the truth."""
 
     speakers: tuple[int, ...] = (10, 20, 40, 100)
@@ -44,10 +42,6 @@ class Options:
     """Resamples of each bootstrap."""
     seed: int = 17
     """Seed of the simulation."""
-    record: bool = False
-    """Write the result into benchmarks/RESULTS.md."""
-    json: bool = True
-    """Print one JSON object, last."""
 
 
 @dataclass(frozen=True)
@@ -61,7 +55,6 @@ class TestSet:
 
 
 def main(options: Options) -> dict:
-    """Simulate, count, print."""
     found = {count: coverage(count, options) for count in options.speakers}
     header = [
         "speakers",
@@ -76,14 +69,8 @@ def main(options: Options) -> dict:
     error = 100 * (0.95 * 0.05 / options.simulations) ** 0.5
     lines = markdown(header, rows)
     lines += ["", f"{options.simulations:,} test sets in each row, so a coverage of 95 is known to {error:.1f} points."]
-    print("\n".join(lines))
-    if options.record:
-        chosen = " ".join(map(str, options.speakers))
-        record(TITLE, f"python benchmarks/intervals.py --simulations {options.simulations} --speakers {chosen}", lines)
     result = {"simulations": options.simulations, "nominal": 0.95, "coverage": found}
-    if options.json:
-        print(json.dumps(result))
-    return result
+    return report(options, "Coverage of the intervals", lines, result, shown=("simulations", "speakers"))
 
 
 def coverage(speakers: int, options: Options) -> dict[str, float]:
@@ -113,7 +100,6 @@ def look(one: TestSet, options: Options) -> tuple[float, ...]:
 
 
 def compared(one: TestSet, options: Options) -> WerDifference:
-    """Compare the two models as `lengua evaluate` does."""
     return compare_by_bootstrap(one.a, one.b, one.words, one.speakers, options.resamples)
 
 

@@ -9,7 +9,6 @@ is finished before its next kill is compared and begun anew. Exit code 1 when a 
 is written again. The last line is one JSON object.
 """
 
-import json
 import os
 import random
 import shutil
@@ -21,12 +20,14 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
+import psutil
 from corpus import corpus, material
-from memory import check_done, features_command, members, started
-from recording import markdown, record, run
+from harness import BenchmarkOptions, markdown, report, run
+from memory import check_done, features_command, started
 
 from lengua.data.store import MANIFEST_FILE
 from lengua.runtime.files import file_sha256
@@ -35,10 +36,12 @@ PLAN = "building.json"
 POLL_S = 0.002
 PATIENCE_S = 30.0
 """How long workers may outlive their parent before this counts as never."""
+Due = Callable[[Path, float], bool]
+"""Is it time to kill, by the folder and the seconds since the start?"""
 
 
 @dataclass(frozen=True)
-class Options:
+class Options(BenchmarkOptions):
     """Kill a build again and again, and compare what comes out of it."""
 
     kills: int = 50
@@ -51,10 +54,6 @@ class Options:
     """Worker processes. Default: as many as `lengua features` takes."""
     seed: int = 17
     """Draws the moments."""
-    record: bool = False
-    """Write the result into benchmarks/RESULTS.md."""
-    json: bool = True
-    """Print one JSON object, last."""
 
 
 @dataclass(frozen=True)
@@ -69,11 +68,6 @@ class Whole:
     @property
     def shards(self) -> int:
         return sum(name.endswith(".parquet") for name in self.digests)
-
-    @property
-    def latest_s(self) -> float:
-        """When two more shards than the first would be there."""
-        return self.first_shard_s + 2 * (self.last_shard_s - self.first_shard_s) / max(1, self.shards - 1)
 
 
 @dataclass
@@ -96,28 +90,21 @@ class Tally:
     rewritten: list[str] = field(default_factory=list)
     differing: list[str] = field(default_factory=list)
 
-    @property
-    def good(self) -> bool:
-        return bool(self.finished) and not self.rewritten and not self.differing
-
 
 def main(options: Options) -> dict:
-    """Build, kill, compare, print."""
     with tempfile.TemporaryDirectory() as scratch:
         source = f"common_voice:{corpus(options.clips, Path(scratch), options.packed)}"
-        command = features_command(source, options.workers)
-        whole = left_alone(command, Path(scratch) / "whole")
-        tally = Tally()
-        draw = random.Random(options.seed)
-        while tally.kills < options.kills or (Path(scratch) / "killed").exists():
-            one_run(command, Path(scratch) / "killed", whole, tally, moment(tally, whole, draw, options.kills))
+        command, out = features_command(source, options.workers), Path(scratch) / "killed"
+        whole, tally, drawn = left_alone(command, Path(scratch) / "whole"), Tally(), random.Random(options.seed)
+        while tally.kills < options.kills or out.exists():
+            due = moment(tally, whole, drawn) if tally.kills < options.kills else None
+            one_run(command, out, whole, tally, due)
             print(f"\r{tally.kills} kills", end="", file=sys.stderr, flush=True)
     print(file=sys.stderr)
     return show(options, whole, tally)
 
 
 def left_alone(command: list[str], out: Path) -> Whole:
-    """Build a store without any kill."""
     begun, times, process = time.monotonic(), [], started(command, out)
     while process.poll() is None and not (out / MANIFEST_FILE).is_file():
         times += [time.monotonic() - begun] * (len(shards_in(out)) - len(times))
@@ -127,39 +114,46 @@ def left_alone(command: list[str], out: Path) -> Whole:
     return Whole(digests(out), times[0], times[-1], manifest_s)
 
 
-def moment(tally: Tally, whole: Whole, draw: random.Random, kills: int) -> Callable[[Path, float], bool] | None:
-    """Return what tells, by the store and the seconds since the start, that it is time to kill; None lets it end."""
-    if tally.kills >= kills:
-        return None
+def moment(tally: Tally, whole: Whole, drawn: random.Random) -> Due:
+    """Draw the moment of the next kill."""
     if tally.kills % 5 < 4:
-        due = draw.uniform(0.1, whole.latest_s)
-        return lambda out, elapsed: elapsed >= due
-    return AfterTheLastShard(whole.shards, draw.uniform(0, 1.2 * (whole.manifest_s - whole.last_shard_s)))
+        two_shards_s = 2 * (whole.last_shard_s - whole.first_shard_s) / max(1, whole.shards - 1)
+        due_s = drawn.uniform(0.1, whole.first_shard_s + two_shards_s)
+        return lambda out, elapsed: elapsed >= due_s
+    wait_s = drawn.uniform(0, 1.2 * (whole.manifest_s - whole.last_shard_s))
+    return After(lambda out: len(shards_in(out)) == whole.shards, wait_s)
 
 
-class AfterTheLastShard:
-    """Is it so many seconds since the store had all its shards?"""
+class After:
+    """Is it so many seconds since an event? Without one, the patience ends."""
 
-    def __init__(self, shards: int, seconds: float):
-        self.shards, self.seconds, self.seen = shards, seconds, None
+    def __init__(self, event: Callable[[Path], bool], seconds: float, patience_s: float = float("inf")):
+        self.event, self.seconds, self.patience_s, self.seen = event, seconds, patience_s, None
 
     def __call__(self, out: Path, elapsed: float) -> bool:
-        if self.seen is None and len(shards_in(out)) == self.shards:
+        if self.seen is None and self.event(out):
             self.seen = elapsed
-        return self.seen is not None and elapsed >= self.seen + self.seconds
+        return elapsed >= (self.patience_s if self.seen is None else self.seen + self.seconds)
 
 
-def one_run(command: list[str], out: Path, whole: Whole, tally: Tally, due: Callable | None) -> None:
-    """Start the build once more, and kill it when it is due, or let it end and compare."""
-    before, begun = stamps(out), time.monotonic()
-    process = started(command, out)
-    tally.runs += 1
+def run_until(command: list[str], out: Path, due: Due | None, poll_s: float) -> subprocess.Popen:
+    """Start a command and return its process when it has ended or is due to be killed."""
+    begun, process = time.monotonic(), started(command, out)
     while process.poll() is None and not (due and due(out, time.monotonic() - begun)):
-        time.sleep(POLL_S)
-    killed = process.poll() is None
-    if killed:
+        time.sleep(poll_s)
+    return process
+
+
+def one_run(command: list[str], out: Path, whole: Whole, tally: Tally, due: Due | None) -> None:
+    """Start the build once more, and kill it when it is due, or let it end and compare."""
+    before = stamps(out)
+    process = run_until(command, out, due, POLL_S)
+    tally.runs += 1
+    if killed := process.poll() is None:
         kill(process, tally)
-        note(out, whole, tally)
+        tally.kept.append(len(shards_in(out)))
+        tally.half_written += any(path.name.startswith(".") for path in out.rglob("*"))
+        tally.hit[part_of_the_build(out, whole.shards)] += 1
     else:
         check_done(process, out)
     tally.rewritten += sorted(name for name, stamp in before.items() if stamps(out).get(name) != stamp)
@@ -188,27 +182,26 @@ def kill(process: subprocess.Popen, tally: Tally) -> None:
         tally.longest_wait_s = max(tally.longest_wait_s, time.monotonic() - begun)
 
 
-def note(out: Path, whole: Whole, tally: Tally) -> None:
-    """Count what a kill left behind."""
-    there = len(shards_in(out))
-    tally.kept.append(there)
-    tally.half_written += any(path.name.startswith(".") for path in out.rglob("*"))
-    tally.hit[part_of_the_build(out, there, whole.shards)] += 1
+def members(session: int) -> list[int]:
+    found = []
+    for pid in psutil.pids():
+        with suppress(OSError, psutil.Error):
+            if os.getsid(pid) == session and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE:
+                found.append(pid)
+    return found
 
 
-def part_of_the_build(out: Path, there: int, shards: int) -> str:
+def part_of_the_build(out: Path, shards: int) -> str:
     """Say what was going on when a build was killed."""
     if (out / MANIFEST_FILE).is_file():
         return "behind the manifest"
     if not (out / PLAN).is_file():
         return "before the plan"
-    if there == shards:
-        return "before the manifest"
-    return "among the shards" if there else "before the first shard"
+    there = len(shards_in(out))
+    return "before the manifest" if there == shards else "among the shards" if there else "before the first shard"
 
 
 def shards_in(out: Path) -> list[Path]:
-    """Return the finished shards."""
     return sorted(out.glob("*/shard-*.parquet"))
 
 
@@ -237,24 +230,13 @@ def show(options: Options, whole: Whole, tally: Tally) -> dict:
         [f"identical to the build left alone ({len(whole.digests)} files)", "yes" if not tally.differing else "no"],
     ]
     form = "a .tar.gz" if options.packed else "a folder"
-    lines = [
-        *markdown(["killed builds", ""], rows),
-        "",
-        f"{options.clips} clips in {form}, repeated from {material()}.",
-    ]
-    print("\n".join(lines))
+    lines = [*markdown(["killed builds", ""], rows), ""]
+    lines.append(f"{options.clips} clips in {form}, repeated from {material()}.")
     for what, names in (("written again", tally.rewritten), ("differing", tally.differing)):
         print(f"{what}: {', '.join(names)}" if names else f"nothing {what}", file=sys.stderr)
     result = {**asdict(tally), "hit": dict(tally.hit), "shards": whole.shards, "identical": not tally.differing}
-    if options.record and tally.good:
-        packed = " --packed" if options.packed else ""
-        command = f"python benchmarks/kills.py --kills {options.kills} --clips {options.clips}{packed}"
-        record(f"Killed builds, {form}", command, lines)
-    if options.json:
-        print(json.dumps(result))
-    if not tally.good:
-        sys.exit(1)
-    return result
+    good = bool(tally.finished) and not tally.rewritten and not tally.differing
+    return report(options, f"Killed builds, {form}", lines, result, shown=("kills", "clips"), good=good)
 
 
 if __name__ == "__main__":

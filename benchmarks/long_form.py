@@ -6,15 +6,13 @@ Clips of a store's test split are joined, with pauses between, to recordings of 
 triples; each program hears them with its own defaults and with timestamps on and off. The last line is one JSON object.
 """
 
-import json
-import sys
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from recording import markdown, record, run
+from harness import BenchmarkOptions, markdown, report, run, tell
 
 from lengua import audio
 from lengua.data.store import open_store
@@ -29,7 +27,7 @@ Hear = Callable[[np.ndarray], str]
 
 
 @dataclass(frozen=True)
-class Options:
+class Options(BenchmarkOptions):
     """Hear joined recordings with every model in every program."""
 
     models: tuple[str, ...] = (BASE_MODEL, "runs/demo")
@@ -48,8 +46,6 @@ class Options:
     """Only settings whose name begins so."""
     seed: int = 17
     """Draws the clips."""
-    record: bool = False
-    """Write the table into RESULTS.md."""
 
 
 @dataclass(frozen=True)
@@ -131,8 +127,7 @@ def programs_of(model: str, language: str, scratch: Path) -> dict[str, Callable[
     }
 
 
-def main(options: Options) -> None:
-    """Hear, score, print."""
+def main(options: Options) -> dict:
     store = open_store(options.store)
     clips = [Recording(audio.load(row.audio), row.text) for row in store.split("test")]
     sets = {f"{seconds:g} s": recordings_of(clips, seconds, options) for seconds in options.seconds}
@@ -156,21 +151,14 @@ def main(options: Options) -> None:
                     texts = [hear(recording.samples) for recording in recordings]
                     counted = score([recording.reference for recording in recordings], texts)
                     wers.setdefault(model, {}).setdefault(name, {})[title] = counted.wer
-                    print(
-                        f"{model} | {name} | {title}: {100 * counted.wer:.1f} % "
-                        f"(S {counted.substitutions} D {counted.deletions} I {counted.insertions})",
-                        file=sys.stderr,
-                        flush=True,
-                    )
+                    errors = f"S {counted.substitutions} D {counted.deletions} I {counted.insertions}"
+                    tell(f"{model} | {name} | {title}: {100 * counted.wer:.1f} % ({errors})")
     first, rows = wers[options.models[0]], []
     for name in first:
         for title in first[name]:
             rows.append([f"{name}, {title}", *(f"{100 * wers[model][name][title]:.1f}" for model in options.models)])
     lines = markdown(["WER (%)", *options.models], rows)
-    print("\n".join(lines))
-    if options.record:
-        record(f"Long recordings, {store.language}", "python benchmarks/long_form.py " + " ".join(sys.argv[1:]), lines)
-    print(json.dumps(wers))
+    return report(options, f"Long recordings, {store.language}", lines, wers, shown=("models", "store"))
 
 
 if __name__ == "__main__":

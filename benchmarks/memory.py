@@ -7,8 +7,6 @@ proportional set size; where the system does not tell it, the resident one, whic
 The last line is one JSON object.
 """
 
-import json
-import os
 import subprocess
 import sys
 import tempfile
@@ -18,16 +16,18 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Literal
 
+import psutil
 from corpus import corpus, material
-from recording import markdown, record, run
+from harness import BenchmarkOptions, markdown, report, run
 
 EVERY_S = 0.05
 COURSE = 10
 """Parts into which the course of a build is cut."""
+MEASURE = "PSS" if psutil.LINUX else "RSS: shared pages count for each process"
 
 
 @dataclass(frozen=True)
-class Options:
+class Options(BenchmarkOptions):
     """Compare the peak memory of a small build and a large one."""
 
     small: int = 1000
@@ -40,10 +40,6 @@ class Options:
     """Worker processes. Default: as many as `lengua features` takes."""
     figures: bool = False
     """Let the command draw the figures of the finished store, too, as it does on a terminal."""
-    record: bool = False
-    """Write the result into benchmarks/RESULTS.md."""
-    json: bool = True
-    """Print one JSON object, last."""
 
 
 @dataclass(frozen=True)
@@ -61,7 +57,6 @@ class Peak:
 
 
 def main(options: Options) -> dict:
-    """Build, look, print."""
     measured = [peak_of(form, clips, options) for form in options.forms for clips in (options.small, options.large)]
     ratios = {small.form: large.total / small.total for small, large in list(pairwise(measured))[::2]}
     rows = [
@@ -69,62 +64,45 @@ def main(options: Options) -> dict:
         for peak in measured
     ]
     lines = markdown(["peak memory of a build, MB", "all processes", "the parent", "its workers"], rows)
-    told = ", ".join(f"{form} {ratio:.2f}" for form, ratio in ratios.items())
-    lines += ["", f"{measure()}. {options.large:,} clips to {options.small:,}: {told}. Repeated from {material()}."]
-    print("\n".join(lines))
-    if options.record:
-        chosen = f"--small {options.small} --large {options.large} --forms {' '.join(options.forms)}"
-        chosen += " --figures" if options.figures else ""
-        record("Memory of a build", f"python benchmarks/memory.py {chosen}", lines)
-    result = {"peaks": [asdict(peak) for peak in measured], "ratios": ratios, "measure": measure()}
-    if options.json:
-        print(json.dumps(result))
-    return result
+    grown = ", ".join(f"{form} {ratio:.2f}" for form, ratio in ratios.items())
+    lines += ["", f"{MEASURE}. {options.large:,} clips to {options.small:,}: {grown}. Repeated from {material()}."]
+    result = {"peaks": [asdict(peak) for peak in measured], "ratios": ratios, "measure": MEASURE}
+    return report(options, "Memory of a build", lines, result, shown=("small", "large", "forms"))
 
 
 def peak_of(form: str, clips: int, options: Options) -> Peak:
-    """Build a store of a corpus and look at its memory all the while."""
+    """Build a corpus of so many clips and look at its processes."""
     with tempfile.TemporaryDirectory() as scratch:
         source = f"common_voice:{corpus(clips, Path(scratch), packed=form == 'packed')}"
         out, begun = Path(scratch) / "store", time.monotonic()
         process, taken = started(features_command(source, options.workers, options.figures), out), []
         while process.poll() is None:
-            taken.append(look(process.pid))
+            taken.append(memory_of_tree(process.pid))
             time.sleep(EVERY_S)
         check_done(process, out)
     seconds = time.monotonic() - begun
     parent, workers = (max(column) for column in zip(*taken, strict=True))
-    return Peak(form, clips, max(map(sum, taken)), parent, workers, round(seconds, 1), course(taken))
-
-
-def look(session: int) -> tuple[float, float]:
-    """Return the megabytes of the parent and those of all its workers."""
-    megabytes = {pid: memory_of(pid) / 2**20 for pid in members(session)}
-    parent = megabytes.pop(session, 0.0)
-    return parent, sum(megabytes.values())
-
-
-def memory_of(pid: int) -> int:
-    """Return the bytes of memory that a process takes; 0 when it has just ended."""
-    try:
-        if measure().startswith("PSS"):
-            lines = Path(f"/proc/{pid}/smaps_rollup").read_text(encoding="utf-8").splitlines()
-            return next((1024 * int(line.split()[1]) for line in lines if line.startswith("Pss:")), 0)
-        return int(Path(f"/proc/{pid}/statm").read_text(encoding="utf-8").split()[1]) * os.sysconf("SC_PAGE_SIZE")
-    except OSError:
-        return 0
-
-
-def measure() -> str:
-    """Say which size the system tells."""
-    return "PSS" if Path("/proc/self/smaps_rollup").exists() else "RSS: shared pages count for each process"
-
-
-def course(taken: list[tuple[float, float]]) -> list[list[float]]:
-    """Return the highest [parent, workers] of each tenth of the looks."""
     bounds = [len(taken) * part // COURSE for part in range(COURSE + 1)]
     parts = [taken[start:end] for start, end in pairwise(bounds) if end > start]
-    return [[round(max(column), 1) for column in zip(*part, strict=True)] for part in parts]
+    course = [[round(max(column), 1) for column in zip(*part, strict=True)] for part in parts]
+    return Peak(form, clips, max(map(sum, taken)), parent, workers, round(seconds, 1), course)
+
+
+def memory_of_tree(pid: int) -> tuple[float, float]:
+    """Return the megabytes of a process and those of all its descendants; 0 for those that have just ended."""
+    try:
+        parent = psutil.Process(pid)
+        workers = parent.children(recursive=True)
+    except psutil.Error:
+        return 0.0, 0.0
+    return _memory_mb(parent), sum(map(_memory_mb, workers))
+
+
+def _memory_mb(process: psutil.Process) -> float:
+    try:
+        return (process.memory_full_info().pss if psutil.LINUX else process.memory_info().rss) / 2**20
+    except psutil.Error:
+        return 0.0
 
 
 def features_command(source: str, workers: int | None = None, figures: bool = False) -> list[str]:
@@ -134,32 +112,18 @@ def features_command(source: str, workers: int | None = None, figures: bool = Fa
 
 
 def started(command: list[str], out: Path) -> subprocess.Popen:
-    """Start a build in a session of its own, by which all of its processes can be found; its words go to a log."""
+    """Start a command in a session of its own, by which all of its processes can be found; its words go to a log."""
     with open(out.with_name(f"{out.name}.log"), "wb") as log:
         return subprocess.Popen([*command, str(out)], stdout=log, stderr=log, start_new_session=True)
 
 
-def members(session: int) -> list[int]:
-    """Return the living processes of a session, orphans too, by their ids."""
-    found = []
-    for name in filter(str.isdecimal, os.listdir("/proc")):
-        try:
-            stat = Path(f"/proc/{name}/stat").read_text(encoding="utf-8", errors="replace")
-        except OSError:  # it has just ended
-            continue
-        state, _, _, its_session = stat.rpartition(")")[2].split()[:4]
-        if int(its_session) == session and state not in "ZX":
-            found.append(int(name))
-    return sorted(found)
-
-
 def check_done(process: subprocess.Popen, out: Path) -> None:
-    """Exit with the words of a build that failed."""
+    """Exit with the words of a command that failed."""
     if process.wait():
         words = out.with_name(f"{out.name}.log").read_text(encoding="utf-8", errors="replace")
         names = sorted(str(path.relative_to(out)) for path in out.rglob("*") if path.is_file())
         held = ", ".join(names) or "no files"
-        sys.exit(f"the build ended with exit code {process.returncode}, in a folder with {held}:\n{words}")
+        sys.exit(f"the command ended with exit code {process.returncode}, in a folder with {held}:\n{words}")
 
 
 if __name__ == "__main__":

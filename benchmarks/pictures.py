@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Literal
 
 import tyro
-from recording import run
+from harness import run
 
 from lengua.audio.log_mel import FRAMES_PER_SECOND, WINDOW_FRAMES, band_centres_hz
 from lengua.audio.windows import window_of
@@ -172,7 +172,6 @@ def photographed(browser: str, source: Path) -> bytes:
 
 
 def badges(options: Options) -> list[Path]:
-    """Write the badges of the README."""
     paths = [options.out / f"badge_{name}.svg" for name in BADGES]
     for path, words in zip(paths, BADGES.values(), strict=True):
         write_bytes(path, badge(*words).encode())

@@ -1,50 +1,94 @@
-"""Put the figures of RESULTS.md that the README shows into the README: lengua beside what people use instead.
+"""Put figures into the README: of RESULTS.md, lengua beside what people use instead; of a demo, its table and texts.
 
-    python benchmarks/readme_figures.py
+    python benchmarks/readme_figures.py                    # after a --record
+    python benchmarks/readme_figures.py --run runs/demo    # and keep this demo's results.json as benchmarks/demo.json
 
-A test holds the README against RESULTS.md, so that no figure in it is typed. Run this after a --record.
+A test holds the README against RESULTS.md and demo.json, so that no figure in it is typed.
 """
 
 import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from recording import RESULTS, run
+from harness import RESULTS, ROOT, run
 
+from lengua.evaluation.report.tables import examples, markdown_table
 from lengua.runtime.errors import LenguaError
-from lengua.runtime.files import write_bytes
+from lengua.runtime.files import read_json, read_jsonl, write_bytes, write_json
 
-README = RESULTS.parent.parent / "README.md"
+README, DEMO = ROOT / "README.md", ROOT / "benchmarks/demo.json"
+SHOWN = 10
+"""Examples of the demo."""
 HEADER = ["", "lengua", "beside it", "times better", "measured", "commit"]
 PROVENANCE = r"\((\d{4}-\d\d-\d\d), commit (\w+\+?), (.*)\)\n"
-"""What `recording.record` writes behind a command: date, commit, hardware."""
+"""What `harness.record` writes behind a command: date, commit, hardware."""
 DO = "run its benchmark with --record, or change benchmarks/readme_figures.py"
 
 
 @dataclass(frozen=True)
 class Options:
-    """Renew the part of the README that is made from RESULTS.md."""
+    """Renew the parts of the README that are made from measurements."""
 
+    run: Path | None = None
+    """A finished demo to take as the recorded one."""
     readme: Path = README
     """The file to renew."""
+    demo: Path = DEMO
+    """Where the results of the recorded demo are kept."""
 
 
 def main(options: Options) -> None:
-    """Renew the README."""
-    measured = RESULTS.read_text(encoding="utf-8")
-    write_bytes(options.readme, filled(options.readme.read_text(encoding="utf-8"), measured).encode())
+    if options.run:
+        write_json(options.demo, demo_results(options.run))
+    readme, measured = options.readme.read_text(encoding="utf-8"), RESULTS.read_text(encoding="utf-8")
+    write_bytes(options.readme, filled(readme, measured, read_json(options.demo)).encode())
 
 
-def filled(readme: str, measured: str) -> str:
-    """Return the README with its generated part made from RESULTS.md."""
+def demo_results(run: Path) -> dict:
+    """Return the results of a finished demo, with examples and times."""
+    results = read_json(run / "evaluation/results.json")
+    shown = examples(read_jsonl(run / "evaluation/hypotheses.jsonl"), SHOWN)
+    seconds = read_json(run / "demo.json")["seconds"]
+    return {**results, "examples": [example._asdict() for example in shown], "seconds": seconds}
+
+
+def filled(readme: str, measured: str, demo: dict) -> str:
+    """Return the README with its generated parts made from the text of RESULTS.md and a demo's results."""
+    parts = {"measured": measured_part(measured), "results": results_part(demo), "examples": examples_part(demo)}
+    for name, part in parts.items():
+        pattern = re.compile(rf"(<!-- {name} -->\n).*?(<!-- /{name} -->)", re.DOTALL)
+        assert pattern.search(readme), f"README.md lacks <!-- {name} --> ... <!-- /{name} -->"
+        readme = pattern.sub(lambda found, part=part: f"{found[1]}{part}\n{found[2]}", readme)
+    return readme
+
+
+def results_part(results: dict) -> str:
+    """Return the table and what it was measured with."""
+    row, minutes = results["rows"][0], sum(results["seconds"].values()) / 60
+    training = results["seconds"]["training"] / 60
+    return (
+        f"{markdown_table(results['rows'], results.get('verdicts'))}\n"
+        f"{row['interval']}; {row['decoding']}. {results['hardware']}; {results['date']}, commit {results['commit']}. "
+        f"The demo took {minutes:.0f} minutes, {training:.0f} of them training."
+    )
+
+
+def examples_part(results: dict) -> str:
+    """Return truth, before and after as a table."""
+    cells = [
+        [item[name].replace("|", "\\|") for name in ("reference", "before", "after")] for item in results["examples"]
+    ]
+    lines = ["| truth | before | after |", "| --- | --- | --- |", *(f"| {' | '.join(line)} |" for line in cells)]
+    return "\n".join(lines)
+
+
+def measured_part(measured: str) -> str:
+    """Return a row of figures for each measurement that the README shows, and the machines."""
     sections = [(Section(measured, title), make) for title, make in ROWS]
     rows = [[*make(section), section.said(PROVENANCE), section.said(PROVENANCE, 2)] for section, make in sections]
     table = [f"| {' | '.join(cells)} |" for cells in (HEADER, ["---"] * len(HEADER), *rows)]
     machines = "; ".join(dict.fromkeys(section.said(PROVENANCE, 3) for section, _ in sections))
-    part = "\n".join([*table, "", f"whisper-base on {machines}. The commands: [RESULTS.md](benchmarks/RESULTS.md)."])
-    pattern = re.compile(r"(<!-- measured -->\n).*?(<!-- /measured -->)", re.DOTALL)
-    assert pattern.search(readme), "README.md lacks <!-- measured --> ... <!-- /measured -->"
-    return pattern.sub(lambda found: f"{found[1]}{part}\n{found[2]}", readme)
+    return "\n".join([*table, "", f"whisper-base on {machines}. The commands: [RESULTS.md](benchmarks/RESULTS.md)."])
 
 
 class Section:

@@ -9,7 +9,6 @@ each model in the windows that it is due, and whisper-base beside them. Draws im
 line is one JSON object.
 """
 
-import json
 import shlex
 import subprocess
 import sys
@@ -17,7 +16,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import tyro
-from recording import record, run
+from harness import ROOT, BenchmarkOptions, report, run, tell
 
 from lengua.data.store import open_store
 from lengua.evaluation import evaluate
@@ -30,12 +29,11 @@ from lengua.runtime.progress import Console
 from lengua.training.compare import compare, runs_table
 from lengua.training.recipes import load_recipe
 
-ROOT = Path(__file__).parent.parent
 STUDY = ("baseline", "lower_rate", "higher_rate", "padded", "frozen_encoder", "lora", "spec_augment", "packed")
 
 
 @dataclass(frozen=True)
-class Options:
+class Options(BenchmarkOptions):
     """Train with every recipe and lay the runs side by side."""
 
     recipes: tyro.conf.Positional[tuple[str, ...]] = STUDY
@@ -56,14 +54,9 @@ class Options:
     """Measure every model on test, too; without it, dev alone, and test may follow another time."""
     resamples: int = 10_000
     """Bootstrap resamples behind each interval on test."""
-    record: bool = False
-    """Write the result into benchmarks/RESULTS.md, and the figure."""
-    json: bool = True
-    """Print one JSON object, last."""
 
 
 def main(options: Options) -> dict:
-    """Train, compare, evaluate, print."""
     recipes = {name: load_recipe(ROOT / f"recipes/{name}.yaml") for name in options.recipes}
     open_store(options.store).split("test")
     bases = {options.base or str(recipe["base"]) for recipe in recipes.values()}
@@ -72,7 +65,7 @@ def main(options: Options) -> dict:
     [base] = bases
     find_model(base)
     for number, (name, recipe) in enumerate(recipes.items(), start=1):
-        print(f"{name}, {number} of {len(recipes)}", file=sys.stderr, flush=True)
+        tell(f"{name}, {number} of {len(recipes)}")
         train(name, recipe, options)
     figure = options.out / "wer.png"
     runs = tuple(options.out / name for name in recipes)
@@ -111,7 +104,6 @@ def on_test(base: str, recipes: dict, options: Options) -> list[dict]:
 
 
 def show(options: Options, compared, rows: list[dict]) -> dict:
-    """Print and return the tables."""
     lines = runs_table(compared.rows).to_markdown().splitlines()
     lines += ["", *(f"{note}." for note in compared.notes)]
     lines += ["", *markdown_table(rows).splitlines()] if rows else []
@@ -120,19 +112,11 @@ def show(options: Options, compared, rows: list[dict]) -> dict:
     seconds = sum(one.seconds for one in compared.rows)
     interval = f" On test {rows[0]['interval']}." if rows else " Test was not measured."
     lines += ["", f"Clips: {sizes}.{interval} All runs together trained {seconds / 60:.0f} minutes."]
-    print("\n".join(lines))
     if options.record:
-        named = "" if options.recipes == STUDY else f" {' '.join(options.recipes)}"
-        chosen = f" --train='{options.train}'" if options.train else ""
-        scaled = "" if options.scale == 1 else f" --scale {options.scale:g}"
-        scaled += "" if options.test else " --no-test"
         write_bytes(options.figure, Path(compared.figure).read_bytes())
-        record("Recipes", f"python benchmarks/recipes.py{named} --store {options.store}{scaled}{chosen}", lines)
     runs = [{**asdict(one), "path": str(one.path)} for one in compared.rows]
     result = {"runs": runs, "test": rows, "figure": compared.figure and str(compared.figure)}
-    if options.json:
-        print(json.dumps(result))
-    return result
+    return report(options, "Recipes", lines, result, shown=("store",), positional="recipes")
 
 
 if __name__ == "__main__":

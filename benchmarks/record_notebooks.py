@@ -17,15 +17,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import nbformat
+from harness import ROOT, run
 from nbclient import NotebookClient
 from PIL import Image
-from recording import run
 
 from lengua.runtime.errors import LenguaError
 from lengua.runtime.files import write_bytes
 from lengua.runtime.system import describe_hardware, git_commit
 
-ROOT = Path(__file__).resolve().parent.parent
 KEPT, PARAMETERS = "keep_output", "parameters"
 SOUND = re.compile(r"<(audio|video)\b.*?</\1>", re.DOTALL)
 COLOURS = 128
@@ -109,7 +108,6 @@ def smaller(png: str) -> str:
 
 
 def parameters(notebook) -> dict:
-    """Return the options of a notebook."""
     [cell] = [cell for cell in notebook.cells if PARAMETERS in cell.metadata.get("tags", [])]
     return {node.targets[0].id: ast.literal_eval(node.value) for node in ast.parse(cell.source).body}
 

@@ -9,7 +9,6 @@ command then goes on. Compared are the losses that both runs logged, the final w
 models on one batch. Exit code 1 beyond the tolerance. The last line is one JSON object.
 """
 
-import json
 import os
 import random
 import signal
@@ -17,13 +16,13 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import torch
+from harness import BenchmarkOptions, markdown, report, run, tell
+from kills import After, Due, run_until
 from memory import check_done, started
-from recording import markdown, record, run
 from safetensors.torch import load_file
 
 from lengua.data.store import open_store
@@ -45,7 +44,7 @@ WEIGHTS = "model/model.safetensors"
 
 
 @dataclass(frozen=True)
-class Options:
+class Options(BenchmarkOptions):
     """Kill a run again and again, and compare what it has learned in the end."""
 
     store: Path = Path("runs/demo/store")
@@ -68,10 +67,6 @@ class Options:
     """How often a checkpoint is saved."""
     seed: int = 17
     """Draws the moments."""
-    record: bool = False
-    """Write the result into benchmarks/RESULTS.md."""
-    json: bool = True
-    """Print one JSON object, last."""
 
 
 @dataclass
@@ -88,15 +83,14 @@ class Tally:
 
 
 def main(options: Options) -> dict:
-    """Train, kill, compare, print."""
     with tempfile.TemporaryDirectory() as scratch:
         command, whole, cut = command_of(options), Path(scratch) / "whole", Path(scratch) / "cut"
         first_step_s = left_alone(command, whole)
-        tally, draw = Tally(), random.Random(options.seed)
+        tally, drawn = Tally(), random.Random(options.seed)
         ended = False
         while not ended:
             left = tally.kills < options.kills
-            ended = one_start(command, cut, tally, moment(tally, first_step_s, draw, options) if left else None)
+            ended = one_start(command, cut, tally, moment(cut, tally, first_step_s, drawn, options) if left else None)
             tell(f"{tally.kills} kills, steps lost {tally.lost}, went on from {tally.from_steps}")
         compared = compare(whole, cut, tally.from_steps)
         compared |= batch_losses(whole, cut, whole / "store" if options.streamed else options.store)
@@ -124,37 +118,24 @@ def left_alone(command: list[str], out: Path) -> float:
     return first
 
 
-def moment(tally: Tally, first_step_s: float, draw: random.Random, options: Options) -> Callable[[Path, float], bool]:
-    """Return what tells, by the run's folder and the seconds since the start, that it is time to kill."""
+def moment(out: Path, tally: Tally, first_step_s: float, drawn: random.Random, options: Options) -> Due:
+    """Draw the moment of the next kill: any, or a moment after the second checkpoint of this start was begun."""
     between_s = 60 * options.checkpoint_minutes
     if tally.kills % 3 < 2:
-        due = draw.uniform(0.1, first_step_s + 4 * between_s)
-        return lambda out, elapsed: elapsed >= due
-    return WhileSaving(draw.uniform(0, 0.5), 3 * first_step_s + 8 * between_s)
+        due_s = drawn.uniform(0.1, first_step_s + 4 * between_s)
+        return lambda out, elapsed: elapsed >= due_s
+    before = begun_checkpoints(out)  # left there by an earlier start
+    return After(
+        lambda out: len(begun_checkpoints(out) - before) >= 2, drawn.uniform(0, 0.5), 3 * first_step_s + 8 * between_s
+    )
 
 
-class WhileSaving:
-    """Is it so many seconds since the second checkpoint of this start was begun? Without one, the patience ends."""
-
-    def __init__(self, seconds: float, patience_s: float):
-        self.seconds, self.patience_s, self.before, self.seen = seconds, patience_s, None, None
-
-    def __call__(self, out: Path, elapsed: float) -> bool:
-        if self.before is None:
-            self.before = begun_checkpoints(out)  # left there by an earlier start
-        if self.seen is None and len(begun_checkpoints(out) - self.before) >= 2:
-            self.seen = elapsed
-        return elapsed >= (self.patience_s if self.seen is None else self.seen + self.seconds)
-
-
-def one_start(command: list[str], out: Path, tally: Tally, due: Callable[[Path, float], bool] | None) -> bool:
+def one_start(command: list[str], out: Path, tally: Tally, due: Due | None) -> bool:
     """Start the run once more, and kill it when it is due, or let it end; return whether it came to its end."""
     tally.from_steps.append(newest(out))
     tally.starts += 1
-    before, begun, now = unsealed(out), time.monotonic(), time.time()
-    process = started(command, out)
-    while process.poll() is None and not (due and due(out, time.monotonic() - begun)):
-        time.sleep(POLL_S)
+    before, now = unsealed(out), time.time()
+    process = run_until(command, out, due, POLL_S)
     if process.poll() is not None:
         check_done(process, out)
         return True
@@ -177,13 +158,11 @@ def newest(out: Path) -> int:
 
 
 def begun_checkpoints(out: Path) -> set[int]:
-    """Return the steps of all checkpoints, whole or not."""
     names = [path.name[11:] for path in (out / "checkpoints").glob("checkpoint-*")]
     return {int(name) for name in names if name.isdecimal()}
 
 
 def unsealed(out: Path) -> set[int]:
-    """Return the steps of checkpoints that are not whole."""
     return {
         at for at in begun_checkpoints(out) if not (out / f"checkpoints/checkpoint-{at}" / CHECKSUMS_FILE).is_file()
     }
@@ -228,11 +207,6 @@ def batch_losses(whole: Path, cut: Path, store: Path) -> dict[str, float]:
     return {"batch_loss_whole": found[0], "batch_loss_cut": found[1], "batch_difference": abs(found[1] / found[0] - 1)}
 
 
-def tell(text: str) -> None:
-    """Say on standard error how far it is."""
-    print(text, file=sys.stderr, flush=True)
-
-
 def show(options: Options, tally: Tally, compared: dict) -> dict:
     """Print and return the figures; exit with 1 where they are too far apart."""
     differences = [compared[name] for name in ("loss_difference", "weight_difference", "batch_difference")]
@@ -249,22 +223,14 @@ def show(options: Options, tally: Tally, compared: dict) -> dict:
         ["final weights identical to the bit", "yes" if compared["identical"] else "no"],
     ]
     how = f"streamed from {options.source}" if options.streamed else f"from {options.store}"
-    told = (
-        f"{options.steps} steps of {options.batch_size} clips {how}, {Path(options.base).name} in float32, a checkpoint"
-    )
-    told = f"{told} every {60 * options.checkpoint_minutes:.0f} s; losses relative; tolerance {TOLERANCE:g}."
-    lines = [*markdown(["killed runs", ""], rows), "", told]
-    print("\n".join(lines))
+    what = f"{options.steps} steps of {options.batch_size} clips {how}, {Path(options.base).name} in float32"
+    every = f"a checkpoint every {60 * options.checkpoint_minutes:.0f} s"
+    lines = [*markdown(["killed runs", ""], rows), ""]
+    lines.append(f"{what}, {every}; losses relative; tolerance {TOLERANCE:g}.")
     result = {**asdict(tally), "hit": dict(tally.hit), **compared, "tolerance": TOLERANCE, "good": good}
-    if options.record and good:
-        chosen = f"--streamed --source {options.source}" if options.streamed else f"--store {options.store}"
-        command = f"python benchmarks/resumes.py {chosen} --kills {options.kills} --steps {options.steps}"
-        record(f"Killed runs, {'a stream' if options.streamed else 'a store'}", command, lines)
-    if options.json:
-        print(json.dumps(result))
-    if not good:
-        sys.exit(1)
-    return result
+    shown = ("streamed", "source", "kills", "steps") if options.streamed else ("store", "kills", "steps")
+    title = f"Killed runs, {'a stream' if options.streamed else 'a store'}"
+    return report(options, title, lines, result, shown, good=good)
 
 
 if __name__ == "__main__":

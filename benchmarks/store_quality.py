@@ -6,14 +6,13 @@ Three inputs of the same clips go into the same model in one batch: greedy, floa
 words differ is shown. The last line is one JSON object.
 """
 
-import json
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from recording import markdown, record, run
+from harness import BenchmarkOptions, markdown, report, run
 
 from lengua import audio
 from lengua.audio import log_mel
@@ -30,7 +29,7 @@ NAMES = {"store": "the store’s bytes", "live": "live float32", "transformers":
 
 
 @dataclass(frozen=True)
-class Options:
+class Options(BenchmarkOptions):
     """Compare what Whisper hears in stored and in live features."""
 
     store: Path | None = None
@@ -41,14 +40,9 @@ class Options:
     """At most this many clips, spread over the split."""
     model: str = BASE_MODEL
     """Who listens."""
-    record: bool = False
-    """Write the result into benchmarks/RESULTS.md."""
-    json: bool = True
-    """Print one JSON object, last."""
 
 
 def main(options: Options) -> dict:
-    """Measure and print."""
     with tempfile.TemporaryDirectory() as scratch, Console() as watch:
         if options.store is None:
             features.build(FeatureOptions("sample:es", Path(scratch) / "store", splits=(options.split,)), watch)
@@ -84,14 +78,12 @@ def inputs(row: Row, n_mels: int, extractor) -> list[np.ndarray]:
 
 
 def whisper_extractor(model: str):
-    """Return the feature extractor that transformers loads with a model."""
     from transformers import WhisperFeatureExtractor
 
     return WhisperFeatureExtractor.from_pretrained(find_model(model)[0])
 
 
 def show(options: Options, store: Store, clips: list[dict[str, str]]) -> dict:
-    """Print and return the figures."""
     texts = {name: [clip[name] for clip in clips] for name in ["reference", *NAMES]}
     rates = {name: wer(texts["reference"], texts[name]) for name in NAMES}
     same = {name: sum(map(str.__eq__, texts["store"], texts[name])) for name in NAMES}
@@ -112,13 +104,7 @@ def show(options: Options, store: Store, clips: list[dict[str, str]]) -> dict:
         cells = [[clip[name].replace("|", "¦") for name in ["id", "reference", *NAMES]] for clip in differing]
         beside = markdown(["clip", "reference", *NAMES.values()], cells)
         lines += ["", *(line.replace("---:", "---") for line in beside[:2]), *beside[2:]]  # words, to the left
-    print("\n".join(lines))
-    if options.record:
-        chosen = f" --store {options.store}" if options.store else ""
-        record("Words lost by one byte a value", f"python benchmarks/store_quality.py{chosen}", lines)
-    if options.json:
-        print(json.dumps(result, ensure_ascii=False))
-    return result
+    return report(options, "Words lost by one byte a value", lines, result)
 
 
 if __name__ == "__main__":

@@ -5,7 +5,6 @@
 The traps are those that public recipes fell into and their users report. The last line is one JSON object.
 """
 
-import json
 import shutil
 import tempfile
 from collections import namedtuple
@@ -19,7 +18,7 @@ from unittest.mock import patch
 import huggingface_hub
 import numpy as np
 import torch
-from recording import markdown, record, run
+from harness import BenchmarkOptions, markdown, report, run
 from tokenizers import Tokenizer, models
 from transformers import WhisperTokenizer
 from transformers.models.whisper.modeling_whisper import shift_tokens_right
@@ -43,15 +42,13 @@ FEW = 64
 
 
 @dataclass(frozen=True)
-class Options:
+class Options(BenchmarkOptions):
     """Set every trap, one after another, and see which check stops it."""
 
     store: Path = Path("runs/demo/store")
     """A feature store in Spanish, of 80 mel bins."""
     base: str = BASE_MODEL
     """The base model."""
-    record: bool = False
-    """Write the result into benchmarks/RESULTS.md."""
 
 
 @dataclass(frozen=True)
@@ -96,125 +93,85 @@ class Trap:
     """Only a base that knows the language can tell."""
 
 
-# In the labels: other ways to make (decoder_input_ids, labels) of a text
+# In the labels
 
 
-def as_in_the_tutorial(folder, tokenizer, text):
+class Labels:
+    """What a trap makes labels of: the decoder's inputs and labels of a text as they should be."""
+
+    def __init__(self, folder: Path, tokenizer: Tokenizer, text: str):
+        self.folder, self.tokenizer, self.text = folder, tokenizer, text
+        self.end = end_token(tokenizer)
+        self.inputs, self.labels = self.pair("es")
+
+    def pair(self, language: str, text: str | None = None) -> tuple[list[int], list[int]]:
+        return decoder_pair(self.tokenizer, text or self.text, language)
+
+
+def as_in_the_tutorial(made: Labels) -> tuple[list[int], list[int]]:
     """The public recipe: it strips bos_token_id, which is not the start token, and so the model adds a second."""
-    whisper = WhisperTokenizer.from_pretrained(folder, language="es", task="transcribe")
-    labels = whisper(text).input_ids
+    whisper = WhisperTokenizer.from_pretrained(made.folder, language="es", task="transcribe")
+    labels = whisper(made.text).input_ids
     labels = labels[1:] if labels[0] == whisper.bos_token_id else labels
     start = whisper.convert_tokens_to_ids("<|startoftranscript|>")
     return shift_tokens_right(torch.tensor([labels]), whisper.pad_token_id, start)[0].tolist(), labels
 
 
-def end_masked_as_padding(folder, tokenizer, text):
-    """Mask every label that equals the padding token, which is the end token, too."""
-    inputs, labels = decoder_pair(tokenizer, text, "es")
-    return inputs, [IGNORE_INDEX if label == end_token(tokenizer) else label for label in labels]
+def no_leading_space(made: Labels) -> tuple[list[int], list[int]]:
+    prompt, words = prompt_tokens(made.tokenizer, "es"), made.tokenizer.encode(made.text, add_special_tokens=False).ids
+    return [*prompt, *words], [*[IGNORE_INDEX] * 3, *words, made.end]
 
 
-def second_end(folder, tokenizer, text):
-    """Padding that stays in the loss."""
-    inputs, labels = decoder_pair(tokenizer, text, "es")
-    return [*inputs, labels[-1]], [*labels, labels[-1]]
-
-
-def no_leading_space(folder, tokenizer, text):
-    """Encode the text as it is."""
-    prompt, words = prompt_tokens(tokenizer, "es"), tokenizer.encode(text, add_special_tokens=False).ids
-    return [*prompt, *words], [*[IGNORE_INDEX] * 3, *words, end_token(tokenizer)]
-
-
-def masked_then_shifted(folder, tokenizer, text):
+def masked_then_shifted(made: Labels) -> tuple[list[int], list[int]]:
     """Mask the prompt in the labels and let the model make its inputs of them."""
-    inputs, labels = decoder_pair(tokenizer, text, "es")
-    return shift_tokens_right(torch.tensor([labels]), end_token(tokenizer), inputs[0])[0].tolist(), labels
-
-
-def prompt_to_be_predicted(folder, tokenizer, text):
-    """Leave the constant prompt in the loss."""
-    inputs, labels = decoder_pair(tokenizer, text, "es")
-    return inputs, [*inputs[1:4], *labels[3:]]
-
-
-def other_prompts(folder, tokenizer, text):
-    """Guess the language of every text."""
-    return decoder_pair(tokenizer, text, "es" if len(text) % 2 else "sv")
-
-
-def other_language(folder, tokenizer, text):
-    """Train with one language and decode with another."""
-    return decoder_pair(tokenizer, text, "sv")
-
-
-def prompt_with_timestamps(folder, tokenizer, text):
-    """Leave <|notimestamps|> out of labels that have no timestamps."""
-    inputs, labels = decoder_pair(tokenizer, text, "es")
-    return [*inputs[:3], *inputs[4:]], labels[1:]
-
-
-def not_shifted(folder, tokenizer, text):
-    """Let every token be its own label."""
-    inputs = decoder_pair(tokenizer, text, "es")[0]
-    return inputs, [*[IGNORE_INDEX] * 4, *inputs[4:]]
-
-
-def shifted_twice(folder, tokenizer, text):
-    """Shift in the collator and in the model."""
-    inputs, labels = decoder_pair(tokenizer, text, "es")
-    return inputs, [*labels[1:], IGNORE_INDEX]
-
-
-def other_text(folder, tokenizer, text):
-    """Give labels that do not decode to the text of their clip."""
-    return decoder_pair(tokenizer, text[::-1], "es")
+    inputs = shift_tokens_right(torch.tensor([made.labels]), made.end, made.inputs[0])
+    return inputs[0].tolist(), made.labels
 
 
 LABEL_TRAPS = {
-    as_in_the_tutorial: "start token",
-    end_masked_as_padding: "end token",
-    second_end: "end token",
-    no_leading_space: "leading space",
-    masked_then_shifted: "prompt mask",
-    prompt_to_be_predicted: "prompt mask",
-    other_prompts: "prompt",
-    other_language: "prompt",
-    prompt_with_timestamps: "prompt",
-    not_shifted: "label order",
-    shifted_twice: "label order",
-    other_text: "text",
+    "as in the tutorial": ("start token", as_in_the_tutorial),
+    "end masked as padding": (
+        "end token",
+        lambda made: (made.inputs, [IGNORE_INDEX if label == made.end else label for label in made.labels]),
+    ),
+    "second end": ("end token", lambda made: ([*made.inputs, made.labels[-1]], [*made.labels, made.labels[-1]])),
+    "no leading space": ("leading space", no_leading_space),
+    "masked then shifted": ("prompt mask", masked_then_shifted),
+    "prompt to be predicted": ("prompt mask", lambda made: (made.inputs, [*made.inputs[1:4], *made.labels[3:]])),
+    "other prompts": ("prompt", lambda made: made.pair("es" if len(made.text) % 2 else "sv")),
+    "other language": ("prompt", lambda made: made.pair("sv")),
+    "prompt with timestamps": ("prompt", lambda made: ([*made.inputs[:3], *made.inputs[4:]], made.labels[1:])),
+    "not shifted": ("label order", lambda made: (made.inputs, [*[IGNORE_INDEX] * 4, *made.inputs[4:]])),
+    "shifted twice": ("label order", lambda made: (made.inputs, [*made.labels[1:], IGNORE_INDEX])),
+    "other text": ("text", lambda made: made.pair("es", made.text[::-1])),
 }
+"""By name: the check that must fail, and another way to make (decoder_input_ids, labels)."""
 
 
-class Pairing:
-    """The trainer's collator, with pairs of decoder inputs and labels made in another way."""
+def pairing(trainer, folder: Path, pair: Callable[[Labels], tuple]) -> Callable:
+    """Return the trainer's collator, with pairs of decoder inputs and labels made in another way."""
+    collate, tokenizer = trainer.data_collator, trainer.vocabulary
 
-    def __init__(self, trainer, folder: Path, pair: Callable):
-        self.collate, self.tokenizer, self.folder, self.pair = trainer.data_collator, trainer.vocabulary, folder, pair
-
-    def __call__(self, clips: list) -> dict[str, torch.Tensor]:
-        pairs = [self.pair(self.folder, self.tokenizer, clip.row.text) for clip in clips]
+    def collate_otherwise(clips: list) -> dict[str, torch.Tensor]:
+        pairs = [pair(Labels(folder, tokenizer, clip.row.text)) for clip in clips]
         columns = zip(("decoder_input_ids", "labels"), zip(*pairs, strict=True), strict=True)
-        padding = {"decoder_input_ids": end_token(self.tokenizer), "labels": IGNORE_INDEX}
-        return self.collate(clips) | {name: padded(rows, padding[name]) for name, rows in columns}
+        padding = {"decoder_input_ids": end_token(tokenizer), "labels": IGNORE_INDEX}
+        return collate(clips) | {name: padded(rows, padding[name]) for name, rows in columns}
+
+    return collate_otherwise
 
 
-def padded(rows: list[list[int]], value: int) -> torch.Tensor:
-    """Return rows of unlike length as one tensor."""
-    longest = max(map(len, rows))
-    return torch.tensor([[*row, *[value] * (longest - len(row))] for row in rows])
-
-
-def with_pairs(pair: Callable, ground: Ground) -> Scene:
-    """Make labels in another way."""
+def with_pairs(pair: Callable[[Labels], tuple], ground: Ground) -> Scene:
     trainer = ground.trainer()
-    trainer.data_collator = Pairing(trainer, ground.folder, pair)
+    trainer.data_collator = pairing(trainer, ground.folder, pair)
     return Scene(trainer, ground.folder)
 
 
+def padded(rows: list[list[int]], value: int) -> torch.Tensor:
+    return torch.nn.utils.rnn.pad_sequence(list(map(torch.tensor, rows)), batch_first=True, padding_value=value)
+
+
 def times_backwards(batch: dict[str, torch.Tensor], tokenizer: Tokenizer) -> None:
-    """Let time run backwards in labels with timestamps."""
     for name in ("decoder_input_ids", "labels"):
         for row in batch[name]:
             times = row >= token_id(tokenizer, "<|0.00|>")
@@ -222,27 +179,21 @@ def times_backwards(batch: dict[str, torch.Tensor], tokenizer: Tokenizer) -> Non
 
 
 def end_masked(batch: dict[str, torch.Tensor], tokenizer: Tokenizer) -> None:
-    """Mask the end token."""
     batch["labels"][batch["labels"] == end_token(tokenizer)] = IGNORE_INDEX
 
 
-class Spoiled:
-    """The trainer's collator, whose packed windows are spoiled afterwards; single clips are not."""
+def with_packs(spoil: Callable, ground: Ground) -> Scene:
+    """Spoil the labels of windows that clips share; single clips are left as they are."""
+    trainer = ground.trainer(window="packed")
+    collate, tokenizer = trainer.data_collator, trainer.vocabulary
 
-    def __init__(self, trainer, spoil: Callable):
-        self.collate, self.tokenizer, self.spoil = trainer.data_collator, trainer.vocabulary, spoil
-
-    def __call__(self, clips: list) -> dict[str, torch.Tensor]:
-        batch = self.collate(clips)
+    def collate_spoiled(clips: list) -> dict[str, torch.Tensor]:
+        batch = collate(clips)
         if not isinstance(clips[0], WindowedClip):
-            self.spoil(batch, self.tokenizer)
+            spoil(batch, tokenizer)
         return batch
 
-
-def with_packs(spoil: Callable, ground: Ground) -> Scene:
-    """Spoil the labels of windows that clips share."""
-    trainer = ground.trainer(window="packed")
-    trainer.data_collator = Spoiled(trainer, spoil)
+    trainer.data_collator = collate_spoiled
     return Scene(trainer, ground.folder)
 
 
@@ -250,7 +201,6 @@ def with_packs(spoil: Callable, ground: Ground) -> Scene:
 
 
 def with_generation(change: dict, ground: Ground) -> Scene:
-    """Change the generation config."""
     trainer = ground.trainer()
     for name, value in change.items():
         setattr(unwrap_whisper(trainer).generation_config, name, value)
@@ -258,13 +208,11 @@ def with_generation(change: dict, ground: Ground) -> Scene:
 
 
 def with_config(change: dict, ground: Ground) -> Scene:
-    """Change config.json of the base."""
     write_json(ground.room / "config.json", read_json(ground.folder / "config.json") | change)
     return Scene(ground.trainer(), ground.room)
 
 
 def with_other_tokenizer(ground: Ground) -> Scene:
-    """Take the tokenizer of another model."""
     trainer = ground.trainer()
     trainer.vocabulary = Tokenizer(models.BPE())
     ends = ["<|endoftext|>", "<|startoftranscript|>", "<|transcribe|>", "<|notimestamps|>"]
@@ -294,8 +242,6 @@ class Zeros(ClipDataset):
 
 
 class Louder(ClipDataset):
-    """Scales what is heard."""
-
     def __getitem__(self, draw):
         clip = super().__getitem__(draw)
         clip.features[:, : clip.row.frames] *= 1.5
@@ -303,8 +249,6 @@ class Louder(ClipDataset):
 
 
 class Broken(ClipDataset):
-    """Divides by nothing somewhere."""
-
     def __getitem__(self, draw):
         clip = super().__getitem__(draw)
         clip.features[7, 3] = np.nan
@@ -319,17 +263,13 @@ class Neighbours(ClipDataset):
         return WindowedClip(self.split[draw.index], other.features)
 
 
-def with_dataset(kind: type[ClipDataset], ground: Ground) -> Scene:
-    """Make the features of train in another way."""
+def with_dataset(kind: type[ClipDataset], ground: Ground, split: str = "train") -> Scene:
+    """Make the features of train or dev in another way."""
     trainer = ground.trainer()
-    trainer.train_dataset = kind(trainer.train_split)
-    return Scene(trainer, ground.folder)
-
-
-def with_dev(kind: type[ClipDataset], ground: Ground) -> Scene:
-    """Make the features of dev in another way."""
-    trainer = ground.trainer()
-    trainer.eval_dataset = kind(trainer.dev_split)
+    if split == "train":
+        trainer.train_dataset = kind(trainer.train_split)
+    else:
+        trainer.eval_dataset = kind(trainer.dev_split)
     return Scene(trainer, ground.folder)
 
 
@@ -348,28 +288,24 @@ def with_store(change: Callable[[list[Row]], list[Row]], n_mels: int, ground: Gr
     return Scene(ground.trainer(open_store(ground.room)), ground.folder)
 
 
-def one_of_nan(rows: list[Row]) -> list[Row]:
+def peak_of_nan(rows: list[Row]) -> list[Row]:
     """Let a clip that nobody looks at hold NaN."""
     return [*rows[:-1], replace(rows[-1], peak=float("nan"))]
 
 
-def one_too_long(rows: list[Row]) -> list[Row]:
-    """Let a text be longer than the decoder."""
+def text_too_long(rows: list[Row]) -> list[Row]:
     return [*rows[:-1], replace(rows[-1], text="palabra " * 500)]
 
 
 def texts_one_off(rows: list[Row]) -> list[Row]:
-    """Join clips and texts by order, one off."""
     return [replace(row, text=other.text) for row, other in zip(rows, [*rows[1:], rows[0]], strict=True)]
 
 
 def of_128_bins(rows: list[Row]) -> list[Row]:
-    """Make features of 128 mel bins for a base of 80."""
     return [replace(row, mel=np.pad(row.mel, ((0, 0), (0, 48)), mode="edge")) for row in rows]
 
 
 def with_dev_in_train(ground: Ground) -> Scene:
-    """Learn from what is measured on."""
     return Scene(ground.trainer(train="dev"), ground.folder)
 
 
@@ -377,27 +313,24 @@ def with_dev_in_train(ground: Ground) -> Scene:
 
 
 def with_full_disk(ground: Ground) -> Scene:
-    """Leave no room for a checkpoint."""
     usage = namedtuple("usage", "total used free")(2**40, 2**40 - 1000, 1000)
     return Scene(ground.trainer(), ground.folder, (patch.object(shutil, "disk_usage", return_value=usage),))
 
 
 def with_little_memory(ground: Ground) -> Scene:
-    """Leave no room for a batch."""
     return Scene(ground.trainer(), ground.folder, (patch.object(hardware, "free_memory", return_value=2**19),))
 
 
 def with_reading_token(ground: Ground) -> Scene:
-    """Ask for an upload with a token that may only read."""
     account = {"name": "ana", "orgs": [], "auth": {"accessToken": {"role": "read"}}}
-    told = {"get_token": "a token", "whoami": account}
-    patches = tuple(patch.object(huggingface_hub, name, return_value=value) for name, value in told.items())
+    answers = {"get_token": "a token", "whoami": account}
+    patches = tuple(patch.object(huggingface_hub, name, return_value=value) for name, value in answers.items())
     return Scene(ground.trainer(), ground.folder, patches, push="ana/whisper-es")
 
 
 OLD_WAY = {"forced_decoder_ids": [[1, 50262], [2, 50359]]}
 TRAPS = (
-    *(Trap(pair.__name__.replace("_", " "), check, partial(with_pairs, pair)) for pair, check in LABEL_TRAPS.items()),
+    *(Trap(name, check, partial(with_pairs, pair)) for name, (check, pair) in LABEL_TRAPS.items()),
     Trap("times backwards in packed windows", "packed windows", partial(with_packs, times_backwards)),
     Trap("end masked in packed windows", "packed windows", partial(with_packs, end_masked)),
     Trap("language not forced in generate", "prompt", partial(with_generation, {"language": None})),
@@ -413,11 +346,19 @@ TRAPS = (
     Trap("zeros instead of silence", "silence", partial(with_dataset, Zeros)),
     Trap("features scaled again", "feature range", partial(with_dataset, Louder)),
     Trap("NaN in features", "finite features", partial(with_dataset, Broken)),
-    Trap("NaN in a clip that was not looked at", "finite features", partial(with_store, one_of_nan, 80)),
+    Trap(
+        "NaN in a clip that was not looked at",
+        "finite features",
+        partial(with_store, peak_of_nan, 80),
+    ),
     Trap("128 mel bins for a base of 80", "mel size", partial(with_store, of_128_bins, 128)),
-    Trap("label longer than the decoder", "label length", partial(with_store, one_too_long, 80)),
+    Trap(
+        "label longer than the decoder",
+        "label length",
+        partial(with_store, text_too_long, 80),
+    ),
     Trap("texts of other clips", "base loss", partial(with_store, texts_one_off, 80), trained=True),
-    Trap("dev measured on other clips", "base decoding", partial(with_dev, Neighbours), trained=True),
+    Trap("dev measured on other clips", "base decoding", partial(with_dataset, Neighbours, split="dev"), trained=True),
     Trap("dev inside train", "dev", with_dev_in_train),
     Trap("no room on the disk", "disk", with_full_disk),
     Trap("no room in memory", "memory", with_little_memory),
@@ -449,17 +390,16 @@ def spring_all(ground: Ground, traps: tuple[Trap, ...] = TRAPS) -> list[tuple[Tr
         with tempfile.TemporaryDirectory(dir=ground.room) as room:
             failed = spring(trap, replace(ground, room=Path(room)))
         caught.append((trap, failed[0] if failed else None))
-        print(" | ".join(told(*caught[-1])), flush=True)
+        print(" | ".join(row_of(*caught[-1])), flush=True)
     return caught
 
 
-def told(trap: Trap, check: Check | None) -> list[str]:
+def row_of(trap: Trap, check: Check | None) -> list[str]:
     """Return trap, check, and what it said."""
     return [trap.name, check.name, " ".join(check.found.split())[:100]] if check else [trap.name, "none", "nothing"]
 
 
 def main(options: Options) -> dict:
-    """Set every trap and print what stops it."""
     store, (folder, _) = open_store(options.store), find_model(options.base)
     with tempfile.TemporaryDirectory() as room:
         run_options = TrainOptions(
@@ -467,13 +407,9 @@ def main(options: Options) -> dict:
         )
         caught = spring_all(Ground(run_options, store, folder, Path(room)))
     result = {"traps": len(caught), "caught": sum(check is not None for _, check in caught)}
-    if options.record:
-        lines = [f"{result['caught']} of {result['traps']} traps are stopped before anything is trained.", ""]
-        cells = [[cell.replace("|", "\\|") for cell in told(*pair)] for pair in caught]
-        lines += markdown(["trap", "stopped by", "found"], cells)
-        record("Traps", "python benchmarks/traps.py", lines)
-    print(json.dumps(result))
-    return result
+    lines = [f"{result['caught']} of {result['traps']} traps are stopped before anything is trained.", ""]
+    cells = [[cell.replace("|", "\\|") for cell in row_of(*pair)] for pair in caught]
+    return report(options, "Traps", [*lines, *markdown(["trap", "stopped by", "found"], cells)], result)
 
 
 if __name__ == "__main__":

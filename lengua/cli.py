@@ -9,7 +9,7 @@ import json
 import os
 import sys
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, is_dataclass
 from inspect import cleandoc
@@ -114,7 +114,8 @@ def execute(options, as_json: bool = False) -> int:
     from lengua.runtime.progress import Console
 
     command = next(command for command in COMMANDS.values() if command.options is type(options))
-    stage = _import_function(command.stage)
+    module, _, function = command.stage.partition(":")
+    stage = getattr(importlib.import_module(module), function)
     if not is_main_process():
         stage(options)
         return 0
@@ -132,25 +133,18 @@ def _print_result(result, command: Command, as_json: bool) -> int:
         return getattr(printing, command.shown_by)(result) or 0
     if isinstance(result, Iterator):
         result = [item for item in result if isinstance(item, printing.FileText)]
-    print(json.dumps(to_json_value(result), ensure_ascii=False))
+    print(json.dumps(result, default=_to_json, ensure_ascii=False))
     failures = [item.error for item in result if item.error] if isinstance(result, list) else []
     return max((error.exit_code for error in failures), default=0)
 
 
-def to_json_value(value):
-    """Return a result as JSON can hold it."""
-    if is_dataclass(value) and not isinstance(value, type):
-        return to_json_value(asdict(value))
-    if isinstance(value, dict):
-        return {str(key): to_json_value(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [to_json_value(item) for item in value]
-    return str(value) if isinstance(value, Path | Exception) else value
-
-
-def _import_function(name: str) -> Callable:
-    module, _, function = name.partition(":")
-    return getattr(importlib.import_module(module), function)
+def _to_json(value):
+    """Return what JSON cannot hold as what it can: a dataclass as a dict, a path or an error as its text."""
+    if is_dataclass(value):
+        return asdict(value)
+    if isinstance(value, Path | Exception):
+        return str(value)
+    raise TypeError(f"{type(value).__name__} in a result")
 
 
 def _print_error(message: object, debug: bool) -> None:

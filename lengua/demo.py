@@ -5,7 +5,10 @@ Each step reuses what an earlier call finished, so that an interrupted demo resu
 
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 from lengua import publishing
@@ -52,31 +55,31 @@ def run(options: DemoOptions, watch: Watch = unwatched) -> DemoResult:
     """
     from lengua.training.train import train  # seconds of imports, so not before somebody asks for it
 
-    clock = StepTimer()
-    fetching = threading.Thread(target=_fetch_quietly, daemon=True)
-    fetching.start()
-    with clock.time("base weights"):
+    seconds: dict[str, float] = {}
+    step = partial(timed, seconds)
+    threading.Thread(target=_fetch_quietly, daemon=True).start()
+    with step("base weights"):
         checkpoints.find_model(BASE_MODEL)
-    with clock.time("features"):
+    with step("features"):
         store = features.build(FeatureOptions(DEMO_SOURCE, options.out / "store", limit=options.limit), watch).path
     evaluation = EvaluateOptions(BASE_MODEL, str(store), out=options.out / "evaluation", by="speaker")
-    with clock.time("baseline"):
+    with step("baseline"):
         if not (options.out / "model").is_dir():
             evaluate(evaluation, watch)
-    with clock.time("training"):
+    with step("training"):
         schedule = {"epochs": options.epochs, "evaluations": DEMO_EVALUATIONS, "learning_rate": DEMO_LEARNING_RATE}
         train(TrainOptions(str(store), options.out, **schedule), watch)
-    with clock.time("evaluation"):
+    with step("evaluation"):
         rows = evaluate(replace(evaluation, model=str(options.out), against=BASE_MODEL), watch).rows
-    with clock.time("export"):
+    with step("export"):
         export = PublishOptions(str(options.out), options.out / "export", parity_clips=PARITY_CLIPS)
         exported = publishing.publish(export, watch).path
-    with clock.time("transcription"):
+    with step("transcription"):
         heard = transcribe_test_clips(exported, store, TRANSCRIBED_CLIPS)
     figure = _draw(rows, options)
-    write_json(options.out / "demo.json", {"seconds": clock.seconds})
+    write_json(options.out / "demo.json", {"seconds": seconds})
     hypotheses = read_jsonl(options.out / "evaluation" / "hypotheses.jsonl")
-    return DemoResult(options.out, rows, tables.examples(hypotheses), heard, figure, clock.seconds)
+    return DemoResult(options.out, rows, tables.examples(hypotheses), heard, figure, seconds)
 
 
 def transcribe_test_clips(model: Path, store: Path, count: int) -> list[tuple[str, str]]:
@@ -87,22 +90,12 @@ def transcribe_test_clips(model: Path, store: Path, count: int) -> list[tuple[st
     return [(row.id, transcriber.transcribe(row.audio).text) for row in chosen]
 
 
-class StepTimer:
-    """Measures named steps."""
-
-    def __init__(self):
-        self.seconds: dict[str, float] = {}
-
-    def time(self, name: str) -> "StepTimer":
-        """Name the step that the following `with` block is."""
-        self.name = name
-        return self
-
-    def __enter__(self) -> None:
-        self.start = time.perf_counter()
-
-    def __exit__(self, *error) -> None:
-        self.seconds[self.name] = round(time.perf_counter() - self.start, 1)
+@contextmanager
+def timed(seconds: dict[str, float], name: str) -> Iterator[None]:
+    """Note how long a step took."""
+    start = time.perf_counter()
+    yield
+    seconds[name] = round(time.perf_counter() - start, 1)
 
 
 def _fetch_quietly() -> None:

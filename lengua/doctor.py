@@ -3,12 +3,15 @@
 It changes nothing, downloads nothing and asks no server. A secret is reported as set or not set, never shown.
 """
 
+import importlib
 import os
 import platform
 import shutil
 import sys
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
@@ -48,10 +51,6 @@ class DoctorResult:
 
     findings: list[MachineCheck]
 
-    def count(self, status: str) -> int:
-        """Return how many findings have this status."""
-        return sum(finding.status == status for finding in self.findings)
-
 
 def diagnose(options: DoctorOptions) -> DoctorResult:
     """Look at this machine and this environment."""
@@ -66,37 +65,32 @@ def format_doctor_report(result: DoctorResult) -> str:
         lines.append(f"{finding.status:<7}  {finding.name:<{width}}  {finding.found}")
         if finding.status != "ok":
             lines.append(f"{'':<7}  {'':<{width}}  -> {finding.do}")
-    counts = ", ".join(f"{result.count(status)} {status}" for status in ("ok", "warning", "missing"))
+    counted = Counter(finding.status for finding in result.findings)
+    counts = ", ".join(f"{counted[status]} {status}" for status in ("ok", "warning", "missing"))
     return "\n".join([*lines, "", counts])
+
+
+def _check(name: str, good: bool, found: str, do: str, otherwise: str = "warning") -> MachineCheck:
+    return MachineCheck(name, "ok", found) if good else MachineCheck(name, otherwise, found, do)
 
 
 def _python() -> MachineCheck:
     found = f"{platform.python_version()} on {platform.system()} {platform.machine()}"
-    good = sys.version_info >= (3, 11)
-    return (
-        MachineCheck("Python", "ok", found)
-        if good
-        else MachineCheck("Python", "missing", found, "use Python 3.11 or newer")
-    )
+    return _check("Python", sys.version_info >= (3, 11), found, "use Python 3.11 or newer", "missing")
 
 
 def _cores() -> MachineCheck:
     """Count the cores that this process may use, which in a container can be fewer than the machine has."""
     count = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    if count < 2:
-        return MachineCheck("cores", "warning", "1", "expect slow training; --limit keeps a first try short")
-    return MachineCheck("cores", "ok", str(count))
+    return _check("cores", count >= 2, str(count), "expect slow training; --limit keeps a first try short")
 
 
 def _memory() -> MachineCheck:
     size = system.total_memory_bytes()
     if size is None:
         return MachineCheck("memory", "warning", "unknown on this system", f"have {NEEDED_MEMORY_GIB} GiB for training")
-    found = f"{size / BYTES_PER_GIB:.1f} GiB"
-    if size < NEEDED_MEMORY_GIB * BYTES_PER_GIB:
-        do = "train with --batch-size 2 --accumulation 4, or close other programs"
-        return MachineCheck("memory", "warning", found, do)
-    return MachineCheck("memory", "ok", found)
+    do = "train with --batch-size 2 --accumulation 4, or close other programs"
+    return _check("memory", size >= NEEDED_MEMORY_GIB * BYTES_PER_GIB, f"{size / BYTES_PER_GIB:.1f} GiB", do)
 
 
 def _disk_here() -> MachineCheck:
@@ -111,33 +105,23 @@ def _disk(name: str, folder: Path, needed_gib: int, do: str) -> MachineCheck:
     """Tell the space free where `folder` is, or will be once it is made."""
     there = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
     free = shutil.disk_usage(there).free
-    found = f"{free / BYTES_PER_GIB:.1f} GiB free for {folder}"
-    return (
-        MachineCheck(name, "ok", found)
-        if free >= needed_gib * BYTES_PER_GIB
-        else MachineCheck(name, "warning", found, do)
-    )
+    return _check(name, free >= needed_gib * BYTES_PER_GIB, f"{free / BYTES_PER_GIB:.1f} GiB free for {folder}", do)
 
 
 def _torch() -> MachineCheck:
     """Import torch, which is the only way to know that it works, and tell where it would train and in what."""
     if find_spec("torch") is None:
-        return MachineCheck(
-            "torch", "missing", "not installed; training needs it, transcribing does not", INSTALL_TORCH
-        )
-    try:
-        import torch
-    except (ImportError, OSError) as error:
-        return MachineCheck(
-            "torch", "missing", f"installed but does not import ({error})", f"uninstall it; {INSTALL_TORCH}"
-        )
+        found = "not installed; training needs it, transcribing does not"
+        return MachineCheck("torch", "missing", found, INSTALL_TORCH)
+    torch = _imported("torch", f"uninstall it; {INSTALL_TORCH}", "installed but does not import")
+    if isinstance(torch, MachineCheck):
+        return torch
     if torch.cuda.is_available():
         return MachineCheck("torch", "ok", f"{torch.__version__}, {_gpu(torch)}")
     found = f"{torch.__version__}, CPU, {'bfloat16' if _cpu_bfloat16(torch) else 'float32'}"
     if nvidia_smi_lists_gpu():
-        return MachineCheck(
-            "torch", "warning", f"{found}, but nvidia-smi lists a GPU", f"uninstall torch; {INSTALL_TORCH}"
-        )
+        found, do = f"{found}, but nvidia-smi lists a GPU", f"uninstall torch; {INSTALL_TORCH}"
+        return MachineCheck("torch", "warning", found, do)
     return MachineCheck("torch", "ok", found)
 
 
@@ -154,31 +138,23 @@ def _cpu_bfloat16(torch) -> bool:
     return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
 
 
-def _ctranslate2() -> MachineCheck:
+def _imported(package: str, do: str, how: str = "does not import", needed: str = "", name: str = ""):
+    """Return a package, or the check that says why it does not import."""
     try:
-        import ctranslate2
+        return importlib.import_module(package)
     except (ImportError, OSError) as error:
-        return MachineCheck("ctranslate2", "missing", f"does not import ({error})", "run pip install ctranslate2")
+        return MachineCheck(name or package, "missing", f"{how} ({error}){needed}", do)
+
+
+def _ctranslate2() -> MachineCheck:
+    ctranslate2 = _imported("ctranslate2", "run pip install ctranslate2")
+    if isinstance(ctranslate2, MachineCheck):
+        return ctranslate2
     device = "cuda" if ctranslate2.get_cuda_device_count() else "cpu"
     types = sorted(ctranslate2.get_supported_compute_types(device))
     found = f"{ctranslate2.__version__}, {device}: {', '.join(types)}"
-    if "int8" not in types:
-        return MachineCheck(
-            "ctranslate2", "warning", found, "decode with --engine torch; int8 is not for this processor"
-        )
-    return MachineCheck("ctranslate2", "ok", found)
-
-
-def _transformers() -> MachineCheck:
-    return _package("transformers", "training", "train")
-
-
-def _datasets() -> MachineCheck:
-    return _package("datasets", "training", "train")
-
-
-def _gradio() -> MachineCheck:
-    return _package("gradio", "the app", "app")
+    do = "decode with --engine torch; int8 is not for this processor"
+    return _check("ctranslate2", "int8" in types, found, do)
 
 
 def _package(name: str, purpose: str, extra: str) -> MachineCheck:
@@ -191,35 +167,24 @@ def _package(name: str, purpose: str, extra: str) -> MachineCheck:
 
 
 def _soundfile() -> MachineCheck:
-    try:
-        import soundfile
-    except (ImportError, OSError) as error:
-        return MachineCheck("soundfile", "missing", f"does not import ({error})", "run pip install soundfile")
-    found = f"{version('soundfile')}, libsndfile {soundfile.__libsndfile_version__}"
-    if "MP3" not in soundfile.available_formats():
-        return MachineCheck(
-            "soundfile", "warning", f"{found}, no MP3", "update it; until then PyAV reads MP3, more slowly"
-        )
-    return MachineCheck("soundfile", "ok", f"{found}, MP3")
+    soundfile = _imported("soundfile", "run pip install soundfile")
+    if isinstance(soundfile, MachineCheck):
+        return soundfile
+    reads_mp3 = "MP3" in soundfile.available_formats()
+    found = f"{version('soundfile')}, libsndfile {soundfile.__libsndfile_version__}, {'' if reads_mp3 else 'no '}MP3"
+    return _check("soundfile", reads_mp3, found, "update it; until then PyAV reads MP3, more slowly")
 
 
 def _av() -> MachineCheck:
-    try:
-        import av
-    except (ImportError, OSError) as error:
-        found = f"does not import ({error}); sample:es and m4a need it"
-        return MachineCheck("PyAV", "missing", found, "run pip install av")
-    return MachineCheck("PyAV", "ok", av.__version__)
+    av = _imported("av", "run pip install av", needed="; sample:es and m4a need it", name="PyAV")
+    return av if isinstance(av, MachineCheck) else MachineCheck("PyAV", "ok", av.__version__)
 
 
 def _apt() -> MachineCheck:
     absent = [name for name in ("apt-get", "dpkg-deb") if not shutil.which(name)]
-    if absent:
-        found = f"no {' and no '.join(absent)}; sample:es comes from Debian packages"
-        return MachineCheck(
-            "apt, for sample:es", "warning", found, "train on your own recordings with folder:PATH instead"
-        )
-    return MachineCheck("apt, for sample:es", "ok", "apt-get and dpkg-deb")
+    missing = f"no {' and no '.join(absent)}; sample:es comes from Debian packages"
+    do = "train on your own recordings with folder:PATH instead"
+    return _check("apt, for sample:es", not absent, missing if absent else "apt-get and dpkg-deb", do)
 
 
 def _weights() -> MachineCheck:
@@ -247,7 +212,7 @@ def _openai_key() -> MachineCheck:
 
 def _secret(name: str, present: bool, do: str) -> MachineCheck:
     """Tell that a secret is set, and nothing else of it."""
-    return MachineCheck(name, "ok", "set") if present else MachineCheck(name, "warning", "not set", do)
+    return _check(name, present, "set" if present else "not set", do)
 
 
 MACHINE_CHECKS: tuple[Callable[[], MachineCheck], ...] = (
@@ -258,9 +223,9 @@ MACHINE_CHECKS: tuple[Callable[[], MachineCheck], ...] = (
     _disk_cache,
     _torch,
     _ctranslate2,
-    _transformers,
-    _datasets,
-    _gradio,
+    partial(_package, "transformers", "training", "train"),
+    partial(_package, "datasets", "training", "train"),
+    partial(_package, "gradio", "the app", "app"),
     _soundfile,
     _av,
     _apt,

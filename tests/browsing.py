@@ -18,19 +18,23 @@ from lengua.app.i18n import Wording
 
 sys.path.insert(0, str(ROOT / "benchmarks"))
 try:
-    from app_browser import (
+    from app_page import (
         DESK,
         PHONE,
+        Answer,
+        Conversation,
+        Microphone,
+        Server,
         Visit,
+        Visitor,
         chromium,
         program,
+        serving,
         violations,
         visiting,
         wait_until_usable,
         write_microphone,
     )
-    from app_page import Conversation, Microphone
-    from app_server import Answer, Server, Visitor, serving
 finally:
     sys.path.remove(str(ROOT / "benchmarks"))
 

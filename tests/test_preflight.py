@@ -15,7 +15,7 @@ from lengua.data import features
 from lengua.data.store import Store, open_store
 from lengua.data.streaming import Stream
 from lengua.models.checkpoints import load_tokenizer
-from lengua.models.tokens import IGNORE_INDEX, decoder_pair, token_id
+from lengua.models.tokens import IGNORE_INDEX, token_id
 from lengua.models.whisper import load_model
 from lengua.options import FeatureOptions, TrainOptions
 from lengua.runtime import system
@@ -139,7 +139,7 @@ def test_every_trap_is_stopped_by_the_check_that_it_is_for(trap, ground):
 
 
 def test_sound_pairs_pass_the_collator_of_these_tests(trainer, options, tiny_model):
-    trainer.data_collator = traps.Pairing(trainer, tiny_model, lambda folder, *told: decoder_pair(*told, "es"))
+    trainer.data_collator = traps.pairing(trainer, tiny_model, lambda made: made.pair("es"))
     require_passed(preflight(trainer, options, tiny_model))
 
 
@@ -296,10 +296,10 @@ def test_on_whisper_base_speech_passes_and_what_was_not_said_does_not(base_model
     done = {check.name: check for check in preflight(trainer, options, base_model)}
     assert [name for name, check in done.items() if not check.passed] == []
     assert 0.2 < float(done["base loss"].found.partition(",")[0]) < 2.5
-    for pair in (traps.not_shifted, traps.shifted_twice, traps.no_leading_space):
-        trainer.data_collator = traps.Pairing(trainer, base_model, pair)
+    for name in ("not shifted", "shifted twice", "no leading space"):
+        trainer.data_collator = traps.pairing(trainer, base_model, traps.LABEL_TRAPS[name][1])
         failed = [check for check in preflight(trainer, options, base_model) if check.passed is False]
-        assert ("base loss" in [check.name for check in failed]) == (pair is not traps.no_leading_space)
+        assert ("base loss" in [check.name for check in failed]) == (name != "no leading space")
         trainer.data_collator = sound
 
 

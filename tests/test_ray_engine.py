@@ -47,6 +47,11 @@ cluster.shutdown()
 needs_ray = pytest.mark.skipif(not find_spec("ray"), reason="needs ray: pip install 'lengua[ray]'")
 
 
+def by_ray(test):
+    """Mark a test that starts Ray."""
+    return needs_ray(pytest.mark.slow(test))
+
+
 @dataclass(frozen=True)
 class Job:
     number: int
@@ -229,8 +234,7 @@ def test_a_failure_travels_with_what_it_was():
 # The same by Ray
 
 
-@needs_ray
-@pytest.mark.slow
+@by_ray
 @pytest.mark.parametrize("form", ["packed", "release"])
 def test_a_store_has_the_same_bytes_as_by_the_local_engine(form, packed, release, local_store, running_ray, tmp_path):
     source = f"common_voice:{packed if form == 'packed' else release}"
@@ -242,16 +246,14 @@ def test_a_store_has_the_same_bytes_as_by_the_local_engine(form, packed, release
     assert digests(tmp_path / "store") == digests(local_store)
 
 
-@needs_ray
-@pytest.mark.slow
+@by_ray
 def test_a_folder_of_recordings_has_the_same_bytes(tiny_folder, tiny_store, tiny_model, running_ray, tmp_path):
     options = FeatureOptions(tiny_folder, tmp_path / "store", language="es", base=str(tiny_model), engine="ray")
     features.build(options)
     assert digests(tmp_path / "store") == digests(tiny_store.path)
 
 
-@needs_ray
-@pytest.mark.slow
+@by_ray
 def test_ray_goes_on_with_what_the_local_engine_began(packed, local_store, running_ray, tmp_path):
     class Stop(Exception):
         pass
@@ -273,8 +275,7 @@ def test_ray_goes_on_with_what_the_local_engine_began(packed, local_store, runni
 # Work of any kind
 
 
-@needs_ray
-@pytest.mark.slow
+@by_ray
 def test_reading_does_not_run_far_ahead_of_the_work(running_ray, tmp_path):
     """So that an archive of any size streams through: 640 MB here, of which the two cores are allowed 128."""
     count, size = 40, 16 * 2**20
@@ -288,8 +289,7 @@ def test_reading_does_not_run_far_ahead_of_the_work(running_ray, tmp_path):
     assert 1 <= max(ahead) <= allowed + 6, f"read {max(ahead)} ahead where {allowed} should lie ready"
 
 
-@needs_ray
-@pytest.mark.slow
+@by_ray
 @pytest.mark.parametrize("workers", [1, None])
 def test_no_more_cores_work_than_were_asked_for(workers, running_ray):
     spans = sorted(ray_engine.map_on_ray(timed, partial(jobs, 8), workers))
@@ -297,15 +297,13 @@ def test_no_more_cores_work_than_were_asked_for(workers, running_ray):
     assert any(together) is (workers is None), "two cores overlap, one cannot"
 
 
-@needs_ray
-@pytest.mark.slow
+@by_ray
 def test_a_task_larger_than_all_that_may_lie_ready_is_done(running_ray):
     tasks = partial(jobs, 3, 2 * 2 * ray_engine.PREFETCH_BYTES_PER_CORE)
     assert sorted(job.number for job in ray_engine.map_on_ray(done, tasks)) == [0, 1, 2]
 
 
-@needs_ray
-@pytest.mark.slow
+@by_ray
 def test_what_the_work_raises_comes_out_as_it_was(running_ray):
     with pytest.raises(RequestError, match="expected another number; found 3; take 4") as caught:
         list(ray_engine.map_on_ray(refuse_three, partial(jobs, 8)))
@@ -314,8 +312,7 @@ def test_what_the_work_raises_comes_out_as_it_was(running_ray):
         list(ray_engine.map_on_ray(break_down, partial(jobs, 1)))
 
 
-@needs_ray
-@pytest.mark.slow
+@by_ray
 @pytest.mark.parametrize("error", [LenguaError("a whole archive", "half", "again"), OSError(28, "No space left")])
 def test_what_the_source_raises_comes_after_the_work_on_all_that_it_gave(error, running_ray):
     finished = []
@@ -326,8 +323,7 @@ def test_what_the_source_raises_comes_after_the_work_on_all_that_it_gave(error, 
     assert sorted(finished) == list(range(8))
 
 
-@needs_ray
-@pytest.mark.slow
+@by_ray
 def test_nothing_is_read_any_more_once_the_caller_has_enough(running_ray, tmp_path):
     with closing(ray_engine.map_on_ray(done, partial(jobs, 10_000, 2**20, tmp_path / "read"))) as each:
         next(each)
@@ -344,8 +340,7 @@ def stands_still(log: Path) -> bool:
 # The command
 
 
-@needs_ray
-@pytest.mark.slow
+@by_ray
 def test_ctrl_c_ends_the_command_and_its_ray_and_the_next_one_goes_on(packed, local_store, authority, tmp_path):
     mark = uuid.uuid4().hex
     command = ["features", f"common_voice:{packed}", "--out", "store", "--engine", "ray", "--workers", "1"]
@@ -369,8 +364,7 @@ def test_ctrl_c_ends_the_command_and_its_ray_and_the_next_one_goes_on(packed, lo
     assert wait_for(lambda: not marked(mark), 20), marked(mark)
 
 
-@needs_ray
-@pytest.mark.slow
+@by_ray
 def test_a_cluster_of_two_machines_is_joined_and_left(packed, release, local_store, authority, tmp_path):
     """Two nodes of one core each, both on this machine; paths are relative to a folder that they do not know."""
     shutil.copy(packed, tmp_path / "es.tar.gz")

@@ -76,11 +76,19 @@ def test_counts_in_sentences_are_those_of_the_files():
     assert count in (len(listed), len(listed) - 1), "with or without a header"
 
 
-def test_figures_are_made_from_the_recorded_demo():
-    recorder = module("record_demo")
-    if not recorder.KEPT.is_file():
-        pytest.fail("benchmarks/demo.json is missing: run make demo, then python benchmarks/record_demo.py")
-    assert recorder.filled(README, read_json(recorder.KEPT)) == README
+def test_figures_are_made_from_the_recorded_demo_and_measurements():
+    figures, measured, demo = (
+        module("readme_figures"),
+        read(BENCHMARKS / "RESULTS.md"),
+        read_json(BENCHMARKS / "demo.json"),
+    )
+    assert figures.filled(README, measured, demo) == README, "run python benchmarks/readme_figures.py"
+    rows = re.findall(r"\| \d{4}-\d\d-\d\d \| \w{7,}\+? \|", README)
+    assert len(rows) == 7, "each row says when and of which tree"
+    ours = figures.Section(measured, "Features").cell("clips/s, 2 processes", "lengua")
+    assert figures.filled(README, measured.replace(ours, "999.9"), demo) != README
+    with pytest.raises(figures.LenguaError, match="Inference"):
+        figures.filled(README, measured.replace("## Inference", "## Another"), demo)
 
 
 def test_leaks_in_sentences_are_those_of_the_recorded_demo():
@@ -92,24 +100,8 @@ def test_leaks_in_sentences_are_those_of_the_recorded_demo():
     assert f"found in training: {without}; with it: {with_them}." in " ".join(demo["notes"])
 
 
-def test_figures_of_other_benchmarks_are_made_from_their_results():
-    measured = read(BENCHMARKS / "RESULTS.md")
-    filled = module("readme_figures").filled(README, measured)
-    assert filled == README, "run python benchmarks/readme_figures.py"
-    assert len(re.findall(r"\| \d{4}-\d\d-\d\d \| \w{7,}\+? \|", filled)) == 7, "each row says when and of which tree"
-
-
-def test_another_measurement_is_another_readme():
-    figures, measured = module("readme_figures"), read(BENCHMARKS / "RESULTS.md")
-    ours = figures.Section(measured, "Features").cell("clips/s, 2 processes", "lengua")
-    assert figures.filled(README, measured.replace(ours, "999.9")) != README
-    with pytest.raises(figures.LenguaError, match="Inference"):
-        figures.filled(README, measured.replace("## Inference", "## Another"))
-
-
-def test_a_recorded_demo_is_its_results(tmp_path, monkeypatch):
+def test_a_recorded_demo_is_its_results(tmp_path):
     """What an evaluation wrote, what is kept of it and what the README says are one."""
-    recorder = module("record_demo")
     results, hypotheses = evaluation("uno tres", "uno dos")
     results |= {"hardware": "an abacus", "date": "1999-12-31", "commit": "abc1234"}
     results["rows"] = [row | {"decoding": "by hand"} for row in results["rows"]]
@@ -117,15 +109,13 @@ def test_a_recorded_demo_is_its_results(tmp_path, monkeypatch):
     write_jsonl(tmp_path / "run/evaluation/hypotheses.jsonl", hypotheses)
     write_json(tmp_path / "run/demo.json", {"seconds": {"training": 60.0, "features": 60.0}})
     (tmp_path / "README.md").write_text(README, encoding="utf-8")
-    monkeypatch.setattr(recorder, "README", tmp_path / "README.md")
-    monkeypatch.setattr(recorder, "KEPT", tmp_path / "demo.json")
-    recorder.main(recorder.Options(tmp_path / "run"))
+    figures = module("readme_figures")
+    figures.main(figures.Options(tmp_path / "run", tmp_path / "README.md", tmp_path / "demo.json"))
     kept = read_json(tmp_path / "demo.json")
     assert {name: kept[name] for name in results} == json.loads(json.dumps(results))
     written = read(tmp_path / "README.md")
     assert markdown_table(results["rows"]) in written and "| uno dos | uno tres | uno dos |" in written
     assert "an abacus; 1999-12-31, commit abc1234. The demo took 2 minutes, 1 of them training." in written
-    assert recorder.filled(written, kept) == written
 
 
 def test_the_picture_of_the_demo_is_drawn_from_the_same_figures(tmp_path):

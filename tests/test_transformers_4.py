@@ -1,14 +1,16 @@
 """transformers 4, where most users are: an export opens there, by the files that it reads, and says the same words."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
-from conftest import ROOT
+from doc_pages import module
 from small_whisper import small_clips, small_whisper
 
+from lengua.models.checkpoints import load_tokenizer
 from lengua.publishing import programs, runtimes
 from lengua.publishing.export import EXPORTERS
 from lengua.runtime.errors import LenguaError
@@ -29,18 +31,12 @@ print(json.dumps({
 
 
 @pytest.fixture(scope="module")
-def older():
-    """The module that brings transformers 4."""
-    sys.path.insert(0, str(ROOT / "benchmarks"))
+def older() -> Path:
+    """The folder of transformers 4."""
     try:
-        import transformers_4
-
-        transformers_4.packages()
+        return module("parity").transformers_4()
     except LenguaError as error:
         pytest.skip(f"needs transformers 4 from a package mirror: {error}")
-    finally:
-        sys.path.remove(str(ROOT / "benchmarks"))
-    return transformers_4
 
 
 @pytest.fixture(scope="module")
@@ -52,42 +48,24 @@ def exported(tmp_path_factory) -> Path:
     return folder / "out"
 
 
-def test_it_is_transformers_4_and_torch_is_not_fetched_again(older):
-    found = {path.name for path in older.packages().iterdir()}
-    assert "transformers" in found and "torch" not in found and older.PINNED[0].startswith("transformers==4.")
-
-
 def test_an_export_loads_whole(older, exported):
-    import os
-
-    from lengua.models.checkpoints import load_tokenizer
-
-    environment = {**os.environ, "PYTHONPATH": str(older.packages())}
+    assert "torch" not in {path.name for path in older.iterdir()}, "torch is not fetched again"
     command = [sys.executable, "-P", "-c", LOADED, exported]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    done = subprocess.run(command, env={**os.environ, "PYTHONPATH": str(older)}, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-2000:]
     told = json.loads(done.stdout.splitlines()[-1])
     assert told["version"].startswith("4.") and told["lost"] == [] and told["forced"] is None
     assert (told["language"], told["mels"], told["pad"]) == ("es", 80, 50257)
-    plain = load_tokenizer(exported)
-    words = plain.encode(" Mañana, ¿qué tal?", add_special_tokens=False).ids
+    words = load_tokenizer(exported).encode(" Mañana, ¿qué tal?", add_special_tokens=False).ids
     assert told["tokens"][-len(words) - 1 :] == [*words, 50257] and told["tokens"][0] == 50258
 
 
 def test_an_export_says_what_it_says_in_transformers_5(older, exported):
     clips = small_clips()
     newer = runtimes.REFERENCE_RUNTIME.hear(exported, clips, "es")
-    heard = older.hear(exported, clips)
-    assert heard.texts == newer.texts and len(set(heard.texts)) > 1
-    assert heard.program.startswith("transformers 4.") and newer.program.startswith("transformers 5.")
-
-
-def test_the_tiny_model_says_the_same_in_both(older, tiny_model, tmp_path):
-    EXPORTERS["hf"](tiny_model, tmp_path)
-    clips = [clip[: 8000 + 1000 * number] for number, clip in enumerate(small_clips())]
-    heard = runtimes.run_in_subprocess("transformers", tmp_path, clips, "es", older.packages())
-    assert heard["version"].startswith("4.")
-    assert heard["texts"] == programs.transcribe_clips(programs.open_transformers(str(tmp_path), "es"), clips)["texts"]
+    output = module("parity").transcribe_by_transformers_4(exported, clips)
+    assert output.texts == newer.texts and len(set(output.texts)) > 1
+    assert output.program.startswith("transformers 4.") and newer.program.startswith("transformers 5.")
 
 
 def test_the_real_base_says_the_same_in_both(older, base_model, spoken_es, tmp_path):
@@ -95,6 +73,6 @@ def test_the_real_base_says_the_same_in_both(older, base_model, spoken_es, tmp_p
 
     EXPORTERS["hf"](base_model, tmp_path)
     clips = [audio.load(path) for path in list(spoken_es)[:5]]
-    heard = runtimes.run_in_subprocess("transformers", tmp_path, clips, "es", older.packages())
-    assert heard["texts"] == programs.transcribe_clips(programs.open_transformers(str(tmp_path), "es"), clips)["texts"]
-    assert all(heard["texts"])
+    found = runtimes.run_in_subprocess("transformers", tmp_path, clips, "es", older)
+    assert found["texts"] == programs.transcribe_clips(programs.open_transformers(str(tmp_path), "es"), clips)["texts"]
+    assert all(found["texts"])
