@@ -180,7 +180,7 @@ show(lambda: len(list(find("hub:ana/es").rows("dev"))))
     whole, broken = hub.client(code, IMPORTS)
     assert whole["value"] == 15
     assert (
-        "expected an answer about dev/shard-00000.parquet of the data set ana/es; found the Hub in trouble (503)"
+        "expected an answer about dev/shard-00000.parquet of the dataset ana/es; found the Hub in trouble (503)"
         in broken["error"]
     )
 

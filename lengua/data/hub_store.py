@@ -30,7 +30,7 @@ from lengua.data.store import (
 )
 from lengua.runtime.errors import RequestError
 from lengua.runtime.files import read_json, write_bytes
-from lengua.runtime.hub import call_hub, fetch_repo_info, upload_folder
+from lengua.runtime.hub import download_file, fetch_repo_info, upload_folder
 from lengua.runtime.parallel import Prefetcher
 
 NO_REHOSTING_REASON = "the terms of Mozilla Data Collective forbid to hand on a data set that was downloaded there"
@@ -148,8 +148,6 @@ def _reading(manifest: dict, repo_id: str) -> list[str]:
     ]
 
 
-SHARD_TIMEOUT_S = 20.0
-"""How long a download may stand still before it is begun anew; there are three tries."""
 SHARD_BATCH_ROWS = 32
 
 
@@ -167,7 +165,7 @@ def find_hub_store(uri: str) -> "HubStore | None":
     info = fetch_repo_info(address.name, "dataset", address.revision)
     if MANIFEST_FILE not in {file.rfilename for file in info.siblings or []}:
         return None
-    manifest = json.loads(download_dataset_file(address, info.sha, MANIFEST_FILE))
+    manifest = json.loads(download_file(address.name, info.sha, MANIFEST_FILE, repo_type="dataset"))
     if not isinstance(manifest, dict) or manifest.get("format") != STORE_FORMAT:
         return None
     return HubStore(address, info.sha, check_manifest(manifest, uri))
@@ -215,22 +213,9 @@ class HubStore:
         write_manifest(out, self.manifest | {"splits": counts})
 
     def _shards(self, split: str, indices: Iterable[int]) -> Iterator[bytes]:
-        names = (shard_path(Path(), split, index).as_posix() for index in indices)
-        return map(partial(download_dataset_file, self.address, self.revision), names)
-
-
-def download_dataset_file(address: HubAddress, revision: str, path: str) -> bytes:
-    """Return a file of a data set."""
-    from huggingface_hub import get_session, hf_hub_url
-    from huggingface_hub.utils import build_hf_headers, hf_raise_for_status
-
-    def question() -> bytes:
-        url = hf_hub_url(address.name, path, repo_type="dataset", revision=revision)
-        response = get_session().get(url, headers=build_hf_headers())
-        hf_raise_for_status(response)
-        return response.content
-
-    return call_hub(f"{path} of the data set {address.name}", question, SHARD_TIMEOUT_S)
+        fetch = partial(download_file, self.address.name, self.revision, repo_type="dataset")
+        max_bytes = self.manifest["splits"][split]["bytes"]
+        return (fetch(shard_path(Path(), split, index).as_posix(), max_bytes) for index in indices)
 
 
 def read_shard_rows(data: bytes, n_mels: int) -> Iterator[Row]:

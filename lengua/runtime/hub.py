@@ -1,4 +1,4 @@
-"""The client of the Hugging Face Hub: requests with a time limit, uploads in one commit, tags.
+"""The client of the Hugging Face Hub: requests with a time limit, bounded downloads, uploads in one commit, tags.
 
     info = fetch_repo_info("owner/name")            # sha, siblings, card_data, private, ...
     call_hub("the model owner/name", lambda: HfApi().list_repo_commits("owner/name"))
@@ -9,13 +9,14 @@
 huggingface_hub waits for an answer without a limit. Here a request is retried for seconds, then reported as an error.
 """
 
+import io
 import re
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from fnmatch import fnmatch
 from pathlib import Path
-from typing import TypeVar
+from typing import BinaryIO, TypeVar
 
 from lengua.runtime.errors import LenguaError, RequestError
 from lengua.runtime.progress import Progress, Watch, unwatched
@@ -134,6 +135,47 @@ def fetch_repo_info(repo_id: str, repo_type: str = "dataset", revision: str | No
         return HfApi().repo_info(repo_id, repo_type=repo_type, revision=revision, timeout=HUB_TIMEOUT_S)
 
     return call_hub(f"the {repo_type} {repo_id}", question)
+
+
+DOWNLOAD_STALL_TIMEOUT_S = 30.0
+"""How long a download may stand still before it is begun anew; there are three tries."""
+DOWNLOAD_CHUNK_BYTES, MAX_SMALL_FILE_BYTES = 2**20, 2**22
+
+
+def download_file(
+    repo_id: str,
+    revision: str,
+    path: str,
+    max_bytes: int = MAX_SMALL_FILE_BYTES,
+    out: BinaryIO | None = None,
+    repo_type: str = "model",
+) -> bytes:
+    """Return a file of a repository, or write it into `out` and return nothing of it.
+
+    Raises:
+        LenguaError: it has more than `max_bytes`, or the Hub does not send it.
+    """
+    from huggingface_hub import get_session, hf_hub_url
+    from huggingface_hub.utils import build_hf_headers, hf_raise_for_status
+
+    file = out or io.BytesIO()
+
+    def receive() -> None:
+        file.seek(0)
+        file.truncate()
+        url = hf_hub_url(repo_id, path, revision=revision, repo_type=repo_type)
+        with get_session().stream("GET", url, headers=build_hf_headers()) as response:
+            if response.is_error:
+                response.read()  # what the Hub says of it
+            hf_raise_for_status(response)
+            for chunk in response.iter_bytes(DOWNLOAD_CHUNK_BYTES):
+                if file.tell() + len(chunk) > max_bytes:
+                    expected = f"{max_bytes:,} bytes at most of {repo_id}"
+                    raise LenguaError(expected, f"more, in {path}", "name another repository")
+                file.write(chunk)
+
+    call_hub(f"{path} of the {repo_type} {repo_id}", receive, DOWNLOAD_STALL_TIMEOUT_S)
+    return b"" if out else file.getvalue()
 
 
 UPLOAD_TIMEOUT_S = 60.0

@@ -10,7 +10,6 @@ history.jsonl, all of one commit. Each commit replaces the one before, whose lar
 repository and count as storage: delete the repository when the run is done.
 """
 
-import io
 import json
 import os
 import shutil
@@ -20,19 +19,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import BinaryIO
 
 from lengua.runtime.errors import LenguaError, RequestError
 from lengua.runtime.files import write_bytes, write_json
-from lengua.runtime.hub import call_hub, fetch_repo_info, require_private, upload_folder
+from lengua.runtime.hub import call_hub, download_file, fetch_repo_info, require_private, upload_folder
 from lengua.training.checksums import CHECKSUMS_FILE, ChecksumManifest, find_damage, parse_checksums, write_checksums
 
 CHECKPOINT_FOLDER, BEST_FOLDER, RUN_FILE, HISTORY_FILE = "checkpoint", "best", "run.json", "history.jsonl"
-MAX_SMALL_FILE_BYTES, MAX_HISTORY_BYTES = 2**22, 2**28
-"""Most bytes of a manifest or run.json, and of a history."""
-DOWNLOAD_CHUNK_BYTES = 2**20
-DOWNLOAD_STALL_TIMEOUT_S = 30.0
-"""How long a download may stand still before it is begun anew; there are three tries."""
+MAX_HISTORY_BYTES = 2**28
 FINAL_UPLOAD_TIMEOUT_S = 600.0
 """How long the end of a run waits for the last checkpoint to arrive."""
 
@@ -166,7 +160,7 @@ class HubCheckpoint:
         parts = {name: manifest for name, manifest in parts.items() if manifest}
         for name, manifest in parts.items():
             self._fetch_folder(name, manifest, arriving)
-        write_bytes(out / HISTORY_FILE, download(self.repo_id, self.revision, HISTORY_FILE, MAX_HISTORY_BYTES))
+        write_bytes(out / HISTORY_FILE, download_file(self.repo_id, self.revision, HISTORY_FILE, MAX_HISTORY_BYTES))
         write_json(out / RUN_FILE, self.run | {"options": options})
         for name, manifest in parts.items():
             os.replace(arriving / name, folder / f"checkpoint-{manifest.step}")
@@ -180,7 +174,7 @@ class HubCheckpoint:
             if not path.is_file():
                 fresh = path.with_name(f".{path.name}.part")
                 with open(fresh, "wb") as held:
-                    download(self.repo_id, self.revision, f"{name}/{file}", size, held)
+                    download_file(self.repo_id, self.revision, f"{name}/{file}", size, held)
                 os.replace(fresh, path)
         write_checksums(arriving / name, manifest)
         if reason := find_damage(arriving / name):
@@ -205,7 +199,7 @@ def find_on_hub(repo_id: str) -> HubCheckpoint | None:
     newest, best = (f"{folder}/{CHECKSUMS_FILE}" for folder in (CHECKPOINT_FOLDER, BEST_FOLDER))
     if not {newest, RUN_FILE, HISTORY_FILE} <= names:
         return None
-    get = partial(download, repo_id, info.sha)
+    get = partial(download_file, repo_id, info.sha)
     try:
         manifest, run = parse_checksums(get(newest)), json.loads(get(RUN_FILE))
         if not manifest.resumable or not isinstance(run, dict) or not isinstance(run.get("options"), dict):
@@ -214,34 +208,3 @@ def find_on_hub(repo_id: str) -> HubCheckpoint | None:
     except ValueError as error:
         do = "name another repository, or start over with --no-resume"
         raise RequestError(f"a checkpoint of lengua in {repo_id}", str(error), do) from error
-
-
-def download(
-    repo_id: str, revision: str, path: str, most: int = MAX_SMALL_FILE_BYTES, held: BinaryIO | None = None
-) -> bytes:
-    """Return a file of a repository, or write it into `held` and return nothing of it.
-
-    Raises:
-        LenguaError: it has more than `most` bytes, or the Hub does not send it.
-    """
-    from huggingface_hub import get_session, hf_hub_url
-    from huggingface_hub.utils import build_hf_headers, hf_raise_for_status
-
-    file = held or io.BytesIO()
-
-    def receive() -> None:
-        file.seek(0)
-        file.truncate()
-        url = hf_hub_url(repo_id, path, revision=revision)
-        with get_session().stream("GET", url, headers=build_hf_headers()) as response:
-            if response.is_error:
-                response.read()  # what the Hub says of it
-            hf_raise_for_status(response)
-            for chunk in response.iter_bytes(DOWNLOAD_CHUNK_BYTES):
-                if file.tell() + len(chunk) > most:
-                    expected = f"{most:,} bytes at most of {repo_id}"
-                    raise LenguaError(expected, f"more, in {path}", "use another --push-checkpoints")
-                file.write(chunk)
-
-    call_hub(f"{path} of {repo_id}", receive, DOWNLOAD_STALL_TIMEOUT_S)
-    return b"" if held else file.getvalue()
