@@ -1,4 +1,4 @@
-"""OpenAI's chat completions on loopback, for `lengua.app.chat.backend` to talk to; it streams, fails and stalls.
+"""OpenAI's chat completions on loopback, for the real openai client to talk to; it streams, fails and stalls.
 
     from llm_server import serving, an_llm          # an_llm is the fixture `llm`; serving() the context manager of it
 

@@ -263,7 +263,7 @@ def test_a_key_that_no_header_holds_is_wrong_before_it_is_tried(llm, key):
 def test_the_key_and_the_words_are_in_no_log_and_in_no_error(llm, model, caplog, capfd):
     """Everything logs at its finest; the server repeats the key in what it says (401, error-after)."""
     caplog.set_level(logging.DEBUG)
-    for name in ("httpx", "httpcore"):
+    for name in ("openai", "httpx2", "httpcore2", "httpx", "httpcore"):
         caplog.set_level(logging.DEBUG, logger=name)
     shown, secret = [], "palabra-secreta"
     try:

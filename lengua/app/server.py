@@ -14,7 +14,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse
 
 from lengua import audio
-from lengua.app.chat.backend import certificates, responder_for
+from lengua.app.chat.backend import responder_for, warm_up_client
 from lengua.app.context import AppContext
 from lengua.app.i18n import Wording
 from lengua.app.layout import build_demo
@@ -97,7 +97,7 @@ def warm_up(transcriber: Transcriber) -> None:
     speech_probabilities(np.zeros(2 * audio.SAMPLE_RATE, np.float32))
     frames = min(5 * FRAMES_PER_SECOND, transcriber.engine.window_frames)
     transcriber.decode([np.full((frames, transcriber.n_mels), LOG_MEL_MIN, dtype=np.float32)])
-    certificates()
+    warm_up_client()
 
 
 def serve(demo: gr.Blocks, options: AppOptions, wait: bool = True) -> str:

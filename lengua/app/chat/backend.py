@@ -4,28 +4,28 @@
     OPENAI_BASE_URL    such as http://127.0.0.1:11434/v1 (Ollama) or https://router.huggingface.co/v1; none: OpenAI
     OPENAI_MODEL       the model's name there; none: DEFAULT_CHAT_MODEL, which OpenAI has
 
-A request holds the fixed prompt of the setting and the turns; no tools. It is made with httpx: a time-out applies to
-each read, so a server that sends a comment now and then could hold a visitor for ever, and some ask to wait minutes
-before another try. So deadline and tries are bounded here.
+A request holds the fixed prompt of the setting and the turns; no tools. openai's own time-out applies to each read,
+so a server that sends a comment now and then could hold a visitor for ever, and its retries wait as long as the
+server says, up to two minutes. So deadline and retries are ours.
 
 The key goes into the header and nowhere else: `APIKey` hides it from repr, logs, tracebacks, pickle and JSON. A
 failure becomes a kind of ReplyError; the log gets the status and the server's code, never its text, which may repeat
 the key.
 """
 
-import json
 import logging
 import os
 import re
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import closing
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cache
+from importlib import import_module
 from typing import Any, ClassVar, Literal
 from urllib.parse import urlsplit
 
-import httpx
+import openai
 
 from lengua.app.chat.history import (
     TOKENS_PER_TURN,
@@ -46,7 +46,7 @@ OPENAI_URL = f"https://{OPENAI_HOST}/v1"
 DEFAULT_CHAT_MODEL = "gpt-5.4-mini"
 """Of those without an announced end (openai 3.54), a small one: a spoken reply is short, and wanted soon."""
 PLACEHOLDER_KEY = "none"
-"""For a server that needs no key: some insist on a header."""
+"""For a server that needs no key: the client insists on one."""
 MAX_KEY_LETTERS = 400
 REPLY_TOKENS = 500
 """The longest reply: the prompt asks for three sentences; the rest is for models that think before."""
@@ -60,8 +60,12 @@ MAX_REQUEST_TRIES = 2
 RETRY_PAUSE_S = 0.5
 MAX_RETRY_PAUSE_S = 5.0
 MAX_RETRY_AFTER_S = 3600.0
-MAX_ERROR_BYTES = 100_000
 THINK_START, THINK_END = "<think>", "</think>"
+
+http = import_module(openai.DefaultHttpxClient.__mro__[1].__module__.partition(".")[0])
+"""The library under the client: httpx2 of openai 3, httpx of openai 2."""
+REQUEST_ERRORS = (openai.OpenAIError, http.HTTPError, http.InvalidURL, ReplyError, ValueError, OSError)
+"""What a request may end in; a ValueError is of a piece that is no JSON or no UTF-8, or of an impossible URL."""
 
 log = logging.getLogger(__name__)
 
@@ -103,6 +107,7 @@ def responder_for(key: str | None = None, environ: Mapping[str, str] = os.enviro
     typed = APIKey(key)
     if not (typed or own or url):
         return Tutor()
+    warm_up_client()
     return Backend(typed or APIKey(own), url or OPENAI_URL, model or DEFAULT_CHAT_MODEL, of_visitor=bool(typed))
 
 
@@ -184,8 +189,7 @@ class Backend:
         limits = {"max_completion_tokens" if self.host == OPENAI_HOST else "max_tokens": REPLY_TOKENS}
         deadline, share = ReplyDeadline(self.timeout_s, self.whole_s), 1.0
         for number in range(1, MAX_REQUEST_TRIES + 1):
-            request = {"model": self.model, "messages": self.messages(turns, setting, share), **limits}
-            failure = yield from self._try(request, deadline)
+            failure = yield from self._try(self.messages(turns, setting, share), limits, deadline)
             if failure is None:
                 return
             pause = failure.retry_after_s or RETRY_PAUSE_S
@@ -199,115 +203,68 @@ class Backend:
             else:
                 time.sleep(pause)
 
-    def _try(self, request: dict, deadline: "ReplyDeadline") -> Iterator[str]:
+    def _try(self, messages: list[dict], limits: dict, deadline: "ReplyDeadline") -> Iterator[str]:
         """Yield the pieces of one try; return its failure, or None.
 
         The library's error is left behind with its traceback, in which the request and its header are.
         """
-        came = False
+        came, request = False, {"model": self.model, "messages": messages, **limits}
         try:
-            with closing(self._events(request, deadline)) as events:
-                for piece in strip_thinking(text_deltas(events, deadline)):
+            with open_chunk_stream(self.url, self.key, deadline, **request) as chunks:
+                for piece in strip_thinking(text_deltas(chunks, deadline)):
                     came = True
                     yield piece
-        except FailedRequest as failure:
-            if came and failure.kind != "refused":
-                return FailedRequest("cut", f"{failure.message} amid the reply")
-            return failure.with_traceback(None)
-        except (httpx.HTTPError, httpx.InvalidURL, ValueError, OSError) as error:  # no JSON, no UTF-8, no URL, nobody
-            name = type(error).__name__
-            if came:
-                return FailedRequest("cut", f"{name} amid the reply")
-            slow = isinstance(error, httpx.TimeoutException)  # what is slow will be slow again
-            again = not slow or isinstance(error, httpx.ConnectTimeout)
-            return FailedRequest("timeout" if slow else "server_down", name, again)
+        except REQUEST_ERRORS as error:
+            return classify_failure(error, came, bool(self.key))
         return None
 
-    def _events(self, request: dict, deadline: "ReplyDeadline") -> Iterator[Any]:
-        """Ask, and yield the events of the answer as they come, None where the server says that it is whole.
 
-        Raises:
-            FailedRequest: the server answered with an error.
-            httpx.HTTPError: it did not answer in time, or not at all.
-        """
-        limit_s, url = deadline.read_s(), f"{self.url.rstrip('/')}/chat/completions"
-        timeout = httpx.Timeout(limit_s, connect=min(CONNECT_TIMEOUT_S, limit_s))
-        headers = {"Authorization": f"Bearer {self.key.reveal() or PLACEHOLDER_KEY}"}
-        with (
-            httpx.Client(timeout=timeout, verify=certificates(), follow_redirects=True) as client,
-            client.stream("POST", url, headers=headers, json={"stream": True, **request}) as response,
-        ):
-            if response.status_code >= 300:
-                raise _failure_of(_error_of(response, deadline), response, bool(self.key))
-            for line in response.iter_lines():
-                deadline.check()
-                data = line.removeprefix("data:").strip()
-                if data == line.strip():  # a comment, or the name of an event
-                    continue
-                event = None if data == "[DONE]" else json.loads(data)
-                if error := _dict(event).get("error"):
-                    raise _failure_of(error, None, bool(self.key))
-                yield event
+@dataclass(frozen=True)
+class FailedRequest:
+    """A try that failed."""
+
+    kind: ReplyErrorKind
+    message: str
+    again: bool = False
+    """Whether another try may do better."""
+    retry_after_s: float | None = None
+    mend: Literal["", "limits", "context"] = ""
+    """What to leave out of the next try: the limits of the reply, which not all servers know; half of the turns."""
 
 
-@cache
-def certificates():
-    """Return the certificates that servers are checked by; reading them takes longer than a request on loopback."""
-    return httpx.create_ssl_context()
-
-
-class FailedRequest(Exception):
-    """A try that failed; the message is for the log, as that of a `ReplyError`.
+def classify_failure(error: Exception, came: bool, has_key: bool) -> FailedRequest:
+    """Return what an error means.
 
     Args:
-        again: whether another try may do better.
-        mend: what to leave out of it: the limits of the reply, which not all servers know; most of the turns.
+        came: whether a piece of the reply came before it.
+        has_key: whether a key was sent.
     """
-
-    def __init__(
-        self,
-        kind: ReplyErrorKind,
-        message: str,
-        again: bool = False,
-        retry_after_s: float | None = None,
-        mend: Literal["", "limits", "context"] = "",
-    ):
-        super().__init__(message)
-        self.kind, self.message, self.again, self.retry_after_s, self.mend = kind, message, again, retry_after_s, mend
-
-
-def _error_of(response: httpx.Response, deadline: "ReplyDeadline") -> Any:
-    """Return the error in the body of a response, or None where there is none that can be read."""
-    data = b""
-    for block in response.iter_bytes():
-        deadline.check()
-        data += block
-        if len(data) > MAX_ERROR_BYTES:
-            return None
-    try:
-        return json.loads(data).get("error")
-    except (ValueError, AttributeError):
-        return None
-
-
-def _failure_of(error: Any, response: httpx.Response | None, has_key: bool) -> FailedRequest:
-    """Return what the error of a server means; response: the one whose body it is, None where it came in a stream."""
-    error = error if isinstance(error, dict) else {"message": error}
-    code, about = str(error.get("code") or error.get("type") or ""), f"{error.get('code')} {error.get('type')}"
-    status = 0 if response is None else response.status_code
-    message = f"status {status} {code}" if re.fullmatch(r"[a-z_]{1,40}", code) else f"status {status}"
+    name = type(error).__name__
+    if came:
+        refused = isinstance(error, ReplyError) and error.kind == "refused"
+        return FailedRequest("refused" if refused else "cut", f"{name} amid the reply")
+    if isinstance(error, ReplyError):  # a stream that ended without an end and without a beginning is no answer at all
+        down = error.kind == "cut"
+        return FailedRequest("server_down" if down else error.kind, str(error), again=down)
+    if isinstance(error, openai.APITimeoutError | http.TimeoutException):
+        unanswered = isinstance(error.__cause__ or error, http.ConnectTimeout)  # what is slow will be slow again
+        return FailedRequest("timeout", name, again=unanswered)
+    status = error.status_code if isinstance(error, openai.APIStatusError) else 0
+    code = str(getattr(error, "code", None) or getattr(error, "type", None) or "")
+    message = name
+    if status:
+        message = f"status {status} {code}" if re.fullmatch(r"[a-z_]{1,40}", code) else f"status {status}"
+    about = f"{getattr(error, 'code', '')} {getattr(error, 'type', '')}"
     if status == 402 or any(word in about for word in ("quota", "billing", "credits")):
         return FailedRequest("no_quota", message)
-    if response is None:
+    if not status:
         return FailedRequest("server_down", message, again=True)
     if status == 404 or "model_not" in code:  # some say it with 400
         return FailedRequest("no_model", message)
     if status in (401, 403):
         return FailedRequest("wrong_key" if has_key else "no_key", message)
     if status == 429:
-        told = re.fullmatch(r"\d{1,9}([.]\d+)?", response.headers.get("retry-after", ""))
-        seconds = min(float(told[0]), MAX_RETRY_AFTER_S) if told else 0.0
-        return FailedRequest("rate_limited", message, again=True, retry_after_s=seconds or None)
+        return FailedRequest("rate_limited", message, again=True, retry_after_s=_retry_after(error))
     if status in (408, 504):
         return FailedRequest("timeout", message, again=True)
     if status not in (400, 413, 422):
@@ -315,10 +272,19 @@ def _failure_of(error: Any, response: httpx.Response | None, has_key: bool) -> F
     if "content_filter" in code or "content_policy" in code:
         return FailedRequest("refused", message)
     # The server does not like the request, which can be made smaller or plainer.
-    long = re.search(r"context (length|size|window)|too long", str(error.get("message")).lower())
+    long = re.search(r"context (length|size|window)|too long", str(error).lower())
     if status == 413 or "context" in code or long:
         return FailedRequest("too_long", message, again=True, mend="context")
     return FailedRequest("server_down", message, again=True, mend="limits")
+
+
+def _retry_after(error: openai.APIStatusError) -> float | None:
+    """Return the seconds to wait, where the server told them as a number."""
+    try:
+        seconds = float(error.response.headers.get("retry-after", ""))
+    except ValueError:
+        return None
+    return min(seconds, MAX_RETRY_AFTER_S) if seconds > 0 else None
 
 
 class ReplyDeadline:
@@ -328,6 +294,8 @@ class ReplyDeadline:
         self._start = time.monotonic()
         self._first, self._whole = first_s, whole_s
         self._until = self._start + first_s
+        self.ended = False
+        """Whether the server has said that a reply is whole: [DONE]."""
 
     def left(self) -> float:
         """Return the seconds that are left."""
@@ -341,29 +309,80 @@ class ReplyDeadline:
         """Note that a reply has begun."""
         self._until = self._start + self._whole
 
-    def check(self) -> None:
-        """Raise httpx.ReadTimeout when the time is over, however many pieces come."""
-        if self.left() < 0:
-            raise httpx.ReadTimeout("the reply takes too long")
+
+class DeadlineStream(http.SyncByteStream):
+    """A body whose pieces must come in time, however many of them come."""
+
+    def __init__(self, body: http.SyncByteStream, deadline: ReplyDeadline):
+        self._body, self._deadline, self._tail = body, deadline, b""
+
+    def __iter__(self) -> Iterator[bytes]:
+        for data in self._body:
+            if self._deadline.left() < 0:
+                raise http.ReadTimeout("the reply takes too long")
+            self._tail = self._tail[-16:] + data
+            self._deadline.ended |= b"data: [DONE]" in self._tail
+            yield data
+
+    def close(self) -> None:
+        self._body.close()
 
 
-def text_deltas(events: Iterable[Any], deadline: ReplyDeadline) -> Iterator[str]:
-    """Yield the text of events, read with care: they are whatever a server sent.
+@contextmanager
+def open_chunk_stream(url: str, key: APIKey, deadline: ReplyDeadline, **request: Any) -> Iterator[Iterable[Any]]:
+    """Ask, and give the chunks of the answer. The connection is closed at the end, whatever the end is."""
+
+    def bound(response: Any) -> None:
+        response.stream = DeadlineStream(response.stream, deadline)
+
+    timeout = openai.Timeout(deadline.read_s(), connect=min(CONNECT_TIMEOUT_S, deadline.read_s()))
+    transport = openai.DefaultHttpxClient(timeout=timeout, verify=_certificates(), event_hooks={"response": [bound]})
+    with (
+        transport,
+        _client(url, key, transport, timeout) as client,
+        client.chat.completions.create(stream=True, **request) as chunks,
+    ):
+        yield chunks
+
+
+def _client(url: str, key: APIKey, transport, timeout=None) -> openai.OpenAI:
+    """Return a client that takes nothing from the environment: neither an organisation nor headers of another key."""
+    secret = key.reveal() or PLACEHOLDER_KEY
+    headers = {"Authorization": f"Bearer {secret}"}
+    client = openai.OpenAI(
+        api_key=secret, base_url=url, timeout=timeout, max_retries=0, http_client=transport, default_headers=headers
+    )
+    client.organization = client.project = None
+    return client
+
+
+@cache
+def warm_up_client() -> None:
+    """Do once what the first request would have to wait for: half a second of imports and certificates."""
+    with openai.DefaultHttpxClient(verify=_certificates()) as transport:
+        _ = _client("http://127.0.0.1", APIKey(None), transport).chat.completions
+
+
+@cache
+def _certificates():
+    """Return the certificates that servers are checked by; reading them takes longer than a request on loopback."""
+    return http.create_ssl_context()
+
+
+def text_deltas(chunks: Iterable[Any], deadline: ReplyDeadline) -> Iterator[str]:
+    """Yield the text of chunks, read with care: they are whatever a server sent.
 
     Raises:
-        FailedRequest: refused; or nothing said that the reply is whole.
+        ReplyError: refused; or cut, where nothing said that the reply is whole.
     """
     reason, refused, letters = None, False, 0
-    for event in events:
-        if event is None:
-            reason = reason or "stop"
-            continue
+    for chunk in chunks:
         deadline.began()
-        choices = _dict(event).get("choices")
-        choice = _dict(choices[0]) if isinstance(choices, list) and choices else {}
-        delta, reason = _dict(choice.get("delta")), choice.get("finish_reason") or reason
-        refused |= bool(delta.get("refusal"))
-        text = delta.get("content")
+        choice = next(iter(getattr(chunk, "choices", None) or ()), None)
+        delta = getattr(choice, "delta", None)
+        reason = getattr(choice, "finish_reason", None) or reason
+        refused |= bool(getattr(delta, "refusal", None))
+        text = getattr(delta, "content", None)
         if isinstance(text, str) and text:
             letters += len(text)
             yield text
@@ -371,15 +390,11 @@ def text_deltas(events: Iterable[Any], deadline: ReplyDeadline) -> Iterator[str]
             reason = "length"
             break
     if refused or reason == "content_filter":
-        raise FailedRequest("refused", "the server refused")
-    if reason is None:
-        raise FailedRequest("server_down", "the stream ended without an end", again=True)
+        raise ReplyError("refused", f"finish_reason {reason}")
+    if reason is None and not deadline.ended:
+        raise ReplyError("cut", "the stream ended without an end")
     if reason == "length" and letters:
         yield "…"
-
-
-def _dict(value: Any) -> dict:
-    return value if isinstance(value, dict) else {}
 
 
 def strip_thinking(pieces: Iterable[str]) -> Iterator[str]:
