@@ -170,8 +170,9 @@ class TrainOptions:
     """Share of the training clips that come from --replay."""
     allow_leaks: bool = False
     """Train although the train split contains clips of dev or test; WER on these is then meaningless."""
-    blend: bool = False
-    """Interpolate base and fine-tuned weights after training, with the ratio that is best on dev (six evaluations)."""
+    blend: bool = True
+    """Mix base and fine-tuned weights after training: the smallest share of the latter that dev cannot tell from the
+    best, so that other people's speech is not forgotten (six evaluations)."""
     window: Literal["adaptive", "packed", "padded"] = "adaptive"
     """adaptive: the speech and a margin. packed: several utterances up to 30 s. padded: always 30 s, as in Whisper."""
     packed_share: float = 0.0

@@ -53,7 +53,9 @@ def _draw_figures(store: Path) -> str:
 
 
 def train(result) -> None:
-    """Print where the model is and how good it is on dev."""
+    """Print whether it is better than its base, where the model is and how good it is on dev."""
+    if result.verdict:
+        print(result.verdict)
     print(f"{result.model}: {result.steps} steps in {result.seconds / 60:.1f} min, dev WER {result.dev_wer:.1%}")
     if result.stopped:
         print(f"stopped early: {result.stopped}")

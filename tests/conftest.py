@@ -152,6 +152,7 @@ def tiny_training(source: str, base: Path, out: Path, **more):
     from lengua.options import TrainOptions
 
     usual = {"steps": 6, "batch_size": 4, "margin_s": (0.0, 0.1), "precision": "fp32", "device": "cpu"}
+    usual["blend"] = False
     return TrainOptions(source, out, base=str(base), **(usual | more))
 
 

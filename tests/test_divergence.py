@@ -237,7 +237,7 @@ KINDS = ("dev_wer_low", "dev_wer", "dev_wer_high", "dev_substitutions", "dev_del
 
 
 def test_a_run_that_goes_worse_keeps_what_was_best(options, monkeypatch):
-    told = iter([look(0, 0.4, 0.0, 0.1), look(0, 0.3, 0.0, 0.1), look(0, 3.0, 0.9, 0.95)])
+    told = iter([look(0, 0.8, 0.0, 0.1), look(0, 0.4, 0.0, 0.1), look(0, 0.3, 0.0, 0.1), look(0, 3.0, 0.9, 0.95)])
     kept = {}
 
     def measured(self, prediction):

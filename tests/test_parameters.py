@@ -13,10 +13,9 @@ from lengua.options import TrainOptions
 from lengua.runtime.files import read_json, read_jsonl
 from lengua.training import parameters
 from lengua.training.dataset import ClipDataset, Collator
-from lengua.training.parameters import BLEND_ALPHAS, choose_alpha, interpolate_weights, weights_by_name
 from lengua.training.samplers import SampledClip
 from lengua.training.train import train
-from lengua.training.trainer import AdaptiveTrainer, token_loss
+from lengua.training.trainer import token_loss
 
 EVERY_WAY = ("all", "decoder", "lora")
 PER_LAYER = {"encoder": 6, "decoder": 10}
@@ -212,79 +211,3 @@ def test_a_packed_run_sees_every_clip_once_an_epoch_and_is_measured_padded(optio
     assert texts[0] == texts[1] == sorted(" ".join(trainer.train_split.column("text")).split())
     assert {one["input_features"].shape[2] for one in trainer.get_eval_dataloader()} == {100}
     assert (trainer.note.window, trainer.note.margin_s, trainer.note.decode_margin_s) == ("padded", (0.0, 0.0), None)
-
-
-@pytest.fixture
-def blend_options(tiny_store, tiny_model, tmp_path):
-    """Four steps of four clips, two evaluations, then the mixes."""
-    more = {"steps": 4, "evaluations": 2, "learning_rate": 1e-3, "blend": True}
-    return tiny_training(str(tiny_store.path), tiny_model, tmp_path / "run", **more)
-
-
-def whisper(folder) -> WhisperForConditionalGeneration:
-    return WhisperForConditionalGeneration.from_pretrained(folder, dtype=torch.float32)
-
-
-def test_a_mix_lies_on_the_way_and_its_ends_are_exact(tiny_model):
-    model, base = whisper(tiny_model), weights_by_name(whisper(tiny_model))
-    tuned = {name: weight + torch.randn_like(weight) for name, weight in base.items()}
-    for alpha in BLEND_ALPHAS:
-        interpolate_weights(model, base, tuned, alpha)
-        for name, weight in weights_by_name(model).items():
-            torch.testing.assert_close(weight, (1 - alpha) * base[name] + alpha * tuned[name], rtol=1e-5, atol=1e-6)
-        for end, exact in ((0.0, base), (1.0, tuned)):
-            if alpha == end:
-                assert all(torch.equal(weight, exact[name]) for name, weight in weights_by_name(model).items())
-    assert model.proj_out.weight.data_ptr() == model.model.decoder.embed_tokens.weight.data_ptr()  # still tied
-
-
-@pytest.mark.parametrize(
-    ("measured", "chosen"),
-    [([0.9, 0.5, 0.4, 0.3, 0.31, 0.32], 0.6), ([0.3, 0.3, 0.3, 0.3, 0.3, 0.31], 0.8), ([0.5] * 6, 1.0)],
-)
-def test_the_lowest_wer_wins_and_of_equal_ones_the_nearest_to_the_fine_tuned(measured, chosen):
-    assert choose_alpha(measured) == chosen
-
-
-def test_a_run_keeps_the_best_mix_and_tells_the_table(blend_options, tiny_model, monkeypatch):
-    """The lowest of what dev measures is made to be at 0.4, so that the mix differs from both ends."""
-    looks = iter([0.9, 0.5, 0.9, 0.5, 0.8, 0.6, 0.2, 0.4, 0.5, 0.5])
-    rest = dict.fromkeys("wer_low wer_high substitutions deletions insertions looped".split(), 0.0)
-    monkeypatch.setattr(AdaptiveTrainer, "_measure", lambda self, prediction: rest | {"wer": next(looks)})
-    plain = whisper(train(replace(blend_options, blend=False, out=blend_options.out.parent / "plain")).model)
-    seen = []
-    result = train(blend_options, seen.append)
-    run = read_json(blend_options.out / "run.json")
-    assert run["blend"] == {"alphas": list(BLEND_ALPHAS), "dev_wer": [0.8, 0.6, 0.2, 0.4, 0.5, 0.5], "chosen": 0.4}
-    assert result.dev_wer == 0.2
-    base, mixed = whisper(tiny_model), whisper(result.model)
-    for name, weight in weights_by_name(mixed).items():
-        expected = torch.lerp(weights_by_name(base)[name], weights_by_name(plain)[name], 0.4)
-        torch.testing.assert_close(weight, expected, rtol=1e-5, atol=1e-6)
-    assert not torch.equal(mixed.proj_out.weight, plain.proj_out.weight)
-    looks = [record["step"] for record in read_jsonl(blend_options.out / "history.jsonl") if "dev_wer" in record]
-    assert looks == [2, 4]  # those of blending are no steps
-    assert [progress.note for progress in seen if progress.stage == "blend"][-1].endswith("kept: 0.4")
-    assert mixed.config.use_cache
-
-
-@pytest.mark.parametrize("learn", ["lora", "decoder"])
-def test_it_mixes_what_lora_learned_and_leaves_a_frozen_encoder(blend_options, tiny_model, learn, monkeypatch):
-    chosen = {}
-    monkeypatch.setattr(parameters, "choose_alpha", lambda measured: chosen.setdefault("alpha", 0.2))
-    rate = 1e-2 if learn == "lora" else 1e-3
-    result = train(replace(blend_options, learn=learn, learning_rate=rate))
-    base, mixed = weights_by_name(whisper(tiny_model)), weights_by_name(whisper(result.model))
-    assert base.keys() == mixed.keys()
-    moved = {name for name in base if not torch.equal(base[name], mixed[name])}
-    assert moved and all(("decoder" in name) for name in moved) == (learn == "decoder")
-    assert read_json(blend_options.out / "run.json")["blend"]["chosen"] == 0.2
-
-
-def test_the_ends_measure_what_the_best_checkpoint_and_the_base_did(blend_options, tiny_store):
-    train(blend_options)
-    run = read_json(blend_options.out / "run.json")
-    best = min(record["dev_wer"] for record in read_jsonl(blend_options.out / "history.jsonl") if "dev_wer" in record)
-    assert run["blend"]["dev_wer"][-1] == pytest.approx(best)
-    base = tiny_trainer(replace(blend_options, language="es"), tiny_store).evaluate()["eval_wer"]
-    assert run["blend"]["dev_wer"][0] == pytest.approx(base)

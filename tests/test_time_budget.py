@@ -159,7 +159,7 @@ def test_measuring_leaves_no_trace(trainer):
     before = {name: weight.clone() for name, weight in trainer.model.state_dict().items()}
     state = torch.get_rng_state()
     cost = measure_cost(trainer)
-    assert cost.step > 0 and cost.evaluation > cost.ending > 0 and cost.steps_an_epoch == 4
+    assert min(cost.step, cost.evaluation, cost.ending) > 0 and cost.steps_an_epoch == 4
     assert torch.equal(torch.get_rng_state(), state) and trainer.state.global_step == 0
     for name, weight in trainer.model.state_dict().items():
         assert torch.equal(weight, before[name]), name

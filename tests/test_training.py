@@ -56,7 +56,8 @@ def test_a_run_leaves_a_plain_whisper_and_its_record(finished):
         assert record["dev_wer_low"] <= record["dev_wer"] <= record["dev_wer_high"] and errors > 0
         assert len(record["worst"]) == 2 and set(record["worst"][0]) == {"reference", "hypothesis"}
     remarks = [progress.note for progress in seen if progress.stage == "dev"]
-    assert len(remarks) == 2 and "S / D / I" in remarks[0] and remarks[0].count("hypothesis") == 2
+    assert len(remarks) == 3 and "base" in remarks[0] and "S / D / I" in remarks[1]
+    assert remarks[1].count("hypothesis") == 2 and run["base_dev_wer"] > 0 and result.verdict == run["verdict"]
     assert [progress.done for progress in seen if progress.stage == "training"][-1] == 6
     model = WhisperForConditionalGeneration.from_pretrained(result.model)
     assert model.config.use_cache and model.config.architectures == ["WhisperForConditionalGeneration"]
@@ -78,7 +79,7 @@ def test_a_finished_run_is_not_trained_again_and_other_options_are_refused(finis
 @pytest.mark.parametrize("learn", ["all", "lora"])
 def test_the_best_checkpoint_on_dev_is_kept_and_not_the_last(options, monkeypatch, learn):
     kept, rest = {}, dict.fromkeys("wer_low wer_high substitutions deletions insertions looped".split(), 0.0)
-    for name, wers in (("first", [0.4, 0.9]), ("last", [0.9, 0.4])):
+    for name, wers in (("first", [0.8, 0.4, 0.9]), ("last", [0.8, 0.9, 0.4])):
         measures = iter([rest | {"wer": rate} for rate in wers])
         monkeypatch.setattr(callbacks.DevEvaluation, "measure", lambda *given, measures=measures: next(measures))
         result = train(replace(options, learn=learn, out=options.out / name))

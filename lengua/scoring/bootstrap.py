@@ -60,6 +60,8 @@ class WerDifference:
     unit: str
     """What was resampled: speaker or utterance."""
     units: int
+    standard_error: float
+    """Of the difference; 0 below two units."""
 
     @property
     def shown(self) -> bool:
@@ -89,7 +91,8 @@ def compare_by_bootstrap(
     resampled, n = _difference(_resampled_sums(units, resamples, seed)), len(units)
     low, high = _interval(resampled, n)
     found = float(_difference(units.sum(axis=0)))
-    return WerDifference(found, low, high, _detectable(resampled, n), bootstrap_unit(speakers), n)
+    spread = float(resampled.std()) * math.sqrt(n / (n - 1)) if n > 1 else 0.0
+    return WerDifference(found, low, high, _detectable(resampled, n), bootstrap_unit(speakers), n, spread)
 
 
 def paired_bootstrap(

@@ -71,6 +71,11 @@ class DevEvaluation:
     words: list[int] = field(default_factory=list)
     speakers: list[str] | None = None
 
+    @property
+    def wer(self) -> float:
+        """WER over all clips, a fraction."""
+        return sum(self.errors) / max(1, sum(self.words))
+
     def measure(self, references: list[str], hypotheses: list[str], speakers: list[str] | None) -> dict[str, float]:
         """Return what the Trainer logs: rates as fractions, `looped` a share of the clips."""
         measured = score(references, hypotheses)
@@ -134,6 +139,8 @@ class MetricsCallback(TrainerCallback):
         record["seconds"] = round(self.seconds(), 1)
         if "loss" in record:
             self.note = f"loss {record['loss']:.2f}, rate {record['learning_rate']:.1e}"
+        if "base_wer" in record:
+            self.watch(Progress("dev", 0, None, "", f"the base: dev WER {record['base_wer']:.1%}, padded to 30 s"))
         if "dev_wer" in record:
             record["worst"] = self.evaluation.worst
             self._progress(state, f"dev WER {record['dev_wer']:.1%}")

@@ -45,7 +45,7 @@ MAX_CHECKPOINTS_KEPT = 2
 TRAINER_STATE_FILE = "trainer_state.json"
 RESUME_ONLY_FILES = ("optimizer*", "scheduler*", "scaler*", "rng_state*", "stream-*.json", TRAINER_STATE_FILE)
 """What is not needed of a checkpoint that is kept for its model."""
-PER_START_OPTIONS = ("resume", "recipe", "checkpoint_minutes", "push_checkpoints", "report_to")
+PER_START_OPTIONS = ("resume", "recipe", "checkpoint_minutes", "push_checkpoints", "report_to", "blend")
 """Options that change nothing of what is learned; a run may go on with others."""
 DISK_FULL_ERRNOS = (errno.ENOSPC, errno.EDQUOT)
 PROBE_BYTES = 2**20

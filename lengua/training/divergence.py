@@ -138,6 +138,8 @@ class Guard(TrainerCallback, ExportableState):
             self._stop_unsaved(reason, state, control)
 
     def on_evaluate(self, args, state, control, **kwargs):
+        if not state.global_step:  # the base
+            return
         reason = divergence_reason([rename_logs(record) for record in state.log_history]) or self._impatience(state)
         if reason and state.global_step < state.max_steps:
             self._stop(reason, state, control)

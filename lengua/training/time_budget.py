@@ -30,9 +30,9 @@ from lengua.data.replay import clips_per_epoch
 from lengua.models.tokens import IGNORE_INDEX
 from lengua.runtime.errors import RequestError
 from lengua.runtime.progress import Progress, Watch
+from lengua.training.blending import BLEND_ALPHAS
 from lengua.training.dataset import ClipDataset
-from lengua.training.parameters import BLEND_ALPHAS
-from lengua.training.samplers import make_sampler
+from lengua.training.samplers import dev_batches, make_sampler
 
 TIMED_BATCHES = 5
 """Batches that are timed, from the one of the fewest frames to that of the most."""
@@ -110,14 +110,17 @@ def measure_cost(trainer) -> TrainingCost:
     replica, args = copy.deepcopy(trainer.model), trainer.args
     with torch.random.fork_rng():
         timed = _step_seconds(trainer, replica, ClipDataset(split), batches)
-        evaluation = _evaluation_seconds(trainer, replica)
+        evaluation = _evaluation_seconds(trainer, replica, trainer.dev_margin_s)
+        of_base = _evaluation_seconds(trainer, replica, None)
     saving = _saving_seconds(replica, trainer.options.out)
     clips = trainer.train_split.items if trainer.streamed else clips_per_epoch(trainer.train_split)
-    blending = len(BLEND_ALPHAS) * evaluation if trainer.options.blend else 0.0
+    mixes = len(BLEND_ALPHAS) - 1 if trainer.options.blend else 0  # all but the best checkpoint, which is measured
     step = interpolated_mean([frames for frames, _ in batches], timed) * args.gradient_accumulation_steps
     epoch = clips and -(-trainer.drawing.batches(clips) // (args.gradient_accumulation_steps * args.world_size))
     # A checkpoint is the model and two moments of the optimiser; at the end the best one is read and written again.
-    return TrainingCost(step, evaluation + 3 * saving, 3 * saving + blending, epoch, tuple(sorted(timed.items())))
+    return TrainingCost(
+        step, evaluation + 3 * saving, 3 * saving + mixes * evaluation + of_base, epoch, tuple(sorted(timed.items()))
+    )
 
 
 def _step_seconds(trainer, replica, clips: ClipDataset, batches: list) -> dict[int, float]:
@@ -141,12 +144,12 @@ def _step_seconds(trainer, replica, clips: ClipDataset, batches: list) -> dict[i
     return timed
 
 
-def _evaluation_seconds(trainer, replica) -> float:
+def _evaluation_seconds(trainer, replica, margin_s: float | None) -> float:
     """Return the seconds of transcribing dev, with hypotheses as long as the references.
 
     The untouched base may loop in a short window; soon after the first steps it does not any more.
     """
-    batches = list(trainer.get_eval_dataloader().batch_sampler)
+    batches = dev_batches(trainer.dev_split, trainer.options.batch_size, margin_s, trainer.drawing.longest)
     replica.eval()
 
     @torch.no_grad()

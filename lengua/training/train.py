@@ -20,6 +20,7 @@ from lengua.runtime.errors import RequestError
 from lengua.runtime.files import read_json, write_json
 from lengua.runtime.progress import Progress, Watch, unwatched
 from lengua.training import callbacks, parameters
+from lengua.training.blending import blend
 from lengua.training.callbacks import TRACKER_FOLDERS, InterruptionCallback, MetricsCallback, describe_run
 from lengua.training.checkpointing import CheckpointCallback, explaining_full_disk, require_same_options
 from lengua.training.data import open_training_data
@@ -45,6 +46,8 @@ class TrainResult:
     seconds: float
     stopped: str | None = None
     """Why it ended before its last step, if it did."""
+    verdict: str | None = None
+    """Whether dev shows that it is better than its base; None in runs of before 2026-12."""
 
 
 def train(options: TrainOptions, watch: Watch = unwatched) -> TrainResult:
@@ -134,11 +137,11 @@ def _run_training(trainer, saver, guard, folder: Path, checkpoint: Path | None, 
     with explaining_full_disk(out), saver, deterministic_sums(trainer.args.device.type):
         with InterruptionCallback(trainer.args.max_steps) as interruption:
             trainer.add_callback(interruption)
+            trainer.args.eval_on_start = checkpoint is None
             if not finish_interrupted(trainer, guard, checkpoint):
                 trainer.train(resume_from_checkpoint=checkpoint and str(checkpoint))
         require_weights(trainer.state, guard.stopped)
-        if trainer.options.blend:
-            run |= parameters.blend(trainer, load_model(folder, trainer.options.language), watch)
+        run |= blend(trainer, load_model(folder, trainer.options.language), watch)
         if leads:
             _finish(trainer, folder, run | {"seconds": {"training": round(time.perf_counter() - start, 1)}}, guard)
     trainer.accelerator.wait_for_everyone()
@@ -161,4 +164,12 @@ def _finish(trainer: AdaptiveTrainer, folder: Path, run: dict, guard: Guard) -> 
 
 def _result(out: Path) -> TrainResult:
     run = read_json(out / "run.json")
-    return TrainResult(out, out / "model", run["steps"], run["dev_wer"], run["seconds"]["training"], run.get("stopped"))
+    return TrainResult(
+        out,
+        out / "model",
+        run["steps"],
+        run["dev_wer"],
+        run["seconds"]["training"],
+        run.get("stopped"),
+        run.get("verdict"),
+    )

@@ -4,6 +4,7 @@ trainer = build_trainer(load_model(folder, "es"), folder, data, options)
 """
 
 import math
+from copy import copy
 from dataclasses import replace
 from pathlib import Path
 
@@ -160,6 +161,11 @@ class AdaptiveTrainer(Seq2SeqTrainer):
         self.drawing = make_batch_plan(options, window_frames(model), tokenizer)
         self.schedule = LinearSchedule(args.warmup_steps, total_steps(options, data.clips, args.world_size))
         self.streamed, self.evaluation = None, DevEvaluation()
+        self.base_evaluation: DevEvaluation | None = None
+        """Of the base, before the first step; None in a run that was resumed, like the next."""
+        self.best_evaluation, self._best_wer = None, math.inf
+        self.dev_margin_s = note.decode_margin_s
+        """Seconds behind the speech in which dev is measured; None: padded."""
         if isinstance(data.train, Stream):
             batches = args.max_steps * args.gradient_accumulation_steps
             self.streamed = StreamedBatches(data.train, self.drawing, batches)
@@ -197,10 +203,28 @@ class AdaptiveTrainer(Seq2SeqTrainer):
         self.sampler = make_sampler(self.train_split, self.drawing, ranks=self.args.world_size)
         return self.accelerator.prepare(self._loader(self.train_dataset, batch_sampler=self.sampler))
 
+    def evaluate(self, *args, **how):
+        """Measure dev, and remember the best evaluation."""
+        metrics = super().evaluate(*args, **how)
+        if metrics.get("eval_wer", math.inf) < self._best_wer:
+            self._best_wer, self.best_evaluation = metrics["eval_wer"], copy(self.evaluation)
+        return metrics
+
+    def _evaluate(self, *args, **how):
+        """Measure dev in the course of a run; before the first step it is the base, padded, as it knows it."""
+        if self.state.global_step:
+            return super()._evaluate(*args, **how)
+        margin, self.dev_margin_s = self.dev_margin_s, None
+        try:
+            metrics = self.evaluate(metric_key_prefix="base")
+        finally:
+            self.dev_margin_s = margin
+        self.base_evaluation = copy(self.evaluation)
+        return metrics
+
     def get_eval_dataloader(self, eval_dataset=None):
         """Dev clips, longest first, in the window that the run is trained for; every process measures all of them."""
-        margin = self.note.decode_margin_s
-        batches = dev_batches(self.dev_split, self.options.batch_size, margin, self.drawing.longest)
+        batches = dev_batches(self.dev_split, self.options.batch_size, self.dev_margin_s, self.drawing.longest)
         return self._loader(self.eval_dataset, batch_sampler=batches)
 
     def prediction_step(self, model, inputs, prediction_loss_only, ignore_keys=None, **gen_kwargs):

@@ -1,0 +1,114 @@
+"""What keeps a run from making Whisper worse for other people: its weights are mixed with those of the base.
+
+    blend(trainer, base, watch)      # {"dev_wer": 0.18, "blend": {"alphas": [...], "chosen": 0.5, ...}, ...}
+
+Models on the straight line between base and fine-tuned weights know the new speech nearly as well and have forgotten
+less of all else (WiSE-FT: Wortsman et al., Robust fine-tuning of zero-shot models, 2022). The smallest share of the
+fine-tuned weights is kept whose dev WER is within one standard error of the best one's: dev cannot tell the two apart,
+and other people can (Breiman et al., Classification and Regression Trees, 1984, for the rule). The verdict holds the
+kept mix against the base in 30 s, the window that the base knows. As the best of several evaluations its dev WER is a
+little too good: believe that on test.
+"""
+
+from copy import copy
+from functools import partial
+
+import torch
+
+from lengua.runtime.progress import Progress, Watch
+from lengua.scoring import WerDifference, compare_by_bootstrap
+from lengua.training.callbacks import DevEvaluation
+from lengua.training.parameters import merge_lora
+
+BLEND_ALPHAS = (0.3, 0.4, 0.5, 0.6, 0.8, 1.0)
+"""Shares of the fine-tuned weights; with less, little is left of what was learned."""
+
+WeightsByName = dict[str, torch.Tensor]
+
+
+def blend(trainer, base, watch: Watch) -> dict:
+    """Leave the trainer with the chosen mix of a base model and its own weights; return its entries in run.json.
+
+    Every process takes part, for all of them measure dev. Without `--blend` the fine-tuned weights stay as they are,
+    and only the verdict is added.
+    """
+    model = merge_lora(trainer.accelerator.unwrap_model(trainer.model))
+    trainer.model = trainer.model_wrapped = model
+    alphas = BLEND_ALPHAS if trainer.options.blend else BLEND_ALPHAS[-1:]
+    ends = weights_by_name(base), {name: value.clone() for name, value in weights_by_name(model).items()}
+    report = partial(Progress, "blend", total=len(alphas), unit="mixes")
+    of_base, best = trainer.base_evaluation, trainer.best_evaluation
+    if of_base is None or best is None:  # a run that was resumed
+        interpolate_weights(model, *ends, 0.0)
+        of_base, best = measure_dev(trainer, padded=True), None
+    measured = {}
+    for done, alpha in enumerate(alphas):
+        watch(report(done=done, note=f"{alpha:.0%} fine-tuned"))
+        interpolate_weights(model, *ends, alpha)
+        measured[alpha] = best if best and alpha == 1 else measure_dev(trainer)
+    chosen = choose_alpha(measured)
+    interpolate_weights(model, *ends, chosen)
+    watch(report(done=len(alphas), note=f"{chosen:.0%} fine-tuned"))
+    entries = {"base_dev_wer": of_base.wer, "verdict": judge(of_base, measured[chosen])}
+    if trainer.options.blend:
+        watch(Progress("blend", len(alphas), None, "", describe_blend(measured, chosen)))
+        rates = [measured[alpha].wer for alpha in alphas]
+        entries["dev_wer"] = measured[chosen].wer
+        entries["blend"] = {"alphas": list(alphas), "dev_wer": rates, "chosen": chosen}
+    watch(Progress("verdict", 0, None, "", entries["verdict"]))
+    return entries
+
+
+def choose_alpha(measured: dict[float, DevEvaluation]) -> float:
+    """Return the smallest share whose WER is within one standard error of the best, by the paired bootstrap."""
+    best = measured[min(measured, key=lambda alpha: (measured[alpha].wer, alpha))]
+    found = {alpha: _difference(best, one) for alpha, one in sorted(measured.items())}
+    return next(alpha for alpha, worse in found.items() if worse.difference <= worse.standard_error)
+
+
+def judge(base: DevEvaluation, tuned: DevEvaluation) -> str:
+    """Say whether dev shows that a run is better than its base."""
+    found = _difference(base, tuned)
+    rates = f"dev WER {base.wer:.1%} of the base (30 s), {tuned.wer:.1%} of this run"
+    interval = f"{100 * found.difference:+.1f} points (95 %: {100 * found.low:+.1f} to {100 * found.high:+.1f})"
+    if found.shown and found.difference < 0:
+        return f"{rates}: {interval}"
+    is_worse = "is worse than" if found.shown else "dev does not show that it is better than"
+    return f"{rates}: {interval}; {is_worse} the base, which you may rather use"
+
+
+def _difference(one: DevEvaluation, other: DevEvaluation) -> WerDifference:
+    return compare_by_bootstrap(one.errors, other.errors, one.words, one.speakers)
+
+
+def describe_blend(measured: dict[float, DevEvaluation], chosen: float) -> str:
+    """Say how each mix did and which one is kept."""
+    table = ", ".join(f"{one.wer:.1%} at {alpha:g}" for alpha, one in measured.items())
+    return f"dev WER by the share of fine-tuned weights: {table}; kept: {chosen:g}"
+
+
+@torch.no_grad()
+def interpolate_weights(model, base: WeightsByName, tuned: WeightsByName, alpha: float) -> None:
+    """Set a model's weights to so much of the way from the base to the fine-tuned ones; both ends are exact."""
+    for name, weight in weights_by_name(model).items():
+        weight.copy_(torch.lerp(base[name].to(weight.device), tuned[name], alpha))
+
+
+def weights_by_name(model) -> WeightsByName:
+    """Return the weights by name, tied ones once."""
+    return {name: weight.detach() for name, weight in model.named_parameters()}
+
+
+def measure_dev(trainer, padded: bool = False) -> DevEvaluation:
+    """Measure dev as in training, but as no step of it: neither history.jsonl nor trackers record it.
+
+    Args:
+        padded: in 30 s; otherwise in the window that the run is trained for.
+    """
+    callbacks, trainer.callback_handler.callbacks = trainer.callback_handler.callbacks, []
+    margin, trainer.dev_margin_s = trainer.dev_margin_s, None if padded else trainer.dev_margin_s
+    try:
+        trainer.evaluate()
+        return copy(trainer.evaluation)
+    finally:
+        trainer.callback_handler.callbacks, trainer.dev_margin_s = callbacks, margin

@@ -1,0 +1,96 @@
+"""What a run keeps of its weights and of the base's, and what it says of itself."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from conftest import tiny_training
+from transformers import WhisperForConditionalGeneration
+
+from lengua.runtime.files import read_json, read_jsonl
+from lengua.training import blending
+from lengua.training.blending import BLEND_ALPHAS, choose_alpha, interpolate_weights, judge, weights_by_name
+from lengua.training.callbacks import DevEvaluation
+from lengua.training.train import train
+
+CLIPS, WORDS = 40, 5
+
+
+def evaluation(wer: float, spread: int = 0) -> DevEvaluation:
+    """Dev of 40 clips of five words; with a spread, errors come in lumps that no other evaluation shares."""
+    errors = [round(wer * WORDS)] * CLIPS
+    for clip in range(0, CLIPS, 4):
+        lump = (clip * 7 + spread) % 3
+        errors[clip] += spread * (lump == 0)
+        errors[clip + 1] -= min(errors[clip + 1], spread * (lump == 0))
+    return DevEvaluation(errors=errors, words=[WORDS] * CLIPS)
+
+
+def whisper(folder) -> WhisperForConditionalGeneration:
+    return WhisperForConditionalGeneration.from_pretrained(folder, dtype=torch.float32)
+
+
+@pytest.fixture
+def options(tiny_store, tiny_model, tmp_path):
+    """Four steps of four clips, two evaluations, then the mixes."""
+    more = {"steps": 4, "evaluations": 2, "learning_rate": 1e-3, "blend": True}
+    return tiny_training(str(tiny_store.path), tiny_model, tmp_path / "run", **more)
+
+
+def test_a_mix_lies_on_the_way_and_its_ends_are_exact(tiny_model):
+    model, base = whisper(tiny_model), weights_by_name(whisper(tiny_model))
+    base = {name: weight.clone() for name, weight in base.items()}
+    tuned = {name: weight + torch.randn_like(weight) for name, weight in base.items()}
+    for alpha in (0.0, *BLEND_ALPHAS):
+        interpolate_weights(model, base, tuned, alpha)
+        for name, weight in weights_by_name(model).items():
+            torch.testing.assert_close(weight, (1 - alpha) * base[name] + alpha * tuned[name], rtol=1e-5, atol=1e-6)
+        for end, exact in ((0.0, base), (1.0, tuned)):
+            if alpha == end:
+                assert all(torch.equal(weight, exact[name]) for name, weight in weights_by_name(model).items())
+    assert model.proj_out.weight.data_ptr() == model.model.decoder.embed_tokens.weight.data_ptr()  # still tied
+
+
+def test_the_smallest_share_within_a_standard_error_of_the_best_is_kept():
+    clear = dict(zip(BLEND_ALPHAS, map(evaluation, (1.0, 0.8, 0.6, 0.4, 0.4, 0.6)), strict=True))
+    assert choose_alpha(clear) == 0.6
+    noisy = clear | {0.4: evaluation(0.4, spread=2), 0.5: evaluation(0.4, spread=1)}
+    assert noisy[0.4].wer >= noisy[0.6].wer and choose_alpha(noisy) == 0.4
+    assert choose_alpha({alpha: evaluation(0.4) for alpha in BLEND_ALPHAS}) == BLEND_ALPHAS[0]
+
+
+@pytest.mark.parametrize(
+    ("base", "tuned", "said"), [(0.8, 0.4, "40.0% of this run"), (0.4, 0.4, "does not show"), (0.4, 0.8, "is worse")]
+)
+def test_the_verdict_says_first_where_training_brought_nothing(base, tuned, said):
+    verdict = judge(evaluation(base), evaluation(tuned))
+    assert said in verdict and ("rather use" in verdict) == (base <= tuned)
+
+
+def test_a_run_is_a_mix_of_what_it_learned_and_the_base(options, tiny_model, monkeypatch):
+    monkeypatch.setattr(blending, "choose_alpha", lambda measured: min(measured, key=lambda alpha: abs(alpha - 0.4)))
+    plain = train(replace(options, blend=False, out=options.out.parent / "plain"))
+    seen = []
+    result = train(options, seen.append)
+    run = read_json(options.out / "run.json")
+    assert run["blend"]["alphas"] == list(BLEND_ALPHAS) and run["blend"]["chosen"] == 0.4
+    assert result.dev_wer == run["blend"]["dev_wer"][1] and result.verdict == run["verdict"]
+    base, tuned, mixed = (weights_by_name(whisper(folder)) for folder in (tiny_model, plain.model, result.model))
+    for name, weight in mixed.items():
+        torch.testing.assert_close(weight, torch.lerp(base[name], tuned[name], 0.4), rtol=1e-5, atol=1e-6)
+    history = read_jsonl(options.out / "history.jsonl")
+    assert [record["step"] for record in history if "dev_wer" in record] == [2, 4]  # those of blending are no steps
+    best = min(record["dev_wer"] for record in history if "dev_wer" in record)
+    assert run["blend"]["dev_wer"][-1] == pytest.approx(best) == read_json(plain.path / "run.json")["dev_wer"]
+    assert history[0]["step"] == 0 and history[0]["base_wer"] == pytest.approx(run["base_dev_wer"])
+    assert [one.note for one in seen if one.stage == "blend"][-1].endswith("kept: 0.4")
+
+
+@pytest.mark.parametrize("learn", ["lora", "decoder"])
+def test_it_mixes_what_lora_learned_and_leaves_a_frozen_encoder(options, tiny_model, learn, monkeypatch):
+    monkeypatch.setattr(blending, "choose_alpha", lambda measured: 0.3)
+    result = train(replace(options, learn=learn, learning_rate=1e-2 if learn == "lora" else 1e-3))
+    base, mixed = weights_by_name(whisper(tiny_model)), weights_by_name(whisper(result.model))
+    assert base.keys() == mixed.keys()
+    moved = {name for name in base if not torch.equal(base[name], mixed[name])}
+    assert moved and all(("decoder" in name) for name in moved) == (learn == "decoder")
