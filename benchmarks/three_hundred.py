@@ -235,7 +235,7 @@ def about(options: Options, found: dict[str, dict]) -> str:
 
 
 def told(name: str, row: dict, body: FailureModes) -> dict:
-    """Return what notebooks tell of a mode: `lengua.notebook.error_analysis.MeasuredFailure`."""
+    """Return what notebooks tell of a mode: see `lengua.notebook.error_analysis.read_failure_study`."""
     [worst] = (body.inventors or body.worst)[:1] or [None]
     return {
         "name": name,

@@ -62,7 +62,7 @@ def encode(mel: np.ndarray) -> tuple[float, np.ndarray]:
 
 
 def decode(peak: float, coded: np.ndarray) -> np.ndarray:
-    """Return the float32 log-mel that `encode` wrote; silence comes back exactly as `floor_of(peak)`."""
+    """Return the float32 log-mel that `encode` wrote; silence comes back exactly as `silence_floor(peak)`."""
     floor = silence_floor(peak)
     return (floor + coded.astype(np.float32) * np.float32((peak - floor) / 255)).astype(np.float32)
 

@@ -35,9 +35,9 @@ def bucket_by_length(
 def decoding_batches(
     frames: Sequence[int], batch_size: int, margin_s: float | None, longest: int = WINDOW_FRAMES
 ) -> Iterator[tuple[list[int], int]]:
-    """Yield (indices, window) as `like_lengths` does, each clip in the same window whatever the batch size.
+    """Yield (indices, window) as `bucket_by_length` does, each clip in the same window whatever the batch size.
 
-    Windows are given to `TOGETHER` clips of like length; those in equal windows are then cut into batches.
+    Windows are given to `DECODE_GROUP_CLIPS` clips of like length; those in equal windows are then cut into batches.
     """
     grouped = groupby(bucket_by_length(frames, DECODE_GROUP_CLIPS, margin_s, longest), key=lambda group: group[1])
     for window, groups in grouped:

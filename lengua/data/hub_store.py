@@ -66,7 +66,7 @@ def push_store(store: Path, repo_id: str, private: bool | None = None) -> StoreP
     """Upload a complete store as one commit; shards of an earlier push that it no longer has go with the same commit.
 
     Args:
-        private: None makes it private where `private_because` gives a reason, and public else.
+        private: None makes it private where `private_reason` gives a reason, and public else.
 
     Raises:
         RequestError: no complete store, no token that may write, or a public data set where a private one is meant.

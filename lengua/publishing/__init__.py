@@ -2,7 +2,7 @@
 
     lengua publish runs/spanish --out export --to owner/whisper-base-es --space owner/whisper-spanish-conversation
 
-formats -> the same clips in every program (parity) -> card -> one commit with a tag (pushing) -> the Space beside it.
+formats -> the same clips in every program (parity) -> card -> one commit with a tag (upload) -> the Space beside it.
 The folder is written whole or not at all.
 """
 

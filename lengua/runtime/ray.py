@@ -1,6 +1,6 @@
 """Work in parallel on Ray: the cluster at RAY_ADDRESS, or a local Ray for this work alone.
 
-    for done in map_on_ray(write_task, partial(tasks_of, source, options)): ...
+    for done in map_on_ray(write_task, partial(plan_shards, source, options)): ...
 
 One process, on the caller's machine, enumerates the tasks; Ray Data distributes them and applies backpressure, so an
 archive of any size streams through. Tasks carry audio that they hold as bytes; paths must be valid on every machine.

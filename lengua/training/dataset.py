@@ -60,7 +60,7 @@ class PackedWindow:
 
 
 class ClipDataset(torch.utils.data.Dataset):
-    """Rows of a split, or of a block of a stream, taken by `Draw` or `Pack`."""
+    """Rows of a split, or of a block of a stream, taken by `SampledClip` or `SampledPack`."""
 
     def __init__(self, split: Split | StreamBlock | Mixture):
         self.split = split

@@ -46,7 +46,7 @@ class Engine(Protocol):
         Args:
             prompt: [<|startofprev|>, words before, ...] start, language, task, <|notimestamps|>. Without the last one
                 it asks for timestamps.
-            max_tokens: to write; fewer where prompt and text would not fit into `POSITIONS`.
+            max_tokens: to write; fewer where prompt and text would not fit into `DECODER_POSITIONS`.
             beam: width of the search; 1 is greedy.
         """
 

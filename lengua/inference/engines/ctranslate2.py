@@ -64,7 +64,7 @@ def choose_compute_type(seconds: dict[str, float]) -> str:
 
 
 def time_window_s(model: ctranslate2.models.Whisper, end: int, frames: int) -> float:
-    """Return how long a model takes for a window and `TOKENS` tokens, the best of a few rounds after a first one."""
+    """Return the seconds of a window and `TRIAL_TOKENS` tokens, the best of a few rounds after a first one."""
     window = ctranslate2.StorageView.from_array(np.zeros((1, model.n_mels, frames), np.float32))
     taken = []
     for _ in range(1 + TRIAL_ROUNDS):
