@@ -170,13 +170,15 @@ class TrainOptions:
     """Share of the training clips that come from --replay."""
     allow_leaks: bool = False
     """Train although the train split contains clips of dev or test; WER on these is then meaningless."""
+    general: str | None = None
+    """A feature store of other people's speech: its dev split bounds how much of the fine-tuned weights is kept."""
     blend: bool = True
     """Mix base and fine-tuned weights after training: the smallest share of the latter that dev cannot tell from the
     best, so that other people's speech is not forgotten (six evaluations)."""
     window: Literal["adaptive", "packed", "padded"] = "adaptive"
     """adaptive: the speech and a margin. packed: several utterances up to 30 s. padded: always 30 s, as in Whisper."""
     packed_share: float = 0.0
-    """Share of batches whose clips are joined, up to 30 s a window; without any, words of long audio are lost."""
+    """Share of batches whose clips are joined, up to 30 s a window, for long recordings in other programs."""
     timestamps_share: float = 0.2
     """Share of packed windows whose labels have timestamps, which long-form decoding needs."""
     margin_s: tuple[float, float] = (0.3, 1.5)
@@ -223,6 +225,8 @@ class EvaluateOptions:
     """The split to measure on. Choose models on dev, and use test once."""
     by: Literal["all", "speaker"] = "all"
     """all: one row for the split. speaker: one row per speaker."""
+    general: str | None = None
+    """A store or source of other people's speech, measured beside the test set. Default: that of the run."""
     probes: tuple[str, ...] = ()
     """Sources in other languages that measure forgetting: sample:fr sample:it. Silence and noise are added."""
     language: str | None = None

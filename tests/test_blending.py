@@ -7,6 +7,7 @@ import torch
 from conftest import tiny_training
 from transformers import WhisperForConditionalGeneration
 
+from lengua.runtime.errors import RequestError
 from lengua.runtime.files import read_json, read_jsonl
 from lengua.training import blending
 from lengua.training.blending import BLEND_ALPHAS, choose_alpha, interpolate_weights, judge, weights_by_name
@@ -53,10 +54,27 @@ def test_a_mix_lies_on_the_way_and_its_ends_are_exact(tiny_model):
 
 def test_the_smallest_share_within_a_standard_error_of_the_best_is_kept():
     clear = dict(zip(BLEND_ALPHAS, map(evaluation, (1.0, 0.8, 0.6, 0.4, 0.4, 0.6)), strict=True))
-    assert choose_alpha(clear) == 0.6
+    assert choose_alpha(clear, {}) == 0.6
     noisy = clear | {0.4: evaluation(0.4, spread=2), 0.5: evaluation(0.4, spread=1)}
-    assert noisy[0.4].wer >= noisy[0.6].wer and choose_alpha(noisy) == 0.4
-    assert choose_alpha({alpha: evaluation(0.4) for alpha in BLEND_ALPHAS}) == BLEND_ALPHAS[0]
+    assert noisy[0.4].wer >= noisy[0.6].wer and choose_alpha(noisy, {}) == 0.4
+    assert choose_alpha({alpha: evaluation(0.4) for alpha in BLEND_ALPHAS}, {}) == BLEND_ALPHAS[0]
+
+
+@pytest.mark.parametrize(("worse_from", "kept"), [(1.0, 0.6), (0.6, 0.5), (0.5, 0.4), (0.3, 0.3)])
+def test_no_share_is_kept_at_which_other_people_are_heard_worse(worse_from, kept):
+    dev = dict(zip(BLEND_ALPHAS, map(evaluation, (1.0, 0.8, 0.6, 0.4, 0.4, 0.6)), strict=True))
+    general = {alpha: evaluation(0.4 if alpha < worse_from else 0.6) for alpha in (0.0, *BLEND_ALPHAS)}
+    assert choose_alpha(dev, general) == kept
+
+
+def test_other_people_are_measured_and_told(options, tiny_store):
+    train(replace(options, general=str(tiny_store.path)))
+    run = read_json(options.out / "run.json")
+    assert run["general_wer"].keys() == {"0", *(f"{alpha:g}" for alpha in BLEND_ALPHAS)}
+    assert run["general_wer"]["0"] == pytest.approx(run["base_dev_wer"]) and "other people" in run["verdict"]
+    assert list(run["general_wer"].values())[1:] == run["blend"]["dev_wer"]  # the same clips
+    with pytest.raises(RequestError, match="feature store of other people"):
+        train(replace(options, general="sample:es", out=options.out.parent / "other"))
 
 
 @pytest.mark.parametrize(
@@ -68,7 +86,9 @@ def test_the_verdict_says_first_where_training_brought_nothing(base, tuned, said
 
 
 def test_a_run_is_a_mix_of_what_it_learned_and_the_base(options, tiny_model, monkeypatch):
-    monkeypatch.setattr(blending, "choose_alpha", lambda measured: min(measured, key=lambda alpha: abs(alpha - 0.4)))
+    monkeypatch.setattr(
+        blending, "choose_alpha", lambda measured, general: min(measured, key=lambda alpha: abs(alpha - 0.4))
+    )
     plain = train(replace(options, blend=False, out=options.out.parent / "plain"))
     seen = []
     result = train(options, seen.append)
@@ -88,7 +108,7 @@ def test_a_run_is_a_mix_of_what_it_learned_and_the_base(options, tiny_model, mon
 
 @pytest.mark.parametrize("learn", ["lora", "decoder"])
 def test_it_mixes_what_lora_learned_and_leaves_a_frozen_encoder(options, tiny_model, learn, monkeypatch):
-    monkeypatch.setattr(blending, "choose_alpha", lambda measured: 0.3)
+    monkeypatch.setattr(blending, "choose_alpha", lambda measured, general: 0.3)
     result = train(replace(options, learn=learn, learning_rate=1e-2 if learn == "lora" else 1e-3))
     base, mixed = weights_by_name(whisper(tiny_model)), weights_by_name(whisper(result.model))
     assert base.keys() == mixed.keys()

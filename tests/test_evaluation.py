@@ -9,6 +9,7 @@ import pytest
 
 from lengua.data.store import Row, open_store, write_shard
 from lengua.evaluation import evaluate
+from lengua.evaluation.results import read_evaluation
 from lengua.inference import Transcriber
 from lengua.options import EvaluateOptions, TrainOptions
 from lengua.runtime.errors import LenguaError, RequestError
@@ -61,6 +62,21 @@ def test_rows_and_records_are_what_the_contract_says(options, tiny_store):
     records = read_jsonl(options.out / "hypotheses.jsonl")
     assert len(records) == 3 * len(tiny_store.split("test"))
     assert all(set(RECORD_KEYS) <= set(record) for record in records)
+
+
+def test_other_people_stand_beside_the_test_set_or_it_says_that_nobody_knows(options, tiny_store):
+    alone = replace(options, by="all")
+    evaluate(alone)
+    assert any("--general" in note for note in read_json(alone.out / "results.json")["notes"])
+    both = replace(alone, general=str(tiny_store.path), out=options.out.parent / "both")
+    rows = evaluate(both).rows
+    assert [row["set"] for row in rows] == ["test", "general:tiny"] * 3
+    for test, general in zip(rows[::2], rows[1::2], strict=True):
+        assert test["wer"] == general["wer"]  # the same clips
+    results = read_json(both.out / "results.json")
+    assert {one["set"] for one in results["verdicts"]} == {"test", "general:tiny"}
+    assert not any("--general" in note for note in results["notes"])
+    assert {row["set"] for row in read_evaluation(both.out).rows} == {"test"}
 
 
 def test_records_are_joined_by_id_and_add_up_to_the_rows(options, tiny_store):

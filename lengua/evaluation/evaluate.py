@@ -43,6 +43,9 @@ from lengua.scoring.normalizer import NORMALISER_VERSION
 FINE_TUNED_LABEL = "fine-tuned"
 RESULTS_FILE, HYPOTHESES_FILE, REPORT_FILE = "results.json", "hypotheses.jsonl", "report.html"
 NO_OPPONENT = "none"
+GENERAL_PREFIX = "general:"
+"""Of the name of a set of other people's speech."""
+NO_GENERAL_SPEECH = "Whether other people are heard worse than by the base was not measured (`--general SOURCE`)."
 MeasuredRows = dict[str, tuple[dict, list[dict]]]
 """Row and records by fingerprint."""
 
@@ -114,12 +117,22 @@ def measurements(options: EvaluateOptions, store: Store, watch: Watch) -> list[M
     for source in options.probes:
         probed = open_or_build(source, options.out / "probes" / source.replace(":", "-"), options.split, watch)
         sets.append((source, probed, probed.language, range(len(probed.split(options.split)))))
+    if general := general_source(options):
+        others = open_or_build(general, options.out / "general", options.split, watch, options.language)
+        name = GENERAL_PREFIX + (general if is_source(general) else Path(general).name)
+        sets.append((name, others, language, range(len(others.split(options.split)))))
     return [
         Measurement(model, labels[model], window, name, where, options.split, spoken, tuple(indices))
         for model in models
         for window in windows_to_measure(model)
         for name, where, spoken, indices in sets
     ]
+
+
+def general_source(options: EvaluateOptions) -> str | None:
+    """Return the speech of other people that is measured, too: what was asked for, else what the run was bounded by."""
+    run = Path(options.model) / "run.json"
+    return options.general or (read_json(run)["options"].get("general") if run.is_file() else None)
 
 
 def models_to_measure(options: EvaluateOptions) -> list[str]:
@@ -168,6 +181,8 @@ def _analyse_results(
     more = analyse(records, language, notes, base, leaks, leaked, options.resamples)
     if language != store.language:
         more["notes"].append(f"The references are in {store.language}, and the models were asked for {language}.")
+    if base and not general_source(options):
+        more["notes"].append(NO_GENERAL_SPEECH)
     return more | ({"probes": dict(_probed(options, store, systems, watch))} if options.probes else {})
 
 

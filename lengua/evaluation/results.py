@@ -15,7 +15,7 @@ from lengua.data.sources import is_source
 from lengua.data.store import is_store, open_store
 from lengua.evaluation import report
 from lengua.evaluation.error_analysis import ModelAndWindow, analyse
-from lengua.evaluation.evaluate import HYPOTHESES_FILE, RESULTS_FILE
+from lengua.evaluation.evaluate import GENERAL_PREFIX, HYPOTHESES_FILE, RESULTS_FILE
 from lengua.evaluation.report.significance import Verdict, choose_opponent
 from lengua.evaluation.report.tables import by_clip
 from lengua.models.checkpoints import read_note
@@ -109,8 +109,8 @@ def read_evaluation(folder: Path | str, language: str | None = None) -> LoadedEv
 
 
 def without_probes(told: Sequence[dict]) -> list[dict]:
-    """Return rows or records without those of probes: other languages, measured to see what was forgotten."""
-    return [one for one in told if not is_source(one["set"])]
+    """Return rows or records without other languages and other people, measured to see what was forgotten."""
+    return [one for one in told if not is_source(one["set"]) and not one["set"].startswith(GENERAL_PREFIX)]
 
 
 def find_evaluation_store(evaluation: Path) -> Path | None:

@@ -5,9 +5,10 @@
 Models on the straight line between base and fine-tuned weights know the new speech nearly as well and have forgotten
 less of all else (WiSE-FT: Wortsman et al., Robust fine-tuning of zero-shot models, 2022). The smallest share of the
 fine-tuned weights is kept whose dev WER is within one standard error of the best one's: dev cannot tell the two apart,
-and other people can (Breiman et al., Classification and Regression Trees, 1984, for the rule). The verdict holds the
-kept mix against the base in 30 s, the window that the base knows. As the best of several evaluations its dev WER is a
-little too good: believe that on test.
+and other people can (Breiman et al., Classification and Regression Trees, 1984, for the rule). Where `--general` names
+speech of other people, no share is kept at which it is heard worse than by the base. The verdict holds the kept mix
+against the base in 30 s, the window that the base knows. As the best of several evaluations its dev WER is a little too
+good: believe that on test.
 """
 
 from copy import copy
@@ -37,16 +38,19 @@ def blend(trainer, base, watch: Watch) -> dict:
     alphas = BLEND_ALPHAS if trainer.options.blend else BLEND_ALPHAS[-1:]
     ends = weights_by_name(base), {name: value.clone() for name, value in weights_by_name(model).items()}
     report = partial(Progress, "blend", total=len(alphas), unit="mixes")
-    of_base, best = trainer.base_evaluation, trainer.best_evaluation
+    of_base, best, others = trainer.base_evaluation, trainer.best_evaluation, trainer.general_split
+    interpolate_weights(model, *ends, 0.0)
     if of_base is None or best is None:  # a run that was resumed
-        interpolate_weights(model, *ends, 0.0)
-        of_base, best = measure_dev(trainer, padded=True), None
+        of_base, best = measure(trainer, trainer.dev_split, padded=True), None
+    general = {0.0: measure(trainer, others, padded=True)} if others else {}
     measured = {}
     for done, alpha in enumerate(alphas):
         watch(report(done=done, note=f"{alpha:.0%} fine-tuned"))
         interpolate_weights(model, *ends, alpha)
-        measured[alpha] = best if best and alpha == 1 else measure_dev(trainer)
-    chosen = choose_alpha(measured)
+        measured[alpha] = best if best and alpha == 1 else measure(trainer, trainer.dev_split)
+        if others:
+            general[alpha] = measure(trainer, others)
+    chosen = choose_alpha(measured, general)
     interpolate_weights(model, *ends, chosen)
     watch(report(done=len(alphas), note=f"{chosen:.0%} fine-tuned"))
     entries = {"base_dev_wer": of_base.wer, "verdict": judge(of_base, measured[chosen])}
@@ -55,15 +59,28 @@ def blend(trainer, base, watch: Watch) -> dict:
         rates = [measured[alpha].wer for alpha in alphas]
         entries["dev_wer"] = measured[chosen].wer
         entries["blend"] = {"alphas": list(alphas), "dev_wer": rates, "chosen": chosen}
+    if others:
+        entries["general_wer"] = {f"{alpha:g}": one.wer for alpha, one in general.items()}
+        entries["verdict"] += (
+            f"; other people {general[0.0].wer:.1%} by the base, {general[chosen].wer:.1%} by this run"
+        )
     watch(Progress("verdict", 0, None, "", entries["verdict"]))
     return entries
 
 
-def choose_alpha(measured: dict[float, DevEvaluation]) -> float:
-    """Return the smallest share whose WER is within one standard error of the best, by the paired bootstrap."""
+def choose_alpha(measured: dict[float, DevEvaluation], general: dict[float, DevEvaluation]) -> float:
+    """Return the smallest share whose WER is within one standard error of the best, by the paired bootstrap.
+
+    Args:
+        measured: dev by the share of fine-tuned weights.
+        general: other people's speech, also of the base (0): where they are heard worse than by the base, a smaller
+            share is kept, the smallest at the worst. Empty if nobody else was measured.
+    """
     best = measured[min(measured, key=lambda alpha: (measured[alpha].wer, alpha))]
     found = {alpha: _difference(best, one) for alpha, one in sorted(measured.items())}
-    return next(alpha for alpha, worse in found.items() if worse.difference <= worse.standard_error)
+    chosen = next(alpha for alpha, worse in found.items() if worse.difference <= worse.standard_error)
+    harmless = [alpha for alpha in found if not general or general[alpha].wer <= general[0.0].wer]
+    return max([alpha for alpha in harmless if alpha <= chosen], default=min(found))
 
 
 def judge(base: DevEvaluation, tuned: DevEvaluation) -> str:
@@ -99,16 +116,17 @@ def weights_by_name(model) -> WeightsByName:
     return {name: weight.detach() for name, weight in model.named_parameters()}
 
 
-def measure_dev(trainer, padded: bool = False) -> DevEvaluation:
-    """Measure dev as in training, but as no step of it: neither history.jsonl nor trackers record it.
+def measure(trainer, split, padded: bool = False) -> DevEvaluation:
+    """Measure a split as dev is in training, but as no step of it: neither history.jsonl nor trackers record it.
 
     Args:
         padded: in 30 s; otherwise in the window that the run is trained for.
     """
-    callbacks, trainer.callback_handler.callbacks = trainer.callback_handler.callbacks, []
-    margin, trainer.dev_margin_s = trainer.dev_margin_s, None if padded else trainer.dev_margin_s
+    before = trainer.callback_handler.callbacks, trainer.dev_split, trainer.dev_margin_s
+    trainer.callback_handler.callbacks, trainer.dev_split = [], split
+    trainer.dev_margin_s = None if padded else trainer.dev_margin_s
     try:
         trainer.evaluate()
         return copy(trainer.evaluation)
     finally:
-        trainer.callback_handler.callbacks, trainer.dev_margin_s = callbacks, margin
+        trainer.callback_handler.callbacks, trainer.dev_split, trainer.dev_margin_s = before

@@ -115,6 +115,8 @@ class TrainingData:
     train: Split | Mixture | Stream
     set_aside: Split | None = None
     """Clips of train that are measured on instead of learned from, where the store has no dev."""
+    general: Split | None = None
+    """Other people's speech, which the run must not forget."""
 
     @property
     def dev(self) -> Split:
@@ -168,7 +170,7 @@ def open_training_data(options: TrainOptions, model: Path, watch: Watch) -> tupl
         train = Stream(wanted, "train", options.shuffle_window, *rank_and_world_size(), *more)
     elif replay:
         train = Mixture(train, replay)
-    return options, TrainingData(store, train, set_aside)
+    return options, TrainingData(store, train, set_aside, _open_general(options.general, n_mels))
 
 
 def _language(options: TrainOptions, store: Store) -> str:
@@ -218,6 +220,22 @@ def _feature_options(options: TrainOptions, n_mels: int) -> FeatureOptions:
         workers=options.workers,
         filters=options.filters,
     )
+
+
+def _open_general(source: str | None, n_mels: int) -> Split | None:
+    """Open what `--general` names: its dev split, or test where it has no dev.
+
+    Raises:
+        RequestError: a source that is not built, or a store that has neither.
+    """
+    if source is None:
+        return None
+    if is_source(source):
+        do = f"build it first: lengua features {source} --out stores/general"
+        raise RequestError("a feature store of other people's speech", f"the source {source}", do)
+    store = open_store(Path(source), n_mels)
+    has_dev = store.manifest["splits"].get("dev", {}).get("utterances")
+    return store.split("dev" if has_dev else "test")
 
 
 def _open_replay(options: TrainOptions, model: Path, n_mels: int, dev: Split, watch: Watch) -> Replay | None:

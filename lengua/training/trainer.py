@@ -157,7 +157,7 @@ class AdaptiveTrainer(Seq2SeqTrainer):
 
     def __init__(self, *, model, args, options: TrainOptions, note, tokenizer, data: TrainingData):
         self.options, self.note, self.vocabulary = options, note, tokenizer
-        self.train_split, self.dev_split = data.train, data.dev
+        self.train_split, self.dev_split, self.general_split = data.train, data.dev, data.general
         self.drawing = make_batch_plan(options, window_frames(model), tokenizer)
         self.schedule = LinearSchedule(args.warmup_steps, total_steps(options, data.clips, args.world_size))
         self.streamed, self.evaluation = None, DevEvaluation()
@@ -225,7 +225,7 @@ class AdaptiveTrainer(Seq2SeqTrainer):
     def get_eval_dataloader(self, eval_dataset=None):
         """Dev clips, longest first, in the window that the run is trained for; every process measures all of them."""
         batches = dev_batches(self.dev_split, self.options.batch_size, self.dev_margin_s, self.drawing.longest)
-        return self._loader(self.eval_dataset, batch_sampler=batches)
+        return self._loader(ClipDataset(self.dev_split), batch_sampler=batches)
 
     def prediction_step(self, model, inputs, prediction_loss_only, ignore_keys=None, **gen_kwargs):
         """Bound generation by the length of the window."""
