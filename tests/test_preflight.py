@@ -290,7 +290,7 @@ def spoken_store(spoken_es, tmp_path_factory) -> Store:
 @pytest.mark.real
 @pytest.mark.slow
 def test_on_whisper_base_speech_passes_and_what_was_not_said_does_not(base_model, spoken_store, tmp_path, options):
-    options = replace(options, precision="auto", batch_size=8)
+    options = replace(options, base=str(base_model), precision="auto", batch_size=8)
     trainer = tiny_trainer(options, spoken_store)
     sound = trainer.data_collator
     done = {check.name: check for check in preflight(trainer, options, base_model)}

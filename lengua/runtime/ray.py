@@ -6,6 +6,7 @@ One process, on the caller's machine, enumerates the tasks; Ray Data distributes
 archive of any size streams through. Tasks carry audio that they hold as bytes; paths must be valid on every machine.
 """
 
+import gc
 import logging
 import os
 import pickle
@@ -187,14 +188,12 @@ def _import_ray():
 
 @contextmanager
 def _ray_logs_silenced(ray) -> Iterator:
-    """Keep Ray Data's own lines out of ours."""
+    """Keep Ray Data's own lines out of ours; after an error for good, for its threads outlive the session."""
     logger = logging.getLogger("ray.data")
     level = logger.level
     logger.setLevel(logging.CRITICAL)
-    try:
-        yield ray
-    finally:
-        logger.setLevel(level)
+    yield ray
+    logger.setLevel(level)
 
 
 @contextmanager
@@ -212,6 +211,10 @@ def _ray_session(ray, workers: int | None) -> Iterator[None]:
         raise _connection_error(address, error) from error
     try:
         yield
+    except BaseException as error:
+        traceback.clear_frames(error.__traceback__)  # they hold iterators of Ray, which would start it again to end
+        gc.collect()
+        raise
     finally:
         ray.shutdown()
 
