@@ -60,8 +60,6 @@ class WerDifference:
     unit: str
     """What was resampled: speaker or utterance."""
     units: int
-    standard_error: float
-    """Of the difference; 0 below two units."""
 
     @property
     def shown(self) -> bool:
@@ -91,8 +89,7 @@ def compare_by_bootstrap(
     resampled, n = _difference(_resampled_sums(units, resamples, seed)), len(units)
     low, high = _interval(resampled, n)
     found = float(_difference(units.sum(axis=0)))
-    spread = float(resampled.std()) * math.sqrt(n / (n - 1)) if n > 1 else 0.0
-    return WerDifference(found, low, high, _detectable(resampled, n), bootstrap_unit(speakers), n, spread)
+    return WerDifference(found, low, high, _detectable(resampled, n), bootstrap_unit(speakers), n)
 
 
 def paired_bootstrap(

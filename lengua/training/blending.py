@@ -4,11 +4,10 @@
 
 Models on the straight line between base and fine-tuned weights know the new speech nearly as well and have forgotten
 less of all else (WiSE-FT: Wortsman et al., Robust fine-tuning of zero-shot models, 2022). The smallest share of the
-fine-tuned weights is kept whose dev WER is within one standard error of the best one's: dev cannot tell the two apart,
-and other people can (Breiman et al., Classification and Regression Trees, 1984, for the rule). Where `--general` names
-speech of other people, no share is kept at which it is heard worse than by the base. The verdict holds the kept mix
-against the base in 30 s, the window that the base knows. As the best of several evaluations its dev WER is a little too
-good: believe that on test.
+fine-tuned weights is kept that dev cannot tell from the best one (paired bootstrap, 95 %): other people can. Where
+`--general` names speech of other people, no share is kept at which it is heard worse than by the base. The verdict
+holds the kept mix against the base in 30 s, the window that the base knows. As the best of several evaluations its dev
+WER is a little too good: believe that on test.
 """
 
 from copy import copy
@@ -69,7 +68,7 @@ def blend(trainer, base, watch: Watch) -> dict:
 
 
 def choose_alpha(measured: dict[float, DevEvaluation], general: dict[float, DevEvaluation]) -> float:
-    """Return the smallest share whose WER is within one standard error of the best, by the paired bootstrap.
+    """Return the smallest share that dev does not show to be worse than the best, by the paired bootstrap.
 
     Args:
         measured: dev by the share of fine-tuned weights.
@@ -78,7 +77,7 @@ def choose_alpha(measured: dict[float, DevEvaluation], general: dict[float, DevE
     """
     best = measured[min(measured, key=lambda alpha: (measured[alpha].wer, alpha))]
     found = {alpha: _difference(best, one) for alpha, one in sorted(measured.items())}
-    chosen = next(alpha for alpha, worse in found.items() if worse.difference <= worse.standard_error)
+    chosen = next(alpha for alpha, worse in found.items() if not worse.shown)
     harmless = [alpha for alpha in found if not general or general[alpha].wer <= general[0.0].wer]
     return max([alpha for alpha in harmless if alpha <= chosen], default=min(found))
 
