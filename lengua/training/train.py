@@ -8,10 +8,12 @@ Here a run is checked, planned, begun or resumed, and finished; batches, loss an
 
 import shutil
 import time
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from accelerate.utils import broadcast_object_list
+from transformers import TrainerCallback
 
 from lengua.models import checkpoints
 from lengua.models.whisper import AdaptiveWhisper, load_model, require_supported_language
@@ -50,8 +52,13 @@ class TrainResult:
     """Whether dev shows that it is better than its base; None in runs of before 2026-12."""
 
 
-def train(options: TrainOptions, watch: Watch = unwatched) -> TrainResult:
+def train(
+    options: TrainOptions, watch: Watch = unwatched, extra_callbacks: Sequence[TrainerCallback] = ()
+) -> TrainResult:
     """Fine-tune, or go on with an interrupted run, or find it finished.
+
+    Args:
+        extra_callbacks: more of transformers' callbacks; what they do is not part of the run's record.
 
     Raises:
         RequestError: options that contradict each other, the store or the run's folder.
@@ -80,7 +87,7 @@ def train(options: TrainOptions, watch: Watch = unwatched) -> TrainResult:
         trainer.add_callback(TimeBudgetCallback(plan, trainer.schedule, metrics.seconds, watch))
         run |= {"plan": asdict(plan)}
     guard = Guard(trainer.evaluation, options.patience, watch)
-    for callback in (saver, guard, *callbacks.make_trackers(options)):
+    for callback in (saver, guard, *callbacks.make_trackers(options), *extra_callbacks):
         trainer.add_callback(callback)  # behind those that call for evaluations and checkpoints
     _run_training(trainer, saver, guard, folder, checkpoint, run, watch)
     return _result(options.out)
