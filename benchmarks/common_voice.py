@@ -1,9 +1,9 @@
 """A fine-tuned run against its base on real Common Voice: speakers, microphones and sentences it never met.
 
-    python benchmarks/common_voice.py --model runs/demo --clips PATH/cv-corpus-6.1-2020-12-11/es
+    python benchmarks/common_voice.py --model runs/demo --clips PATH/cv-corpus-6.1-2020-12-11/es --more FOLDER
 
-All validated clips of the folder are measured, base padded and fine-tuned in both windows, with an interval. Nothing
-is chosen on them. The last line is one JSON object.
+All validated clips of the folder are measured, and with --more the test rows of other folders of recordings; base
+padded and fine-tuned in both windows, with an interval. Nothing is chosen on them. The last line is one JSON object.
 """
 
 import csv
@@ -32,15 +32,17 @@ class Options(BenchmarkOptions):
     """A fine-tuned run."""
     clips: Path = COMMON_VOICE / "es"
     """A language's folder of Common Voice: clips/ and validated.tsv."""
+    more: tuple[Path, ...] = ()
+    """Folders with a metadata.csv, as `folder:` reads them, whose test rows are measured, too."""
     language: str = "es"
-    """Its language."""
+    """Their language."""
 
 
 def main(options: Options) -> dict:
     if not validated(options.clips):
         sys.exit(f"skipped: no Common Voice folder at {options.clips}; name one with --clips")
     with tempfile.TemporaryDirectory() as scratch, Console() as watch:
-        source = as_folder(options.clips, Path(scratch) / "common_voice_es")
+        source = as_folder(options.clips, options.more, Path(scratch) / "strangers")
         store = features.build(
             FeatureOptions(f"folder:{source}", Path(scratch) / "store", splits=("test",), language=options.language),
             watch,
@@ -52,20 +54,30 @@ def main(options: Options) -> dict:
         results = read_json(measured.out / "results.json")
     rows = [{**row, "set": f"Common Voice {options.language}"} for row in results["rows"]]
     lines = [*(verdict["sentence"] for verdict in results["verdicts"]), "", *markdown_table(rows, []).splitlines()]
-    lines += ["", f"{rows[0]['utterances']} validated clips of {options.clips.parent.name}; {rows[0]['interval']}."]
+    where = " and ".join([options.clips.parent.name, *(folder.name for folder in options.more)])
+    lines += ["", f"{rows[0]['utterances']} clips of {where}; {rows[0]['interval']}."]
     result = {"rows": rows, "verdicts": results["verdicts"]}
     return report(options, f"Common Voice {options.language}", lines, result, shown=("model",))
 
 
-def as_folder(clips: Path, out: Path) -> Path:
-    """Make a `folder:` source of the validated clips, all in its test split."""
+def as_folder(clips: Path, more: tuple[Path, ...], out: Path) -> Path:
+    """Make a `folder:` source of the validated clips and the test rows of other folders, all in its test split."""
+    rows = [(clips / "clips" / row["path"], row["sentence"], row["client_id"]) for row in validated(clips)]
+    for folder in more:
+        with open(folder / "metadata.csv", encoding="utf-8", newline="") as file:
+            rows += [
+                (folder / row["file_name"], row["text"], row["speaker"])
+                for row in csv.DictReader(file)
+                if row["split"] == "test"
+            ]
     out.mkdir()
     with open(out / "metadata.csv", "w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(["file_name", "text", "speaker", "split"])
-        for row in validated(clips):
-            shutil.copyfile(clips / "clips" / row["path"], out / row["path"])
-            writer.writerow([row["path"], row["sentence"], row["client_id"], "test"])
+        for number, (path, text, speaker) in enumerate(rows):
+            name = f"{number:05d}{path.suffix}"  # two folders may use the same names
+            shutil.copyfile(path, out / name)
+            writer.writerow([name, text, speaker, "test"])
     return out
 
 

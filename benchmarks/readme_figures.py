@@ -74,11 +74,11 @@ def results_part(results: dict) -> str:
 
 
 def examples_part(results: dict) -> str:
-    """Return truth, before and after as a table."""
+    """Return the reference and the hypotheses of base and fine-tuned model as a table."""
     cells = [
         [item[name].replace("|", "\\|") for name in ("reference", "before", "after")] for item in results["examples"]
     ]
-    lines = ["| truth | before | after |", "| --- | --- | --- |", *(f"| {' | '.join(line)} |" for line in cells)]
+    lines = ["| reference | base | fine-tuned |", "| --- | --- | --- |", *(f"| {' | '.join(line)} |" for line in cells)]
     return "\n".join(lines)
 
 
@@ -193,9 +193,9 @@ def strangers(section: Section) -> list[str]:
     """WER of speakers who are not in the sample, with intervals, and the verdict."""
     rows = [cells for _, table in section.tables for cells in table]
     wer = {(model, window): interval for _, model, window, interval, *_ in rows}
-    clips = section.said(r"(\d+) validated clips")
+    clips = section.said(r"(\d+) clips of")
     verdict = section.said(r"(\w+) on test \(fine-tuned, adaptive\)").lower()
-    name, before = f"**WER of strangers**, {clips} clips of Common Voice", f"{wer['base', 'padded']} untouched"
+    name, before = f"**WER of strangers**, {clips} clips", f"{wer['base', 'padded']} untouched"
     return [name, wer["fine-tuned", "adaptive"], before, f"**{verdict}**"]
 
 

@@ -171,7 +171,7 @@ class TrainOptions:
     allow_leaks: bool = False
     """Train although the train split contains clips of dev or test; WER on these is then meaningless."""
     general: str | None = None
-    """A feature store of other people's speech: its dev split bounds how much of the fine-tuned weights is kept."""
+    """A feature store of other people's speech, whose dev split (or test) bounds what is kept of training."""
     blend: bool = True
     """Mix base and fine-tuned weights after training: the smallest share of the latter that dev cannot tell from the
     best, so that other people's speech is not forgotten (six evaluations)."""

@@ -78,11 +78,11 @@ def test_other_people_are_measured_and_told(options, tiny_store):
 
 
 @pytest.mark.parametrize(
-    ("base", "tuned", "said"), [(0.8, 0.4, "40.0% of this run"), (0.4, 0.4, "does not show"), (0.4, 0.8, "is worse")]
+    ("base", "tuned", "verdict"), [(0.8, 0.4, "better than"), (0.4, 0.4, "not shown"), (0.4, 0.8, "worse than")]
 )
-def test_the_verdict_says_first_where_training_brought_nothing(base, tuned, said):
-    verdict = judge(evaluation(base), evaluation(tuned))
-    assert said in verdict and ("rather use" in verdict) == (base <= tuned)
+def test_the_verdict_begins_with_its_conclusion(base, tuned, verdict):
+    sentence = judge(evaluation(base), evaluation(tuned))
+    assert sentence.startswith(verdict) and ("rather use" in sentence) == (base <= tuned)
 
 
 def test_a_run_is_a_mix_of_what_it_learned_and_the_base(options, tiny_model, monkeypatch):

@@ -85,12 +85,13 @@ def choose_alpha(measured: dict[float, DevEvaluation], general: dict[float, DevE
 def judge(base: DevEvaluation, tuned: DevEvaluation) -> str:
     """Say whether dev shows that a run is better than its base."""
     found = _difference(base, tuned)
-    rates = f"dev WER {base.wer:.1%} of the base (30 s), {tuned.wer:.1%} of this run"
+    verdict = "not shown to be better than its base" if not found.shown else "better than its base"
+    if found.shown and found.difference > 0:
+        verdict = "worse than its base"
+    if verdict != "better than its base":
+        verdict += ", which you may rather use"
     interval = f"{100 * found.difference:+.1f} points (95 %: {100 * found.low:+.1f} to {100 * found.high:+.1f})"
-    if found.shown and found.difference < 0:
-        return f"{rates}: {interval}"
-    is_worse = "is worse than" if found.shown else "dev does not show that it is better than"
-    return f"{rates}: {interval}; {is_worse} the base, which you may rather use"
+    return f"{verdict}: dev WER {tuned.wer:.1%}, of the base (30 s) {base.wer:.1%}, {interval}"
 
 
 def _difference(one: DevEvaluation, other: DevEvaluation) -> WerDifference:
