@@ -66,8 +66,8 @@ def test_words_by_hand():
 
 def test_letters_of_spanish():
     pairs = [("zapato", "sapato"), ("cereza", "seresa"), ("vaca", "baca"), ("corazón", "corazon"), ("hacha", "acha")]
-    found = count_confusions([numbered(k, said, heard) for k, (said, heard) in enumerate(pairs)])
-    assert {(one.said, one.heard): one.count for one in found.letters} == {
+    found = count_confusions([numbered(k, reference, hypothesis) for k, (reference, hypothesis) in enumerate(pairs)])
+    assert {(one.reference, one.hypothesis): one.count for one in found.letters} == {
         ("z", "s"): 2, ("c", "s"): 1, ("v", "b"): 1, ("ó", "o"): 1, ("h", ""): 1
     }  # fmt: skip
     assert found.letters[0] == Confusion("z", "s", 2, "c0")
@@ -81,7 +81,7 @@ def test_loops_are_left_out_and_counted():
     looped = numbered(1, "uno dos", "uno dos " * 20)
     flagged = numbered(2, "uno dos", "uno tres", flags=["looped"])
     found = count_confusions([numbered(0, "uno dos", "una dos"), looped, flagged])
-    assert (found.left_out, [one.said for one in found.substitutions], found.insertions) == (2, ["uno"], ())
+    assert (found.left_out, [one.reference for one in found.substitutions], found.insertions) == (2, ["uno"], ())
 
 
 def test_edges_and_order():
@@ -91,7 +91,7 @@ def test_edges_and_order():
     assert count_confusions([numbered(0, "", "hola")]).insertions == (Confusion("", "hola", 1, "c0"),)
     assert count_confusions([numbered(0, "hola", "")]).deletions == (Confusion("hola", "", 1, "c0"),)
     found = count_confusions([numbered(k, f"b{k} a{k}", "") for k in range(9)], most=3)
-    assert [one.said for one in found.deletions] == ["a0", "a1", "a2"]
+    assert [one.reference for one in found.deletions] == ["a0", "a1", "a2"]
 
 
 # Groups
@@ -224,9 +224,9 @@ def test_edges():
 A_TEXTS = ["uno dos tres", "el perro duerme", "la niña canta", "qué tal estás", "buenos días a todos"]
 
 
-def analysed(model: str, window: str, said: list[str]) -> list[dict]:
+def analysed(model: str, window: str, hypotheses: list[str]) -> list[dict]:
     """Return what an evaluation would have written."""
-    counts = score(A_TEXTS, said).counts
+    counts = score(A_TEXTS, hypotheses).counts
     return [
         {
             "model": model,
@@ -241,7 +241,7 @@ def analysed(model: str, window: str, said: list[str]) -> list[dict]:
             "counts": dict(zip(counts.dtype.names, counts[at].tolist(), strict=True)),
             "flags": [],
         }
-        for at, (reference, hypothesis) in enumerate(zip(A_TEXTS, said, strict=True))
+        for at, (reference, hypothesis) in enumerate(zip(A_TEXTS, hypotheses, strict=True))
     ]
 
 
@@ -252,36 +252,37 @@ A_NOTES = {"base": {}, "fine-tuned": {"window": "adaptive"}}
 
 
 def test_the_model_that_was_asked_for_comes_first_in_its_own_window():
-    told = analyse([*A_BASE, *PADDED, *ADAPTIVE], "es", A_NOTES, "base", resamples=100)
-    assert told["about"] == "fine-tuned, adaptive"
-    assert [(part["model"], part["window"]) for part in told["models"]] == [
+    analysis = analyse([*A_BASE, *PADDED, *ADAPTIVE], "es", A_NOTES, "base", resamples=100)
+    assert analysis["about"] == "fine-tuned, adaptive"
+    assert [(part["model"], part["window"]) for part in analysis["models"]] == [
         ("base", "padded"),
         ("fine-tuned", "padded"),
         ("fine-tuned", "adaptive"),
     ]
-    [confusion] = told["confusions"]["substitutions"]
+    [confusion] = analysis["confusions"]["substitutions"]
     assert (confusion["said"], confusion["heard"], confusion["count"]) == ("perro", "gato", 1)
-    assert {(group["key"], group["group"]) for group in told["groups"]} >= {("gender", "female"), ("gender", "male")}
-    assert told["findings"] and told["leaks"] is None and "accents aside" in " ".join(told["notes"])
-    json.dumps(told)  # results.json can hold it
+    groups = {(group["key"], group["group"]) for group in analysis["groups"]}
+    assert groups >= {("gender", "female"), ("gender", "male")}
+    assert analysis["findings"] and analysis["leaks"] is None and "accents aside" in " ".join(analysis["notes"])
+    json.dumps(analysis)  # results.json can hold it
 
 
-def test_spelling_is_told_from_hearing():
+def test_spelling_is_distinguished_from_wrong_words():
     base, *_ = analyse([*A_BASE, *ADAPTIVE], "es", A_NOTES, "base", resamples=100)["models"]
     assert base["views"]["accent_blind"]["wer"] < base["views"]["basic"]["wer"] <= base["views"]["raw"]["wer"]
     assert base["orthography"]["accents"] == 2 and base["orthography"]["letters"] == 1
     assert base["orthography"]["words"] == base["autopsy"]["deletions"] + 1
 
 
-def test_the_wer_is_told_with_and_without_what_leaked():
+def test_the_wer_is_given_with_and_without_what_leaked():
     test = {"id": [f"clip-{at}" for at in range(5)], "text": A_TEXTS, "speaker": list("ababa")}
     train = {"id": ["other"], "text": ["El perro duerme."], "speaker": ["z"]}
     leaks = find_leaks(test, train)
-    told = analyse(ADAPTIVE, "es", A_NOTES, None, leaks, {"clip-1"}, resamples=100)
-    [part] = told["models"]
+    analysis = analyse(ADAPTIVE, "es", A_NOTES, None, leaks, {"clip-1"}, resamples=100)
+    [part] = analysis["models"]
     assert part["without_leaks"] == {"clips": 4, "wer_with": 1 / 16, "wer_without": 0.0}
-    assert "without what was found in training: 0.0 %; with it: 6.2 %" in told["notes"][1]
-    assert told["leaks"]["sentence"] == 1 and "1 by their sentence" in told["notes"][0]
+    assert "without what was found in training: 0.0 %; with it: 6.2 %" in analysis["notes"][1]
+    assert analysis["leaks"]["sentence"] == 1 and "1 by their sentence" in analysis["notes"][0]
 
 
 # A finished evaluation read again
@@ -294,18 +295,18 @@ BEFORE = [text.replace("montaña", "montana").replace("está", "esta") for text 
 AFTER = [text.replace("montaña", "montana") for text in SENTENCES]
 
 
-def written(folder, before, after, said=SENTENCES, speakers="ab", extra=None, **results):
+def written(folder, before, after, references=SENTENCES, speakers="ab", extra=None, **results):
     """Write an evaluation of a base and a fine-tuned model, and return its folder."""
     rows, records = [], []
     for model, window, texts in (("base", "padded", before), ("fine-tuned", "adaptive", after)):
         if texts is None:
             continue
-        found = score(said, texts)
+        found = score(references, texts)
         kinds = {key: getattr(found, key) for key in ("cer", "substitutions", "deletions", "insertions")}
         rows.append(row(model, found.wer, window, **kinds))
         records += [
-            record(model, f"clip {k}", said[k], text, window, speaker=speakers[k % len(speakers)], extra=extra or {})
-            for k, text in enumerate(texts)
+            record(model, f"clip {k}", reference, text, window, speaker=speakers[k % len(speakers)], extra=extra or {})
+            for k, (reference, text) in enumerate(zip(references, texts, strict=False))
         ]
     write_json(folder / "results.json", {"rows": rows, "split": "test", "language": "es", **results})
     write_jsonl(folder / "hypotheses.jsonl", records)
@@ -382,19 +383,20 @@ def test_texts_that_both_models_doubt_are_found(tmp_path):
 
 
 def test_silence_and_short_answers_are_no_doubt(tmp_path):
-    said, heard = ["uno dos tres", "sí"], ["", "no"]
-    assert doubtful_references(read_evaluation(written(tmp_path, heard, heard, said)).pairs) == []
+    references, hypotheses = ["uno dos tres", "sí"], ["", "no"]
+    assert doubtful_references(read_evaluation(written(tmp_path, hypotheses, hypotheses, references)).pairs) == []
 
 
-def test_hard_words_are_counted_with_what_was_heard(reading):
+def test_hard_words_are_counted_with_what_was_written_for_them(reading):
     [word] = rank_hard_words(reading.after)
-    assert (word.word, word.said, word.wrong, word.heard, word.example) == ("montaña", 3, 3, "montana", "clip 0")
+    assert (word.word, word.hypothesis, word.example) == ("montaña", "montana", "clip 0")
+    assert (word.occurrences, word.wrong) == (3, 3)
     assert word.share == 1
 
 
 def test_a_word_left_out_is_wrong_and_a_loop_says_nothing():
     found = rank_hard_words([record("m", "a", "el mar azul", "el azul"), record("m", "b", "hola", "hola " * 60)])
-    assert [(one.word, one.heard, one.wrong) for one in found] == [("mar", "", 1)]
+    assert [(one.word, one.hypothesis, one.wrong) for one in found] == [("mar", "", 1)]
     assert rank_hard_words([]) == []
 
 
@@ -451,7 +453,7 @@ def test_groups_that_are_worse_are_asked_for(tmp_path):
     )
 
 
-def test_nothing_to_say_is_said(tmp_path):
+def test_nothing_to_report_is_reported(tmp_path):
     voices = [f"v{k}" for k in range(12)]
     reading = read_evaluation(written(tmp_path, SENTENCES * 4, SENTENCES * 4, SENTENCES * 4, voices))
     assert [one.do for one in recommend(reading)] == ["Test on more clips, of other people"]
@@ -467,9 +469,9 @@ def test_one_model_alone_is_read_too(tmp_path):
 
 
 def test_markup_in_texts_stays_text(tmp_path):
-    said = ["<b>uno</b> dos tres | *cuatro*", *SENTENCES[1:]]
-    heard = ["[x](http://evil.example) <script> dos | tres", *AFTER[1:]]
-    text = shown(read_evaluation(written(tmp_path, heard, heard, said)))
+    references = ["<b>uno</b> dos tres | *cuatro*", *SENTENCES[1:]]
+    hypotheses = ["[x](http://evil.example) <script> dos | tres", *AFTER[1:]]
+    text = shown(read_evaluation(written(tmp_path, hypotheses, hypotheses, references)))
     assert "<script" not in text and "<b>" not in text and not re.search(r"(?<!\\)\]\(", text)
 
 
@@ -514,7 +516,7 @@ def test_a_story_tells_what_was_measured_and_what_to_do(tmp_path):
     assert (tmp_path / "failures.png").read_bytes().startswith(b"\x89PNG")
 
 
-def test_what_is_only_in_a_batch_is_said_to_be():
+def test_what_is_only_in_a_batch_is_named_as_such():
     silent = FAILURES["double_start"]
     assert "shows in a batch" in error_analysis.format_failure(silent)
     assert "shows in the transcripts" in error_analysis.format_failure(silent | {"by_text": ["double_start"]})
@@ -538,7 +540,7 @@ def test_findings_come_with_cause_and_cure():
     assert healthy.endswith("(healthy): no known failure shows, nothing needs mending.")
 
 
-def test_clips_are_heard_in_a_window_without_a_guard(tiny_store, tiny_model):
+def test_clips_are_decoded_in_a_window_without_a_guard(tiny_store, tiny_model):
     transcriber, split = Transcriber(str(tiny_model), "es"), tiny_store.split("test")
     rows = [split[index] for index in range(len(split))]
     for margin in (None, 0.05):

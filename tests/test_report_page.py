@@ -122,7 +122,7 @@ def test_what_the_error_analysis_returns_is_shown(tmp_path):
     found = {
         "findings": [asdict(finding) for finding in findings],
         "groups": [asdict(group) for group in measure_groups(mine)],
-        "confusions": {"substitutions": [asdict(one) for one in count_confusions(records[:10]).substitutions]},
+        "confusions": {"substitutions": [one.as_json() for one in count_confusions(records[:10]).substitutions]},
     }
     page = Outline(page_of(tmp_path, results, records, **found, about="fine-tuned, padded"))
     assert findings and all(finding.cure in page.text for finding in findings)
@@ -179,12 +179,12 @@ def evaluated(store) -> tuple[dict, list]:
     return {"rows": [row("base", 2.0), row("fine-tuned", 1.0)], "split": "test"}, records
 
 
-def test_the_worst_clips_can_be_heard(tmp_path, tiny_store):
+def test_the_worst_clips_can_be_played(tmp_path, tiny_store):
     page = Outline(page_of(tmp_path, *evaluated(tiny_store), tiny_store))
-    heard = [attributes for tag, attributes in page.tags if tag == "audio"]
+    players = [attributes for tag, attributes in page.tags if tag == "audio"]
     kept = {base64.b64encode(clip.audio).decode() for clip in tiny_store.split("test")}
-    assert {one["src"].partition("base64,")[2] for one in heard} == kept and len(kept) == 5
-    assert all(one["src"].startswith("data:audio/wav;") and one["preload"] == "none" for one in heard)
+    assert {one["src"].partition("base64,")[2] for one in players} == kept and len(kept) == 5
+    assert all(one["src"].startswith("data:audio/wav;") and one["preload"] == "none" for one in players)
     assert "no sound" not in page.text
     assert dict(page.tags)["dd"].get("lang", "es") == "es"
 
@@ -319,8 +319,8 @@ def test_a_hypothesis_is_shown_as_it_is_written_and_marked_as_it_is_counted(refe
     assert shown_words(reference, hypothesis) == expected
 
 
-def test_a_substituted_word_tells_what_was_said():
-    assert [word.said for word in word_diff("El perro.", "el gato.")] == ["", "perro."]
+def test_a_substituted_word_tells_its_reference():
+    assert [word.reference for word in word_diff("El perro.", "el gato.")] == ["", "perro."]
 
 
 def test_marks_are_as_many_as_errors_are_counted():
@@ -348,7 +348,7 @@ def test_sound_is_bounded_and_what_is_left_out_says_so(tiny_store):
     assert rendering.make_players(train, [train[0].id])[train[0].id].note == rendering.NOT_KEPT
 
 
-def test_the_type_of_sound_is_told_by_its_bytes(tiny_store):
+def test_the_type_of_sound_is_recognised_by_its_bytes(tiny_store):
     samples = tiny_store.split("test")[0].log_mel()[:, 0]
     assert rendering.media_type(as_flac(samples.clip(-1, 1))) == "audio/flac"
     begins = {b"OggS": "audio/ogg", b"ID3\x04": "audio/mpeg", b"\xff\xfb\x90": "audio/mpeg", b"": None, b"text": None}

@@ -3,7 +3,7 @@
     found = count_confusions(records)
     found.substitutions[0]     Confusion("el", "él", 12, "common_voice_es_18951460")
     found.letters[0]           Confusion("b", "v", 7, ...)        of "bino" for "vino"
-    rank_hard_words(records)   HardWord("vino", said=9, wrong=7, heard="bino", ...), ...
+    rank_hard_words(records)   HardWord("vino", occurrences=9, wrong=7, hypothesis="bino", ...), ...
 
 Words are compared as scoring compares them: lower case, no punctuation. A loop is one fault and not a hundred, so clips
 that loop are left out; `Confusions.left_out` counts them.
@@ -21,20 +21,24 @@ from lengua.scoring.wer import aligned_words, word_pairs
 
 MAX_CONFUSIONS = 20
 MIN_LETTERS_ALIKE_SHARE = 0.6
-"""Share of the letters that agree, accents aside, in one word misheard; those of unlike words say nothing."""
+"""Share of the letters that agree, accents aside, in one word misrecognised; those of unlike words say nothing."""
 
 
 @dataclass(frozen=True)
 class Confusion:
     """One thing that was written for another."""
 
-    said: str
+    reference: str
     """Empty where something was added."""
-    heard: str
+    hypothesis: str
     """Empty where something was left out."""
     count: int
     example: str
     """The id of the first utterance that has it."""
+
+    def as_json(self) -> dict:
+        """Return it as results.json has it."""
+        return {"said": self.reference, "heard": self.hypothesis, "count": self.count, "example": self.example}
 
 
 @dataclass(frozen=True)
@@ -45,7 +49,7 @@ class Confusions:
     deletions: tuple[Confusion, ...]
     insertions: tuple[Confusion, ...]
     letters: tuple[Confusion, ...]
-    """Within words that are alike: one or more letters in a row for others, added (said is empty) or left out."""
+    """Within words that are alike: one or more letters in a row for others, added (reference is empty) or left out."""
     left_out: int
     """Clips that loop."""
 
@@ -55,17 +59,17 @@ class HardWord:
     """One word of the references, as scoring compares it."""
 
     word: str
-    said: int
+    occurrences: int
     wrong: int
-    heard: str
+    hypothesis: str
     """What was written for it most often; empty where it was left out."""
     example: str
     """The id of the first clip that has it wrong."""
 
     @property
     def share(self) -> float:
-        """How much of the times it was said it is wrong: a fraction."""
-        return self.wrong / self.said
+        """How many of its occurrences are wrong: a fraction."""
+        return self.wrong / self.occurrences
 
 
 def count_confusions(records: Sequence[dict], most: int = MAX_CONFUSIONS) -> Confusions:
@@ -97,15 +101,15 @@ def rank_hard_words(records: Sequence[dict]) -> list[HardWord]:
     Args:
         records: of hypotheses.jsonl, of one model and window.
     """
-    said, wrong, example = Counter(), defaultdict(Counter), {}
+    occurrences, wrong, example = Counter(), defaultdict(Counter), {}
     for kind, reference, hypothesis, id in _word_pairs(_without_loops(records)):
-        said[reference] += kind != "insert"
+        occurrences[reference] += kind != "insert"
         if kind in ("substitute", "delete"):
             wrong[reference][hypothesis] += 1
             example.setdefault(reference, id)
     words = [
-        HardWord(word, said[word], heard.total(), min(heard, key=lambda one: (-heard[one], one)), example[word])
-        for word, heard in wrong.items()
+        HardWord(word, occurrences[word], taken.total(), min(taken, key=lambda one: (-taken[one], one)), example[word])
+        for word, taken in wrong.items()
     ]
     return sorted(words, key=lambda word: (-word.wrong, -word.share, word.word))
 

@@ -21,7 +21,7 @@ from lengua.runtime.files import ASSETS
 from lengua.scoring import percent
 
 BROKEN, WARNING, GOOD, REMARK = SEVERITIES = ("broken", "warning", "good", "note")
-"""In the order in which findings are told."""
+"""In the order in which findings are listed."""
 
 
 CAUSES: dict[str, dict[str, str]] = tomllib.loads((ASSETS / "causes.toml").read_text(encoding="utf-8"))
@@ -103,7 +103,7 @@ class FailureCase:
 
     @property
     def knows(self) -> float:
-        """Share of right words from which a model may be said to hear; less where the base hardly does."""
+        """Share of right words from which a model counts as recognising speech; less where the base hardly does."""
         of_base = MAJORITY_SHARE * self.base.hits if self.base else 1.0
         return min(KNOWN_LANGUAGE_HITS_SHARE, of_base)
 
@@ -269,7 +269,7 @@ def _without_a_failure(case: FailureCase) -> list[DiagnosisFinding]:
     what += f", the base has {percent(base.wer)}"
     if model.wer > WORSE_WER_RATIO * base.wer:
         if model.wer_without_loops is not None and model.wer_without_loops <= WORSE_WER_RATIO * base.wer:
-            return []  # the loops are told, and are all there is to it
+            return []  # the loops are reported, and are all there is to it
         return [make_finding("undecided", WARNING, what, 0.5, wer=model.wer, base_wer=base.wer)]
     in_vain = bool(case.note) and model.wer >= base.wer
     name, severity = ("few_data", REMARK) if in_vain else ("healthy", GOOD)

@@ -78,7 +78,11 @@ def _analyse_model(
         "window": window,
         "autopsy": asdict(bodies[key]),
         "findings": [asdict(finding) for finding in found],
-        "confusions": {title: some for title, some in asdict(count_confusions(mine)).items() if _listed(some)},
+        "confusions": {
+            title: [one.as_json() for one in some]
+            for title, some in vars(count_confusions(mine)).items()
+            if _listed(some)
+        },
         "views": {name: {"wer": one.wer, "cer": one.cer} for name, one in score_views(*texts, language).items()},
         "orthography": spelled.counts | {"words": spelled.words},
         "without_leaks": _without(mine, leaked) if leaked else None,
@@ -109,8 +113,8 @@ def _listed(value: object) -> bool:
 def _without(mine: list[dict], leaked: Collection[str]) -> dict:
     """Return the WER with and without the utterances that leaked."""
     clean = [record for record in mine if record["id"] not in leaked]
-    told = {"clips": len(clean)}
+    wers = {"clips": len(clean)}
     for name, some in (("wer_with", mine), ("wer_without", clean)):
         errors, words = (sum(record["counts"][key] for record in some) for key in ("errors", "words"))
-        told[name] = float(error_rate(errors, words)) if some else None
-    return told
+        wers[name] = float(error_rate(errors, words)) if some else None
+    return wers

@@ -199,9 +199,9 @@ def _learned_from(options: EvaluateOptions, store: Store) -> list[Store]:
     run = Path(options.model) / "run.json"
     if not run.is_file():
         return [store]
-    told = read_json(run)["options"]
-    source = options.model + "/store" if is_source(told["source"]) else told["source"]
-    folders = [Path(folder) for folder in (source, told.get("replay")) if folder]
+    run_options = read_json(run)["options"]
+    source = options.model + "/store" if is_source(run_options["source"]) else run_options["source"]
+    folders = [Path(folder) for folder in (source, run_options.get("replay")) if folder]
     return [open_store(folder) for folder in folders if (folder / "manifest.json").is_file()]
 
 

@@ -4,8 +4,8 @@
     found.wer, found.wer_without_loops, found.share("looped"), found.inventors
 
 Everything is read from references, hypotheses and the flags that decoding left on a record. A few clips that loop can
-make a WER of 300 % by themselves; the WER without them says what the others are worth. A language is told by its
-script, or as English: a few misheard words are too little to accuse a model by.
+make a WER of 300 % by themselves; the WER without them says what the others are worth. A language is recognised
+by its script, or as English: a few wrong words are too little to accuse a model by.
 
 Two measurements need the model itself, without energy gate, loop guard or second try, as other programs would run it:
 `decode_unguarded` reproduces the 300 % failure (decoding in a window shorter than the one trained for), and `probe`
@@ -32,8 +32,8 @@ from lengua.scoring import count_spelling_errors, is_looped, score
 from lengua.scoring.normalizer import normalise
 from lengua.scoring.wer import aligned_words
 
-# Whisper translates into English only, so this one language can be told by its commonest words, two different ones of
-# them, less those that the references use themselves: "is" is Dutch, too, "an" German.
+# Whisper translates into English only, so this one language can be recognised by its commonest words, two different
+# ones of them, less those that the references use themselves: "is" is Dutch, too, "an" German.
 ENGLISH_WORDS = frozenset(
     """about an all and are at be because been but can could don for from going have her here his how i if into
     is it its just m my not now of or our out she should so than thank that the their then there these they this
@@ -152,27 +152,31 @@ def evenly_spaced_rows(rows: Sequence[Row], count: int) -> list[Row]:
 
 
 def probe_language(transcriber: Transcriber, rows: Sequence[Row], language: str) -> dict:
-    """Return in how many clips the model hears their language if nobody tells it."""
-    heard = [
+    """Return in how many clips the model detects their language if none is given."""
+    detected = [
         name
         for batch in batched(rows, transcriber.batch_size)
         for name in detect_languages(transcriber, [row.log_mel() for row in batch])
     ]
-    others = sorted(set(heard) - {language}, key=lambda name: (-heard.count(name), name))
-    return {"clips": len(rows), "right": heard.count(language), "others": {name: heard.count(name) for name in others}}
+    others = sorted(set(detected) - {language}, key=lambda name: (-detected.count(name), name))
+    return {
+        "clips": len(rows),
+        "right": detected.count(language),
+        "others": {name: detected.count(name) for name in others},
+    }
 
 
 def detect_languages(transcriber: Transcriber, mels: Sequence[np.ndarray]) -> list[str]:
-    """Return the language that the model hears in each clip."""
-    heard = transcriber.engine.languages(pad_to_full_window(transcriber, mels))
-    return [max(found, key=found.get) for found in heard]
+    """Return the language that the model detects in each clip."""
+    probabilities = transcriber.engine.languages(pad_to_full_window(transcriber, mels))
+    return [max(found, key=found.get) for found in probabilities]
 
 
 def probe_timestamps(transcriber: Transcriber, rows: Sequence[Row]) -> dict:
     """Return in how many clips the model writes times that can be true, if it is asked for them."""
     first = token_id(transcriber.tokenizer, "<|0.00|>")
-    said = generate_tokens(transcriber, [row.log_mel() for row in rows], transcriber.prompt[:-1])
-    times = [[(token - first) * 0.02 for token in tokens if token >= first] for tokens in said]
+    written = generate_tokens(transcriber, [row.log_mel() for row in rows], transcriber.prompt[:-1])
+    times = [[(token - first) * 0.02 for token in tokens if token >= first] for tokens in written]
     right = [is_plausible(found, row.duration_s) for found, row in zip(times, rows, strict=True)]
     return {"clips": len(rows), "right": sum(right)}
 
@@ -222,7 +226,7 @@ def pad_to_full_window(transcriber: Transcriber, mels: Sequence[np.ndarray]) -> 
 
 FAILURE_MARKS = ("looped", "length_limit", "runs_on", "empty", "wrong_language", "english", "shifted", "cut")
 """What can be the matter with a hypothesis; `length_limit`: stopped by the limit of length, not by itself; `runs_on`:
-goes on after what was said; `shifted`: lacks its beginning, or starts twice. One may have several marks."""
+goes on after the end of the reference; `shifted`: lacks its beginning, or starts twice. One may have several marks."""
 ENDLESS_MARKS = ("looped", "length_limit", "runs_on")  # of a text that does not stop when the speech does
 LENGTH_FAULT_MARKS = {*ENDLESS_MARKS, "empty", "cut"}  # of a text whose length is a fault by itself
 
@@ -235,7 +239,7 @@ MIN_CUT_SHARE = 0.25
 MIN_RUN_ON_WORDS = 5  # words beyond the reference's, and half as many as it has: no mishearing adds so many
 MIN_RUN_ON_SHARE = 0.5
 SPELLING_KINDS = ("accents", "letters", "numbers", "spacing")
-"""Errors that the WER counts although they are heard right."""
+"""Errors that the WER counts although the words are recognised."""
 
 
 @dataclass(frozen=True)
@@ -266,13 +270,13 @@ class FailureModes:
     marks: dict[str, tuple[str, ...]]
     """The ids of the utterances with each of FAILURE_MARKS."""
     prefix_wer: float
-    """WER if every hypothesis ended after as many words as were said: a model that only fails to stop is good here."""
+    """WER if every hypothesis ended after as many words as its reference: a model that only fails to stop does well."""
     hits: float
     """Share of the reference's words that are right in these first words."""
     same: float
-    """Share of the utterances that got the commonest text: the same words, of at least two, however often said."""
+    """Share of the utterances that got the commonest text: the same words, of at least two, however often repeated."""
     length: float
-    """Letters written for each letter said, over clips that neither loop, run on, are empty nor end early: about 1."""
+    """Letters of hypotheses per letter of references; clips that loop, run on, are empty or end early left out."""
     spelled: float
     """Share of the errors of clips that do not loop that are spelling only: accents, ñ, digits, spaces."""
     inventors: tuple[FlaggedUtterance, ...]
@@ -297,7 +301,7 @@ def find_failure_modes(records: Sequence[dict], language: str = "es", most: int 
 
     Marks come from a record's flags where decoding knows more than the text (looped, length_limit, wrong_language, and
     `tokens` where it is there), else from the text. Without the flag, another language is another script than the
-    references', or English: other languages of one script are not told apart by a few words.
+    references', or English: other languages of one script are not distinguished by a few words.
 
     Args:
         records: of hypotheses.jsonl.
@@ -363,8 +367,8 @@ def _marks(record: dict, reference: list[str], hypothesis: list[str], chunks: li
         yield "empty"
         return
     if len(reference) >= 2 and hits >= MAJORITY_SHARE * (len(reference) - 1):
-        first, heard = reference[0], hypothesis[0]
-        clipped = first != heard and len(heard) > 1 and first.endswith(heard)
+        first, written = reference[0], hypothesis[0]
+        clipped = first != written and len(written) > 1 and first.endswith(written)
         if chunks[0].type == "delete" or clipped or hypothesis[:2] == [first, first] != reference[:2]:
             yield "shifted"
     if chunks and chunks[-1].type == "delete":
@@ -385,7 +389,8 @@ def _first_words(records: Sequence[dict]):
     """Score each hypothesis cut after as many words as its reference has."""
     references = [normalise(record["reference"]) for record in records]
     pairs = zip(references, (normalise(record["hypothesis"]) for record in records), strict=True)
-    return score(references, [" ".join(heard.split()[: len(said.split())]) for said, heard in pairs], str)
+    cut = [" ".join(hypothesis.split()[: len(reference.split())]) for reference, hypothesis in pairs]
+    return score(references, cut, str)
 
 
 def _same(records: Sequence[dict]) -> float:
@@ -396,9 +401,9 @@ def _same(records: Sequence[dict]) -> float:
 
 
 def _length(cases: list[FlaggedUtterance]) -> float:
-    """Return letters written per letter said; 1 where nothing was said."""
-    said = sum(len(normalise(case.reference)) for case in cases)
-    return sum(len(normalise(case.hypothesis)) for case in cases) / said if said else 1.0
+    """Return letters written per letter of the references; 1 where these are empty."""
+    expected = sum(len(normalise(case.reference)) for case in cases)
+    return sum(len(normalise(case.hypothesis)) for case in cases) / expected if expected else 1.0
 
 
 def _spelled(records: Sequence[dict], language: str) -> float:

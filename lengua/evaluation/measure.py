@@ -134,7 +134,7 @@ def load_samples(row: Row) -> np.ndarray:
 
 
 def as_decoded(text: str, row: Row) -> DecodingResult:
-    """Return what another program said; how many tokens that took it does not tell."""
+    """Return what another program transcribed; how many tokens that took it does not tell."""
     return DecodingResult(text.strip(), 0, is_looped(text, None, row.duration_s), second_try=False)
 
 

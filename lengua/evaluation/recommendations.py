@@ -22,7 +22,7 @@ from lengua.scoring.normalizer import normalise
 
 RecordPair = tuple[dict, dict]
 """Records of one clip, before and after."""
-DIFFERING_WORDS_SHARE = 0.5  # one word misheard alike is a word both find hard, half a sentence is another sentence
+DIFFERING_WORDS_SHARE = 0.5  # one word wrong in both is a word both find hard, half a sentence is another sentence
 MIN_AGREEING_WORDS = 3  # below, two models easily agree on one wrong word
 
 
@@ -159,11 +159,11 @@ def _voices(reading: LoadedEvaluation) -> Iterator[Recommendation]:
 def _groups(reading: LoadedEvaluation) -> Iterator[Recommendation]:
     """Voices that are understood worse than the rest beyond chance, and those of whom too little is there to tell."""
     groups = reading.analysis.get("groups") or []
-    told = [group for group in groups if group["key"] in VOICE_KEYS and group["group"] != UNKNOWN_GROUP]
-    for group in told:
+    voices = [group for group in groups if group["key"] in VOICE_KEYS and group["group"] != UNKNOWN_GROUP]
+    for group in voices:
         if not group["small"] and (group["difference_low"] or 0) > 0:
             yield Recommendation(f"More speech of {group['key']} {group['group']}", _gap(group))
-    small = [f"{group['group']} ({group['small']})" for group in told if group["small"]][:MAX_NAMED_ITEMS]
+    small = [f"{group['group']} ({group['small']})" for group in voices if group["small"]][:MAX_NAMED_ITEMS]
     if small:
         yield Recommendation(f"Test clips of {', '.join(small)}", "too small to tell how well they are understood")
 
@@ -171,8 +171,9 @@ def _groups(reading: LoadedEvaluation) -> Iterator[Recommendation]:
 def _one_voice(reading: LoadedEvaluation) -> Iterator[Recommendation]:
     """A voice whose whole interval lies above the WER of all."""
     overall = overall_wer(reading)
-    told = [group for group in reading.analysis.get("groups") or [] if group["key"] == "speaker" and not group["small"]]
-    hard = [group for group in told if group["group"] != UNKNOWN_GROUP and (group["wer_low"] or 0) > overall]
+    groups = reading.analysis.get("groups") or []
+    voices = [group for group in groups if group["key"] == "speaker" and not group["small"]]
+    hard = [group for group in voices if group["group"] != UNKNOWN_GROUP and (group["wer_low"] or 0) > overall]
     for group in sorted(hard, key=lambda group: -group["wer"])[:MAX_HARD_VOICES]:
         because = f"WER {percent(group['wer'])}, all clips together {percent(overall)}"
         yield Recommendation(f"More of the voice {group['group']}, or of voices like it", because)
@@ -188,9 +189,9 @@ def _words(reading: LoadedEvaluation) -> Iterator[Recommendation]:
     found = words_to_record(reading)
     if found:
         named = ", ".join(word.word for word in found[:MAX_NAMED_ITEMS])
-        wrong, said = sum(word.wrong for word in found), sum(word.said for word in found)
+        wrong, times = sum(word.wrong for word in found), sum(word.occurrences for word in found)
         do = f"Write new sentences with these words, and let several people say them: {named}"
-        yield Recommendation(do, f"wrong {wrong} of {said} times")
+        yield Recommendation(do, f"wrong {wrong} of {times} times")
 
 
 def _size(reading: LoadedEvaluation) -> Iterator[Recommendation]:

@@ -59,7 +59,7 @@ class LoadedEvaluation:
 
     @cached_property
     def pairs(self) -> list[tuple[dict, dict]]:
-        """Before and after of every clip that both models heard, joined by set and id."""
+        """Before and after of every clip that both models transcribed, joined by set and id."""
         before = by_clip(self.before, "padded")
         return [(before[clip], after) for clip, after in by_clip(self.after, "").items() if clip in before]
 
@@ -108,14 +108,14 @@ def read_evaluation(folder: Path | str, language: str | None = None) -> LoadedEv
     return LoadedEvaluation(folder, results, rows, records, store, known)
 
 
-def without_probes(told: Sequence[dict]) -> list[dict]:
+def without_probes(rows: Sequence[dict]) -> list[dict]:
     """Return rows or records without other languages and other people, measured to see what was forgotten."""
-    return [one for one in told if not is_source(one["set"]) and not one["set"].startswith(GENERAL_PREFIX)]
+    return [one for one in rows if not is_source(one["set"]) and not one["set"].startswith(GENERAL_PREFIX)]
 
 
 def find_evaluation_store(evaluation: Path) -> Path | None:
     """Return the feature store behind an evaluation: its own, its run's, or the one that the run learned from."""
     run = evaluation.parent
-    told = read_json(run / "run.json")["options"]["source"] if (run / "run.json").is_file() else ""
-    places = [evaluation / "store", run / "store", *([Path(told)] if told and not is_source(told) else [])]
+    source = read_json(run / "run.json")["options"]["source"] if (run / "run.json").is_file() else ""
+    places = [evaluation / "store", run / "store", *([Path(source)] if source and not is_source(source) else [])]
     return next((place for place in places if is_store(place)), None)

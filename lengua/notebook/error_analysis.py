@@ -59,9 +59,9 @@ def resolution_list(reading: LoadedEvaluation) -> str:
     found = detectable_difference(reading)
     if found is None:
         return ONLY_ONE_MODEL
-    told, low, high = (signed_points(one) for one in (found.difference, found.low, found.high))
+    difference, low, high = (signed_points(one) for one in (found.difference, found.low, found.high))
     chance = "beyond chance" if found.shown else "may be chance"
-    lines = [f"**{told} points** ({low} to {high}), over {found.units:,} {found.unit}s: {chance}."]
+    lines = [f"**{difference} points** ({low} to {high}), over {found.units:,} {found.unit}s: {chance}."]
     if found.smallest:
         smallest = f"{100 * found.smallest:.1f} points"
         lines.append(f"The smallest difference that these {len(reading.pairs):,} clips would show: **{smallest}**.")
@@ -93,7 +93,7 @@ def changes_table(reading: LoadedEvaluation, count: int = 8) -> str:
 
 
 def doubtful_table(reading: LoadedEvaluation, count: int = 8) -> str:
-    """Return clips whose text may be wrong: both models hear the same, and mostly something else."""
+    """Return clips whose text may be wrong: both models write the same, and mostly something else."""
     found = doubtful_references(reading.pairs)
     if not found:
         return "No clip of which both models hear the same and mostly something else than its text."
@@ -102,7 +102,7 @@ def doubtful_table(reading: LoadedEvaluation, count: int = 8) -> str:
 
 
 def groups_picture(reading: LoadedEvaluation, path: Path) -> str:
-    """Draw the groups that are told of anybody, and return the path, as `IPython.display.Image` wants it."""
+    """Draw the groups that are known of anybody, and return the path, as `IPython.display.Image` wants it."""
     groups_figure(_known_groups(reading), overall_wer(reading), path)
     return str(path)
 
@@ -130,22 +130,25 @@ def confusions_table(reading: LoadedEvaluation, count: int = 8) -> str:
     found = confusion_tables(reading.analysis.get("confusions") or {})
     if not found:
         return "Nothing was taken for anything else."
-    columns = [[f"{said} → {heard} ({times})" for said, heard, times in table.rows[:count]] for table in found]
+    columns = [
+        [f"{reference} → {hypothesis} ({times})" for reference, hypothesis, times in table.rows[:count]]
+        for table in found
+    ]
     return notebook_table([table.title for table in found], list(zip_longest(*columns, fillvalue="")), "llll")
 
 
 def words_table(reading: LoadedEvaluation, count: int = 12) -> str:
     """Return the words that are wrong most often."""
     found = rank_hard_words(reading.after)[:count]
-    lines = [[one.word, one.heard or DASH, one.example, f"{one.wrong} of {one.said}"] for one in found]
+    lines = [[one.word, one.hypothesis or DASH, one.example, f"{one.wrong} of {one.occurrences}"] for one in found]
     table = notebook_table(["word", "heard as", "first in clip", "wrong"], lines, "lll")
     return table if lines else "Not one word is wrong."
 
 
 def advice_list(reading: LoadedEvaluation) -> str:
     """Return what to record next, the most urgent first, each with what it rests on."""
-    told = [(one.do, f"{one.because[0].upper()}{one.because[1:]}") for one in recommend(reading)]
-    return "\n".join(f"1. **{escape_markdown(do)}.** {escape_markdown(because)}." for do, because in told)
+    advice = [(one.do, f"{one.because[0].upper()}{one.because[1:]}") for one in recommend(reading)]
+    return "\n".join(f"1. **{escape_markdown(do)}.** {escape_markdown(because)}." for do, because in advice)
 
 
 def signed_points(fraction: float) -> str:
@@ -184,7 +187,7 @@ def read_failure_study() -> dict:
 SHORT_MARGIN_S = TrainOptions("").margin_s[0]
 """Silence behind a clip in a short window: the least that training draws."""
 REPRODUCTION_CLIPS = 24
-"""That are heard in both windows, spread over the set."""
+"""That are transcribed in both windows, spread over the set."""
 TRAINING_CAUSES = ("double_start", "label_shift", "end_masked", "rate", "prompt", "few_data")
 """Causes that a model cannot have that has learned nothing here."""
 MAX_TRANSCRIPT_LETTERS = 160
@@ -233,16 +236,16 @@ def findings_list(findings: Sequence[DiagnosisFinding | dict]) -> str:
 def reproduce_failure(base: str, language: str, rows: Sequence[Row], count: int = REPRODUCTION_CLIPS) -> str:
     """Let an untouched model write down clips at 30 s and in a short window; return both, and the diagnosis."""
     transcriber, chosen = Transcriber(base, language), evenly_spaced_rows(rows, count)
-    heard = {margin: decode_unguarded(transcriber, chosen, margin) for margin in (None, SHORT_MARGIN_S)}
-    padded, short = (find_failure_modes(records, language) for records in heard.values())
+    transcribed = {margin: decode_unguarded(transcriber, chosen, margin) for margin in (None, SHORT_MARGIN_S)}
+    padded, short = (find_failure_modes(records, language) for records in transcribed.values())
     found = diagnose_failures(short, padded, window="adaptive", padded=padded)
     likely = [one for one in found if one.name not in TRAINING_CAUSES and one.severity != GOOD][:1]
-    [worst] = sorted(heard[SHORT_MARGIN_S], key=lambda record: -record["tokens"])[:1]
+    [worst] = sorted(transcribed[SHORT_MARGIN_S], key=lambda record: -record["tokens"])[:1]
     windows = {"padded to 30 s": padded, f"speech and {SHORT_MARGIN_S:g} s": short}
     lines = [[name, percent(one.wer), one.insertions, one.endless] for name, one in windows.items()]
     table = notebook_table(["window", "WER", "words made up", "clips that do not stop"], lines)
-    said, written = escape_markdown(worst["reference"]), shorten_text(worst["hypothesis"])
-    longest = f"The longest text of the short window, where *{said}* was said: {written}"
+    reference, hypothesis = escape_markdown(worst["reference"]), shorten_text(worst["hypothesis"])
+    longest = f"The longest text of the short window, where *{reference}* was said: {hypothesis}"
     return "\n\n".join([table, longest, findings_list(likely) or "It got away with it: these clips end well."])
 
 
@@ -261,5 +264,5 @@ def _format_finding(one: DiagnosisFinding) -> str:
 
 
 def _reasons(one: DiagnosisFinding) -> list[str]:
-    told = {"cause": one.cause, "cure": one.cure, "to be sure": one.check}
-    return [f"- {name}: {escape_markdown(text)}" for name, text in told.items()]
+    reasons = {"cause": one.cause, "cure": one.cure, "to be sure": one.check}
+    return [f"- {name}: {escape_markdown(text)}" for name, text in reasons.items()]

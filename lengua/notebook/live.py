@@ -31,7 +31,7 @@ class LiveChart(Console):
     def __init__(self, out: Path, every_s: float = REDRAW_EVERY_S):
         super().__init__(sys.stdout)
         self.history, self.every_s = Path(out) / "history.jsonl", every_s
-        self.line, self.chart, self.told, self.drawn = OutputSlot(), OutputSlot(), 0.0, 0.0
+        self.line, self.chart, self.shown, self.drawn = OutputSlot(), OutputSlot(), 0.0, 0.0
 
     def __exit__(self, *error) -> None:
         super().__exit__(*error)
@@ -47,8 +47,8 @@ class LiveChart(Console):
             self.stage, self.started, self.first = DRAWN_STAGE, now, progress.done
             self.chart.show(displayable_text(WAITING_TEXT))  # it stands above all remarks
         measured = progress.note.startswith("dev")
-        if measured or progress.done == progress.total or now - self.told >= LINE_EVERY_S:
-            self.told = now
+        if measured or progress.done == progress.total or now - self.shown >= LINE_EVERY_S:
+            self.shown = now
             self.line.show(displayable_text(self._line(progress)))
         if measured or now - self.drawn >= self.every_s:
             self._draw()

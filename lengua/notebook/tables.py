@@ -38,7 +38,7 @@ from lengua.scoring.wer import aligned_words, word_pairs
 
 METRIC_FILE = Path("metrics/lengua_wer/lengua_wer.py")
 OPERATION_NAMES = {"equal": "", "substitute": "substituted", "delete": "deleted", "insert": "inserted"}
-"""What jiwer calls a chunk of an alignment, and how it is told."""
+"""What jiwer calls a chunk of an alignment, and how a table names it."""
 MAX_ALIGNED_WORDS = 40
 """Words of an alignment that are shown; a loop has hundreds."""
 PARTIAL_LETTER = "\ufffd"
@@ -78,16 +78,16 @@ def alignment_table(reference: str, hypothesis: str) -> str:
     if len(rows) > MAX_ALIGNED_WORDS:
         rows = [*rows[:MAX_ALIGNED_WORDS], ["…", f"and {len(rows) - MAX_ALIGNED_WORDS} more words", ""]]
     kinds = f"{found.substitutions} substituted, {found.deletions} deleted, {found.insertions} inserted"
-    told = f"{kinds}; {found.words} words were said: WER {found.wer:.0%}."
-    return f"{notebook_table(['said', 'heard', 'counts as'], rows, 'lll')}\n\n{told}"
+    summary = f"{kinds}; {found.words} words were said: WER {found.wer:.0%}."
+    return f"{notebook_table(['said', 'heard', 'counts as'], rows, 'lll')}\n\n{summary}"
 
 
 def align_for_table(reference: str, hypothesis: str) -> list[list[str]]:
-    """Return [said, heard, what it counts as] of every word."""
+    """Return [reference, hypothesis, what it counts as] of every word."""
     output = aligned_words([reference], [hypothesis])
-    [said], [heard], [chunks] = output.references, output.hypotheses, output.alignments
+    [ref_words], [hyp_words], [chunks] = output.references, output.hypotheses, output.alignments
     return [
-        [DASH if i is None else said[i], DASH if j is None else heard[j], OPERATION_NAMES[kind]]
+        [DASH if i is None else ref_words[i], DASH if j is None else hyp_words[j], OPERATION_NAMES[kind]]
         for kind, i, j in word_pairs(chunks)
     ]
 
@@ -228,7 +228,7 @@ def example_clip(source: str, language: str | None = None, split: str = "test") 
 
 
 def worst_clips_html(evaluation: Path, store: Path | None = None, count: int = 5):
-    """Return the clips with most errors as HTML to display: what was said, what was heard, and a player.
+    """Return the clips with most errors as HTML to display: reference, hypotheses and a player.
 
     Args:
         evaluation: a folder with results.json and hypotheses.jsonl.

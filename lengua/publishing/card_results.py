@@ -59,7 +59,7 @@ def evaluation_facts(results: dict | None, records: Sequence[dict], probed: dict
             CARD_GROUP_TITLES.get(key, key): _group_table(some, ours, results.get("about") or ours)
             for key, some in groups.items()
         },
-        "untold": [CARD_GROUP_TITLES.get(key, key) for key in CARD_GROUP_KEYS if key not in groups],
+        "unknown_kinds": [CARD_GROUP_TITLES.get(key, key) for key in CARD_GROUP_KEYS if key not in groups],
         "findings": [one for one in findings if one["severity"] != "good"],
         "counts": _counts(own, ours),
         "confusions": _confusions(results),
@@ -99,7 +99,7 @@ def _worse(rows: list[dict], records: Sequence[dict], against: str | None) -> li
 
 
 def _groups(groups: Sequence[dict], records: Sequence[dict], other: str | None) -> dict[str, list]:
-    """Return the groups of every kind that somebody told, each with the WER of all models and windows."""
+    """Return the groups of every kind that somebody stated, each with the WER of all models and windows."""
     wers, found = _wers_of_groups(records), {}
     for key in CARD_GROUP_KEYS:
         some = [group for group in groups if group["key"] == key]

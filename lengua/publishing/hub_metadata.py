@@ -46,7 +46,7 @@ def licence_sentences(note: ModelNote, manifest: dict | None, results: dict | No
     else:
         sentences = [f"The weights of {base_name(note.base)}: under the terms of whoever made them."]
     if note.language and manifest:
-        licence = manifest.get("licence") or "not told by the source"
+        licence = manifest.get("licence") or "not stated by the source"
         sentences.append(f"The speech that it learned from, {manifest['source']}: licence {licence}.")
     elif note.language:
         sentences.append("The speech that it learned from: of unknown licence, for its store is not beside the run.")

@@ -65,7 +65,7 @@ def training_facts(run: Run | None, manifest: dict | None) -> dict[str, str]:
 def _training_data(manifest: dict | None) -> str:
     train = (manifest or {}).get("splits", {}).get("train")
     if not train:
-        return "not told: the store is not beside the run"
+        return "unknown: the store is not beside the run"
     hours, clips, speakers = train["hours"], train["utterances"], train["speakers"]
     revision = f", revision {manifest['revision']}" if manifest.get("revision") else ""
     return f"{manifest['source']}: {hours:.2f} h in {clips:,} clips of {speakers:,} speakers{revision}"

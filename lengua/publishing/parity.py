@@ -56,7 +56,7 @@ CHANCE_SIGMAS = 2.0
 
 
 class ParityClip(NamedTuple):
-    """A clip of at most 30 s, and what is said in it."""
+    """A clip of at most 30 s, and its text."""
 
     id: str
     reference: str
@@ -127,7 +127,7 @@ def evenly_spaced_places(items: int, count: int) -> list[int]:
 
 @dataclass(frozen=True)
 class ProgramParity:
-    """What one program said, held against the reference program. Rates are fractions."""
+    """The transcripts of one program, held against the reference program. Rates are fractions."""
 
     program: str
     format: str
@@ -153,7 +153,7 @@ class ProgramParity:
 
 @dataclass(frozen=True)
 class Parity:
-    """What all programs said to the same clips."""
+    """The transcripts of all programs of the same clips."""
 
     language: str
     clips: tuple[ParityClip, ...]
@@ -252,7 +252,7 @@ def _run_program(runtime: Runtime, folder: Path, clips: Sequence[ParityClip], la
 def compare_outputs(
     first: ProgramOutput, other: ProgramOutput, format: str, bound: ParityBound | None, references: Sequence[str]
 ) -> ProgramParity:
-    """Count what one program said, and how it differs from the first."""
+    """Score what one program transcribed, and count how it differs from the first."""
     scored, errors = score(references, other.texts), _distance(first.texts, other.texts)
     wer, words = score(references, first.texts).wer, max(1, score(first.texts, first.texts).words)
     chance = CHANCE_SIGMAS * sum(errors) ** 0.5 / max(1, scored.words)
@@ -307,9 +307,9 @@ def _disagreement(found: Parity) -> LenguaError:
         errors = _distance(first.texts, side.texts)
         farthest = sorted(filter(errors.__getitem__, range(len(errors))), key=lambda place: -errors[place])
         for place in farthest[:MAX_DIFFERING_CLIPS]:
-            clip, said = found.clips[place], {first.program: first.texts[place], side.program: side.texts[place]}
-            width = max(map(len, said))
+            clip, texts = found.clips[place], {first.program: first.texts[place], side.program: side.texts[place]}
+            width = max(map(len, texts))
             lines += [f"clip {clip.id}", f"  {'said':{width}}  {clip.reference}"]
-            lines += [f"  {name:{width}}  {text}" for name, text in said.items()]
+            lines += [f"  {name:{width}}  {text}" for name, text in texts.items()]
     bound = f"{100 * wrong[0].wer_bound:.1f} points of WER and {wrong[0].words_bound:.0%} of the words"
     return LenguaError(f"the same words in every program, within {bound}", "\n  ".join(lines) + "\n", EXPORT_AGAIN)

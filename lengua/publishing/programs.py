@@ -65,9 +65,9 @@ def main(program: str, model: str, clips: str, language: str, out: str, most: st
     opened, package = PARITY_PROGRAMS[program]
     with np.load(clips) as file:
         samples = [file[f"arr_{number}"] for number in range(len(file.files))]
-    heard = transcribe_clips(opened(model, language or None, int(most)), samples)
+    result = transcribe_clips(opened(model, language or None, int(most)), samples)
     with open(out, "w", encoding="utf-8") as file:
-        json.dump(heard | {"version": version(package)}, file)
+        json.dump(result | {"version": version(package)}, file)
 
 
 if __name__ == "__main__":

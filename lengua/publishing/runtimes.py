@@ -1,4 +1,4 @@
-"""Programs that open an export, each as its users call it: (folder, clips, language) -> what it said.
+"""Programs that open an export, each as its users call it: (folder, clips, language) -> what it transcribed.
 
 The same decoding everywhere, so that what differs is the weights and the tokens: greedily, padded to 30 s, no
 timestamps, no second try at a higher temperature. lengua's own Transcriber comes in its adaptive window, too.
@@ -41,7 +41,7 @@ FASTER_WHISPER_OPTIONS = {
 
 
 class ProgramOutput(NamedTuple):
-    """What a program said to each clip."""
+    """The transcripts of a program, one of each clip."""
 
     texts: list[str]
     seconds: float

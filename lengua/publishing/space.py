@@ -90,7 +90,7 @@ def _project_folder() -> Path:
 
 
 def _of_wheel() -> list[Path]:
-    """Return where a wheel put app.py and what stands beside it; pip knows, whatever prefix it was told."""
+    """Return where a wheel put app.py and what stands beside it; pip knows, whatever prefix it was given."""
     try:
         files = metadata.files("lengua") or []
     except metadata.PackageNotFoundError:

@@ -1,4 +1,4 @@
-"""An export -> the Hub: one commit, a tag, private unless it is said otherwise.
+"""An export -> the Hub: one commit, a tag, private unless asked otherwise.
 
     require_may_push("owner/name", MODEL, private=True, tag=None)     # before anything is built
     pushed = push(Path("export"), "owner/name", MODEL, private=True, tag=None, message="...")

@@ -102,4 +102,4 @@ def _rest(spoken: Callable[[int], list[str]], number: int) -> str:
 
 
 NUMBER_LANGUAGES = {"es": (_spanish, _spanish_form), "sv": (_swedish, _swedish_form)}
-"""Of each language how a number is said, and the form of a word in which forms that mean the same are one."""
+"""Of each language how a number is spoken, and the form of a word in which forms that mean the same are one."""

@@ -77,10 +77,11 @@ def count_spelling_errors(
     Raises:
         LenguaError: not as many hypotheses as references.
     """
-    truth, heard, plain = _as_list(references), _as_list(hypotheses), (_plain(references), _plain(hypotheses))
-    require_equal("hypotheses", len(truth), len(heard))
+    references, hypotheses = _as_list(references), _as_list(hypotheses)
+    plain = _plain(references), _plain(hypotheses)
+    require_equal("hypotheses", len(references), len(hypotheses))
     without_accents = partial(strip_accents, language=language)
-    aligned = [aligned_words(truth, heard, rule) for rule in (str, str.lower)]
+    aligned = [aligned_words(references, hypotheses, rule) for rule in (str, str.lower)]
     aligned += [aligned_words(*plain, rule) for rule in (str, without_accents, strip_marks)]
     left = list(map(word_errors, aligned))
     forgiven = (str.lower, normalise, without_accents, strip_marks)
@@ -124,12 +125,12 @@ def _adopt_reference_spelling(
     left = {name: word_errors(blind) for name in MULTI_WORD_CLASSES}
     pairs = {name: Counter() for name in MULTI_WORD_CLASSES}
     for k in np.flatnonzero(left["numbers"]):
-        said, heard = blind.references[k], blind.hypotheses[k]
-        blocks = list(_blocks(said, heard, _regions(blind.alignments[k]), language))
+        reference, hypothesis = blind.references[k], blind.hypotheses[k]
+        blocks = list(_blocks(reference, hypothesis, _regions(blind.alignments[k]), language))
         kept, fewest = [], left["numbers"][k]
         for name in MULTI_WORD_CLASSES:
-            of_class = [block for block in blocks if _class_of(said[block[0]], heard[block[1]]) == name]
-            errors = _errors_with(said, heard, kept + of_class) if of_class else fewest
+            of_class = [block for block in blocks if _class_of(reference[block[0]], hypothesis[block[1]]) == name]
+            errors = _errors_with(reference, hypothesis, kept + of_class) if of_class else fewest
             if errors < fewest:
                 kept, fewest = kept + of_class, errors
                 shown = basic.references[k], basic.hypotheses[k]
@@ -138,41 +139,41 @@ def _adopt_reference_spelling(
     return {name: (left[name], pairs[name]) for name in MULTI_WORD_CLASSES}
 
 
-def _class_of(said: list[str], heard: list[str]) -> str:
-    return "numbers" if any(map(is_number, said + heard)) else "spacing"
+def _class_of(reference: list[str], hypothesis: list[str]) -> str:
+    return "numbers" if any(map(is_number, reference + hypothesis)) else "spacing"
 
 
-def _errors_with(said: list[str], heard: list[str], blocks: list[WordSpans]) -> int:
+def _errors_with(reference: list[str], hypothesis: list[str], blocks: list[WordSpans]) -> int:
     """Count the errors that are left when blocks of the hypothesis read as the reference has them."""
-    respelt = list(heard)
+    respelt = list(hypothesis)
     for there, here in sorted(blocks, key=lambda block: -block[1].start):
-        respelt[here] = said[there]
-    return int(word_errors(jiwer.process_words(" ".join(said), " ".join(respelt)))[0])
+        respelt[here] = reference[there]
+    return int(word_errors(jiwer.process_words(" ".join(reference), " ".join(respelt)))[0])
 
 
 def _regions(chunks: list[jiwer.AlignmentChunk]) -> Iterator[WordSpans]:
     """Give the places between words that agree, where both sides have words."""
     for equal, group in groupby(chunks, key=lambda chunk: chunk.type == "equal"):
         run = list(group)
-        said = slice(run[0].ref_start_idx, run[-1].ref_end_idx)
-        heard = slice(run[0].hyp_start_idx, run[-1].hyp_end_idx)
-        if not equal and said.start < said.stop and heard.start < heard.stop:
-            yield said, heard
+        ref_span = slice(run[0].ref_start_idx, run[-1].ref_end_idx)
+        hyp_span = slice(run[0].hyp_start_idx, run[-1].hyp_end_idx)
+        if not equal and ref_span.start < ref_span.stop and hyp_span.start < hyp_span.stop:
+            yield ref_span, hyp_span
 
 
 def _blocks(
-    said: list[str], heard: list[str], regions: Iterable[WordSpans], language: str | None
+    reference: list[str], hypothesis: list[str], regions: Iterable[WordSpans], language: str | None
 ) -> Iterator[WordSpans]:
     """Give what reads alike but is written otherwise, from left to right, the longest first, none over another."""
     for there, here in regions:
-        numeric = any(map(is_number, said[there] + heard[here]))
+        numeric = any(map(is_number, reference[there] + hypothesis[here]))
         if not numeric and there.stop - there.start == here.stop - here.start == 1:
             continue  # the usual case: one word for another
         longest = MAX_NUMBER_WORDS if numeric else MAX_COMPOUND_WORDS
-        index, at, cursor = _index(heard, here, longest, language), there.start, here.start
+        index, at, cursor = _index(hypothesis, here, longest, language), there.start, here.start
         while at < there.stop:
             places = (slice(at, last) for last in range(min(there.stop, at + longest), at, -1))
-            found = ((place, _match(said[place], index, cursor, language)) for place in places)
+            found = ((place, _match(reference[place], index, cursor, language)) for place in places)
             block = next((block for block in found if block[1]), None)
             if block:
                 yield block

@@ -39,7 +39,7 @@ def is_looped(text: str, tokens: int | None = None, duration_s: float | None = N
 
 
 def _has_repeated_ngram(words: list[str]) -> bool:
-    """r words in a row, each equal to the one n places on: an n-gram said r / n + 1 times."""
+    """r words in a row, each equal to the one n places on: an n-gram that occurs r / n + 1 times."""
     for n in range(1, MAX_NGRAM + 1):
         same = [a == b for a, b in zip(words, words[n:], strict=False)]
         run = max((len(list(group)) for equal, group in groupby(same) if equal), default=0)

@@ -37,19 +37,19 @@ def score(
     """Align hypotheses with references by words and by characters, and count.
 
     Args:
-        references: what was said; one string counts as one utterance.
+        references: the true texts; one string counts as one utterance.
         hypotheses: what was recognised, in the same order.
         normaliser: applied to both sides; `str` compares them as they are, but for white space.
     Raises:
         LenguaError: not as many hypotheses as references.
     """
-    truth, heard = _texts(references, normaliser), _texts(hypotheses, normaliser)
-    counts = _counts(truth, heard)
+    references, hypotheses = _texts(references, normaliser), _texts(hypotheses, normaliser)
+    counts = _counts(references, hypotheses)
     totals = {name: int(counts[name].sum()) for name in COUNTS_DTYPE.names}
     return Score(
         wer=float(error_rate(totals.pop("errors"), totals["words"])),
         cer=float(error_rate(totals.pop("character_errors"), totals["characters"])),
-        utterances=len(truth),
+        utterances=len(references),
         counts=counts,
         **totals,
     )

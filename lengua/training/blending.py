@@ -5,7 +5,7 @@
 Models on the straight line between base and fine-tuned weights know the new speech nearly as well and have forgotten
 less of all else (WiSE-FT: Wortsman et al., Robust fine-tuning of zero-shot models, 2022). The smallest share of the
 fine-tuned weights is kept that dev cannot tell from the best one (paired bootstrap, 95 %): other people can. Where
-`--general` names speech of other people, no share is kept at which it is heard worse than by the base. The verdict
+`--general` names speech of other people, no share is kept at which it is recognised worse than by the base. The verdict
 holds the kept mix against the base in 30 s, the window that the base knows. As the best of several evaluations its dev
 WER is a little too good: believe that on test.
 """
@@ -72,7 +72,7 @@ def choose_alpha(measured: dict[float, DevEvaluation], general: dict[float, DevE
 
     Args:
         measured: dev by the share of fine-tuned weights.
-        general: other people's speech, also of the base (0): where they are heard worse than by the base, a smaller
+        general: other people's speech, also of the base (0): where it is recognised worse than by the base, a smaller
             share is kept, the smallest at the worst. Empty if nobody else was measured.
     """
     best = measured[min(measured, key=lambda alpha: (measured[alpha].wer, alpha))]

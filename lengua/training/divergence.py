@@ -41,7 +41,7 @@ def divergence_reason(evaluations: list[dict]) -> str | None:
     it has never met, and the next look shows whether it is getting used to them. From then on, loops take over from a
     model that had been better than one that writes nothing: dev WER is above the interval of the best look so far, most
     errors are insertions, and either a fifth more of the clips loop than at the best of the looks before, or there are
-    more errors than words. Loops from the start are told by three looks that get no better.
+    more errors than words. Loops from the start are recognised by three looks that get no better.
     """
     if evaluations and not math.isfinite(evaluations[-1].get("loss", 0.0)):
         return f"the loss is {evaluations[-1]['loss']} at step {evaluations[-1]['step']}; {LOSS_REMEDY}"

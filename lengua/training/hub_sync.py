@@ -35,7 +35,7 @@ class CheckpointUploader:
     """Upload one checkpoint at a time, in a thread of its own; one that comes meanwhile is left for the end.
 
     Args:
-        tell: is told, by `report` and `close`, what went wrong.
+        tell: called by `report` and `close` with what went wrong.
     """
 
     def __init__(self, repo_id: str, out: Path, tell: Callable[[str], None]):

@@ -170,7 +170,7 @@ class EpochSampler:
     several processes share the batches, those that are too few for all of them are left out, others in every epoch.
     """
 
-    batch_size = None  # told one, accelerate would leave out what comes before a batch that is smaller
+    batch_size = None  # given one, accelerate would leave out what comes before a batch that is smaller
     drop_last = False
 
     def __init__(self, split: Split | StreamBlock | Mixture, drawing: BatchPlan, epoch: int = 0, ranks: int = 1):

@@ -251,7 +251,7 @@ def groups_figure(groups: Sequence[dict], overall: float, path: Path, shown: int
 
 
 def _group_bar(group: dict) -> Bar:
-    """Grey for what nobody told, pale for what is small."""
+    """Grey for what nobody stated, pale for what is small."""
     colour = GREY if group["group"] == "unknown" else SKY if group["small"] else BLUE
     name, size = truncate_to_width(str(group["group"]), MAX_BAR_NAME_IN - 1.2, 11), counted(group["clips"], "clip")
     return Bar(name, percent(group["wer"]), [(group["wer"], colour)], size, (group["wer_low"], group["wer_high"]))
@@ -312,7 +312,7 @@ CURVE_STYLES = ("-", (0, (4, 1.5)), (0, (1, 1.2)))
 SMOOTHING_DIVISOR = 8
 """Loss is shown as the mean over one part in so many of a run."""
 TIME_UNITS = ((7200, 3600, "hours"), (120, 60, "minutes"), (0, 1, "seconds"))
-"""From so many seconds on, time is told in units of so many, of this name."""
+"""From so many seconds on, time is given in units of so many, of this name."""
 CURVE_NOTES = (
     "Over optimiser steps on the left, over time on the right, evaluations included. Lower is better.",
     "The large dot is a run's best on dev, the checkpoint that is kept. Loss is a running mean.",

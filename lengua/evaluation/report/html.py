@@ -2,7 +2,7 @@
 
     write_page(Path("evaluation/report.html"), results, records, store)
     word_diff("Clave incorrecta.", "clave correcta y")
-        -> clave (equal), correcta (substituted, said: incorrecta.), y (inserted)
+        -> clave (equal), correcta (substituted, reference: incorrecta.), y (inserted)
 
 What counts as an error is what `lengua.scoring` counts: words are aligned as `normalise` leaves them, and shown with
 their capitals and punctuation. A section whose data are missing is left out. Equal inputs give equal bytes.
@@ -32,11 +32,11 @@ MAX_WORDS_SHOWN = 80
 
 
 class AlignedWord(NamedTuple):
-    """One word of a hypothesis, or one that it lacks; `said` is what stands in its place in the reference."""
+    """One word of a hypothesis, or one that it lacks; `reference` is the reference's word in its place."""
 
     text: str
     kind: str
-    said: str = ""
+    reference: str = ""
 
 
 class TokenisedText(NamedTuple):
@@ -49,33 +49,33 @@ class TokenisedText(NamedTuple):
 
 def word_diff(reference: str, hypothesis: str) -> list[AlignedWord]:
     """Return the words of the hypothesis in order, and among them, where they are missing, those of the reference."""
-    truth, heard = _tokenise(reference), _tokenise(hypothesis)
+    ref, hyp = _tokenise(reference), _tokenise(hypothesis)
     shown, lacking, done = [], set(), -1
-    [chunks] = aligned_words([" ".join(truth.words)], [" ".join(heard.words)], str).alignments
-    for _, said, written in word_pairs(chunks):
-        if written is None:
-            token = truth.owners[said]
-            shown += [] if token in lacking else [AlignedWord(truth.tokens[token], DELETED)]
+    [chunks] = aligned_words([" ".join(ref.words)], [" ".join(hyp.words)], str).alignments
+    for _, ref_index, hyp_index in word_pairs(chunks):
+        if hyp_index is None:
+            token = ref.owners[ref_index]
+            shown += [] if token in lacking else [AlignedWord(ref.tokens[token], DELETED)]
             lacking.add(token)
             continue
-        token, word = heard.owners[written], _aligned_word(truth, heard, said, written)
+        token, word = hyp.owners[hyp_index], _aligned_word(ref, hyp, ref_index, hyp_index)
         # a dash, or other words without sound
-        shown += [AlignedWord(text, EQUAL) for text in heard.tokens[done + 1 : token]]
+        shown += [AlignedWord(text, EQUAL) for text in hyp.tokens[done + 1 : token]]
         if token > done:
             shown.append(word)
         elif word.kind != shown[-1].kind:
-            shown[-1] = AlignedWord(word.text, SUBSTITUTED, shown[-1].said or word.said)
+            shown[-1] = AlignedWord(word.text, SUBSTITUTED, shown[-1].reference or word.reference)
         done = token
-    return shown + [AlignedWord(text, EQUAL) for text in heard.tokens[done + 1 :]]
+    return shown + [AlignedWord(text, EQUAL) for text in hyp.tokens[done + 1 :]]
 
 
-def _aligned_word(truth: TokenisedText, heard: TokenisedText, said: int | None, written: int) -> AlignedWord:
-    text = heard.tokens[heard.owners[written]]
-    if said is None:
+def _aligned_word(ref: TokenisedText, hyp: TokenisedText, ref_index: int | None, hyp_index: int) -> AlignedWord:
+    text = hyp.tokens[hyp.owners[hyp_index]]
+    if ref_index is None:
         return AlignedWord(text, INSERTED)
-    if truth.words[said] == heard.words[written]:
+    if ref.words[ref_index] == hyp.words[hyp_index]:
         return AlignedWord(text, EQUAL)
-    return AlignedWord(text, SUBSTITUTED, truth.tokens[truth.owners[said]])
+    return AlignedWord(text, SUBSTITUTED, ref.tokens[ref.owners[ref_index]])
 
 
 def _tokenise(text: str) -> TokenisedText:
@@ -138,12 +138,12 @@ def shown_examples(records: list[dict], other: str | None, count: int = MAX_EXAM
 
 def marked_clip(reference: str, hypotheses: dict[str, str]) -> dict:
     """Return a reference and the marked words of hypotheses by name, and how many more there are than a page shows."""
-    heard = []
+    marked = []
     for name, text in hypotheses.items():
         words = word_diff(reference, text)
         wrong, more = sum(word.kind != EQUAL for word in words), max(0, len(words) - MAX_WORDS_SHOWN)
-        heard.append({"name": name, "words": words[:MAX_WORDS_SHOWN], "more": more, "wrong": wrong})
-    return {"reference": reference, "heard": heard}
+        marked.append({"name": name, "words": words[:MAX_WORDS_SHOWN], "more": more, "wrong": wrong})
+    return {"reference": reference, "hypotheses": marked}
 
 
 CONFUSION_TITLES = {
@@ -177,11 +177,11 @@ def write_page(path: Path, results: dict[str, Any], records: Sequence[dict], sto
         "sets": wer_bars(rows, other),
         "findings": findings_by_sign(results.get("findings") or []),
         "groups": group_bars(groups),
-        "untold": unknown_keys(groups),
+        "unknown_kinds": unknown_keys(groups),
         "open": MAX_UNFOLDED_GROUPS,
         "confusions": confusion_tables(results.get("confusions") or {}),
         "worst": worst_clips(results, records, _split(store, results)),
-        "heard": store is not None,
+        "has_store": store is not None,
         "examples": shown_examples(records, other),
         "facts": measurement_facts(results, rows),
         "language": results.get("language") or (store.language if store else ""),
@@ -201,7 +201,7 @@ def wer_bars(rows: list[dict], other: str | None = BASE) -> dict[str, list[dict]
 def group_bars(groups: Sequence[dict]) -> dict[str, list[dict]]:
     """Return by kind (accent, age, ...) the bars of its groups, each with its size; all kinds to one scale.
 
-    Kinds that are not told of anybody are not among them; see `unknown_keys`.
+    Kinds that are known of nobody are not among them; see `unknown_keys`.
     """
     most, kinds, unknown = rendering.bar_scale(groups), defaultdict(list), unknown_keys(groups)
     for group in groups:

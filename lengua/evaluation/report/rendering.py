@@ -80,7 +80,7 @@ def make_players(
 
 
 def media_type(data: bytes) -> str | None:
-    """Return the type of what a browser plays, told by its first bytes; None for anything else."""
+    """Return the type of what a browser plays, by its first bytes; None for anything else."""
     for begin, kind in AUDIO_SIGNATURES:
         if data.startswith(begin):
             return kind

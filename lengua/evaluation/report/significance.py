@@ -49,7 +49,7 @@ def choose_opponent(rows: list[dict], against: str | None = None) -> str | None:
 def judge_rows(
     rows: list[dict], records: list[dict], against: str | None = None, resamples: int = 2000, seed: int = 17
 ) -> list[Verdict]:
-    """Hold every row against its opponent on the clips that both heard; the worse first, the undecided next."""
+    """Hold every row against its opponent on the clips that both transcribed; the worse first, the undecided next."""
     other, by_row = choose_opponent(rows, against), defaultdict(dict)
     for record in records:
         by_row[record["model"], record["window"], record["set"]][record["id"]] = record

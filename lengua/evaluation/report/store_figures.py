@@ -61,14 +61,14 @@ SAMPLE_QUANTILES = (0.02, 0.06, 0.48, 0.52, 0.94, 0.98)
 class ClipColumns:
     """The light columns of every split, one after another.
 
-    seconds: float64; characters: int64; told: for accent, age and gender, the names that occur ("" where nothing is
-    told) and the number of its name for each clip. All of shape (clips,).
+    seconds: float64; characters: int64; speakers: for accent, age and gender, the names that occur ("" where none is
+    stated) and the number of its name for each clip. All of shape (clips,).
     """
 
     splits: dict[str, Split]
     seconds: np.ndarray
     characters: np.ndarray
-    told: dict[str, tuple[list[str], np.ndarray]]
+    speakers: dict[str, tuple[list[str], np.ndarray]]
 
     def row(self, index: int) -> Row:
         """Return a clip with its text and log-mel."""
@@ -107,14 +107,14 @@ def read_clip_columns(store: Store) -> ClipColumns:
     splits = {name: store.split(name) for name, count in store.manifest["splits"].items() if count["utterances"]}
     seconds = [np.array(split.column("duration_s"), np.float64) for split in splits.values()]
     characters = [np.fromiter(map(len, split.column("text")), np.int64) for split in splits.values()]
-    told = _speaker_columns([split.column("extra") for split in splits.values()])
+    speakers = _speaker_columns([split.column("extra") for split in splits.values()])
     return ClipColumns(
-        splits, np.concatenate([[], *seconds]), np.concatenate([np.empty(0, np.int64), *characters]), told
+        splits, np.concatenate([[], *seconds]), np.concatenate([np.empty(0, np.int64), *characters]), speakers
     )
 
 
 def _speaker_columns(extras: list[list[str]]) -> dict[str, tuple[list[str], np.ndarray]]:
-    """Return `Clips.told`. Many clips have the same `extra`: each is parsed once."""
+    """Return `ClipColumns.speakers`. Many clips have the same `extra`: each is parsed once."""
     coded = pa.chunked_array(extras, pa.string()).dictionary_encode().combine_chunks()
     parsed = [_speaker(json.loads(text)) for text in coded.dictionary.to_pylist()]
     return {key: _numbered([one[place] for one in parsed], coded.indices) for place, key in enumerate(SPEAKER_KEYS)}
@@ -132,16 +132,16 @@ def _numbered(names: list[str], of_clip: pa.Array) -> tuple[list[str], np.ndarra
 
 def hours_by(clips: ClipColumns, key: str, most: int = MAX_LISTED) -> list[SpeakerGroup]:
     """Return the groups of an accent, age or gender: the largest, then what others there are, then who tells none."""
-    names, number = clips.told[key]
+    names, number = clips.speakers[key]
     hours = np.bincount(number, clips.seconds, len(names)) / 3600
     counts = np.bincount(number, minlength=len(names)).tolist()
     groups = sorted(map(SpeakerGroup, names, hours.tolist(), counts), key=lambda group: (-group.hours, group.name))
-    told, none = [group for group in groups if group.name], [group for group in groups if not group.name]
-    if len(told) > most + 1:  # one more is as well named
-        rest = told[most:]
+    named, unnamed = [group for group in groups if group.name], [group for group in groups if not group.name]
+    if len(named) > most + 1:  # one more is as well named
+        rest = named[most:]
         others = SpeakerGroup(f"others ({len(rest)})", sum(one.hours for one in rest), sum(one.clips for one in rest))
-        told = [*told[:most], others]
-    return told + [group._replace(name=UNSTATED_NAME) for group in none]
+        named = [*named[:most], others]
+    return named + [group._replace(name=UNSTATED_NAME) for group in unnamed]
 
 
 def duration_histogram(clips: ClipColumns) -> tuple[np.ndarray, dict[str, np.ndarray]]:
@@ -258,8 +258,8 @@ def pace_figure(store: Store, clips: ClipColumns):
 
 
 def speakers_figure(store: Store, clips: ClipColumns):
-    """Return hours by accent, age and gender; where none of them is told, a note that says so."""
-    if not any(any(names) for names, _ in clips.told.values()):
+    """Return hours by accent, age and gender; where none of them is stated, a note that says so."""
+    if not any(any(names) for names, _ in clips.speakers.values()):
         return new_page("Who speaks", (_size(clips), "The source tells neither accent nor age nor gender."), 0)
     notes = _size(clips), "As the speakers tell it themselves; all bars to one scale."
     groups = [BarGroup(f"By {key}", [_speaker_bar(group) for group in hours_by(clips, key)]) for key in SPEAKER_KEYS]
