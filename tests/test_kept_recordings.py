@@ -239,7 +239,7 @@ def test_a_text_is_only_ever_a_text(keeper, tmp_path, text):
 )
 def test_a_text_that_teaches_nothing_is_refused(keeper, tmp_path, text, key):
     told, visit, *_ = keeper.keep(a_draft(tmp_path), text, True, None, SPANISH)
-    assert Wording().said(SPANISH, f"keeping.{key}", letters=MAX_CLIP_LETTERS) in told
+    assert Wording().message(SPANISH, f"keeping.{key}", letters=MAX_CLIP_LETTERS) in told
     assert visit is None
 
 
@@ -379,7 +379,7 @@ def test_silence_failures_and_missing_times_are_told_in_a_sentence(keeper, tiny,
     assert "does not tell which words it doubts" in last[0] and last[2] == "el camion rojo"
     silent = str(wav(tmp_path / "silent.wav", np.zeros(32_000)))
     *_, last = keeper.prepare(silent, LONG[:1], SPANISH)
-    assert Wording().said(SPANISH, "refusal.silent") in CorrectionOutputs(*last).note
+    assert Wording().message(SPANISH, "refusal.silent") in CorrectionOutputs(*last).note
     monkeypatch.setattr(tiny.engine, "generate", lambda *_: 1 / 0)
     with caplog.at_level(logging.ERROR, "lengua.app.record_tab"):
         *_, last = keeper.prepare(a_draft(tmp_path, seconds=2.0).recording, LONG[:1], SPANISH)

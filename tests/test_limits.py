@@ -42,7 +42,7 @@ def mute_video(path: Path) -> str:
 def refused(admission: Admission, recording: str | None) -> Refusal:
     with pytest.raises(Refusal) as refusal:
         admission.admit(recording, None)
-    assert Wording().said(None, refusal.value.key, **refusal.value.values)
+    assert Wording().message(None, refusal.value.key, **refusal.value.values)
     return refusal.value
 
 

@@ -72,8 +72,8 @@ def tally_of(tuned: int = 0, base: int = 0, both: int = 0, none: int = 0, seen: 
     return Tally(tuple(made), alike)
 
 
-def said_by(language: str):
-    return partial(Wording().said, request_in(language))
+def message_in(language: str):
+    return partial(Wording().message, request_in(language))
 
 
 # What a count means
@@ -120,7 +120,7 @@ def test_a_pick_counts_for_the_model_that_stood_there(side, choice, winner):
 
 
 def test_the_sentence_says_when_it_may_be_chance_and_what_is_missing():
-    told = tally_verdict(tally_of(tuned=3, base=1, seen=2, alike=5), said_by("es"))
+    told = tally_verdict(tally_of(tuned=3, base=1, seen=2, alike=5), message_in("es"))
     assert "afinado 3, base 1, los dos 0, ninguno 0" in told and "puede ser azar" in told
     assert f"al menos {picks_still_needed(3, 1)} elecciones más" in told and "nunca menos de 8" in told
     assert told.endswith("Sin contar, por no ser a ciegas: 2. Oídas igual por los dos: 5.")
@@ -128,7 +128,7 @@ def test_the_sentence_says_when_it_may_be_chance_and_what_is_missing():
 
 @pytest.mark.parametrize("tuned, base, leader", [(10, 0, "fine-tuned model"), (0, 10, "base model")])
 def test_the_sentence_says_what_a_clear_count_means_and_what_not(tuned, base, leader):
-    told = tally_verdict(tally_of(tuned, base), said_by("en"))
+    told = tally_verdict(tally_of(tuned, base), message_in("en"))
     assert f"at most 1 visit of {2**10 // 11}" in told and f"the {leader} hears better" in told
     assert "of other voices it says nothing" in told
 
@@ -248,10 +248,10 @@ def test_a_side_without_words_and_a_text_that_was_in_sight_are_told(glass, base,
 def test_a_recording_that_is_not_let_in_gives_one_plain_sentence(glass, tmp_path):
     long = wav(tmp_path / "long.wav", np.tile(chirp(2, 200), 16))
     silent = wav(tmp_path / "silent.wav", np.zeros(32_000))
-    said = partial(Wording().said, SPANISH)
+    message = partial(Wording().message, SPANISH)
     for recording, key in ((long, "mirror.too_long"), (silent, "refusal.silent"), (None, "refusal.missing")):
         shown, _ = compared(glass, recording)[-1]
-        assert said(key) in shown.note and compare_tab.WAITING_CLASS not in shown.note and shown.pair is None
+        assert message(key) in shown.note and compare_tab.WAITING_CLASS not in shown.note and shown.pair is None
 
 
 def no_base() -> Transcriber:

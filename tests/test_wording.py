@@ -75,8 +75,8 @@ def test_every_sentence_that_the_program_names_is_there():
 
 def test_values_are_filled_in():
     wording = Wording()
-    assert "15 minutos" in wording.said(None, "refusal.too_long", minutes=15)
-    assert "15 minutes" in wording.said(wishing("en"), "refusal.too_long", minutes=15)
+    assert "15 minutos" in wording.message(None, "refusal.too_long", minutes=15)
+    assert "15 minutes" in wording.message(wishing("en"), "refusal.too_long", minutes=15)
 
 
 def test_static_text_is_left_to_the_browser():

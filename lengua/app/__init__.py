@@ -1,10 +1,10 @@
-"""The app: record or upload and read what was said, or talk and be answered. `lengua app`, or `python app.py`.
+"""The app: record or upload and read the transcript, or talk and be answered. `lengua app`, or `python app.py`.
 
 `build_demo` makes the page around its parts and does no work of its own; `launch` owns what belongs to the server:
 model, theme, style, queue. What a visitor says is kept only where the visitor asks for it, and only for the visit.
 
 Two endpoints are for programs, one for each mode. `/transcribe` gives (text, one sentence on how it went), `/reply`
-the answer to what was said. A sentence is in the language that the request prefers, Spanish if it does not say:
+the answer to a message. A sentence is in the language that the request prefers, Spanish if it does not say:
 
     from gradio_client import Client, handle_file
 

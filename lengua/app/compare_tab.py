@@ -151,24 +151,24 @@ def _harmless(cell):
     return f"'{cell}" if formula else cell
 
 
-def tally_verdict(tally: Tally, said: Callable[..., str]) -> str:
+def tally_verdict(tally: Tally, message: Callable[..., str]) -> str:
     """Return the counts in words, and how much they mean.
 
     Args:
-        said: gives the sentence of a key, its values filled in: `functools.partial(wording.said, request)`.
+        message: gives the sentence of a key, its values filled in: `functools.partial(wording.message, request)`.
     """
     counts = tally.counts
     tuned, base = counts["tuned"], counts["base"]
     chance = chance_bound(tuned, base)
-    sentences = [said("mirror.count", **counts)]
+    sentences = [message("mirror.count", **counts)]
     if chance <= SIGNIFICANCE_LEVEL:
-        leader = said("mirror.tuned" if tuned > base else "mirror.base")
-        sentences.append(said("mirror.means", odds=int(1 / chance), leader=leader))
+        leader = message("mirror.tuned" if tuned > base else "mirror.base")
+        sentences.append(message("mirror.means", odds=int(1 / chance), leader=leader))
     else:
-        sentences.append(said("mirror.chance", more=picks_still_needed(tuned, base), fewest=MIN_PICKS))
+        sentences.append(message("mirror.chance", more=picks_still_needed(tuned, base), fewest=MIN_PICKS))
     for key, count in (("mirror.seen", tally.seen), ("mirror.also_alike", tally.alike)):
         if count:
-            sentences.append(said(key, count=count))
+            sentences.append(message(key, count=count))
     return " ".join(sentences)
 
 
@@ -269,17 +269,17 @@ class MirrorHandlers:
         Args:
             seen: its text was in sight.
         """
-        said, waits = partial(self.parts.wording.said, request), "" if seen else WAITING_CLASS
+        message, waits = partial(self.parts.wording.message, request), "" if seen else WAITING_CLASS
         latest.recording = recording
         try:
             for ahead_or_pair in self._transcribe(recording, request, seen):
                 if latest.recording != recording:  # what is shown now would let the newer text be read
                     return
                 if isinstance(ahead_or_pair, BlindPair):
-                    yield self._show(ahead_or_pair, tally, said)
+                    yield self._show(ahead_or_pair, tally, message)
                 else:
                     key = "mirror.waiting" if ahead_or_pair else "mirror.hearing"
-                    yield *MirrorOutputs(note=live_note(said(key, ahead=ahead_or_pair), waits)), tally
+                    yield *MirrorOutputs(note=live_note(message(key, ahead=ahead_or_pair), waits)), tally
         except Exception as error:
             key = "mirror.no_base" if isinstance(error, LenguaError) else "mirror.failed"
             yield *MirrorOutputs(note=live_note(self.parts.failure_sentence(error, request, key))), tally
@@ -288,14 +288,14 @@ class MirrorHandlers:
         """Count a pick, tell which side was which, and how much the count means."""
         if pair is None or len(tally.picks) >= MAX_PICKS:  # pressed twice, or by a program
             return *(gr.skip() for _ in MirrorOutputs._fields), tally, gr.skip()
-        said = partial(self.parts.wording.said, request)
+        message = partial(self.parts.wording.message, request)
         tally = replace(tally, picks=(*tally.picks, Pick(pair, choice)))
-        return *self._reveal(pair, said, tally_verdict(tally, said)), tally, gr.update(visible=True)
+        return *self._reveal(pair, message, tally_verdict(tally, message)), tally, gr.update(visible=True)
 
     def json(self, tally: Tally, request: gr.Request) -> dict[str, str]:
         """Return all picks as a file that the browser saves."""
         models = [model_display_name(one) for one in (self.parts.transcriber, self.parts.base())]
-        text = picks_as_json(tally, *models, tally_verdict(tally, partial(self.parts.wording.said, request)))
+        text = picks_as_json(tally, *models, tally_verdict(tally, partial(self.parts.wording.message, request)))
         return {"name": "espejo.json", "kind": "application/json", "text": text}
 
     def csv(self, tally: Tally) -> dict[str, str]:
@@ -322,23 +322,23 @@ class MirrorHandlers:
         left, right = texts if side == "left" else reversed(texts)
         yield BlindPair(left, right, side, seen, audio.duration_s(samples))
 
-    def _show(self, pair: BlindPair, tally: Tally, said: Callable[..., str]) -> tuple:
+    def _show(self, pair: BlindPair, tally: Tally, message: Callable[..., str]) -> tuple:
         """Return what to show of a pair: both sides to pick from, or, where they are alike, which is which at once."""
         if pair.alike:
-            return *self._reveal(pair, said, said("mirror.alike")), replace(tally, alike=tally.alike + 1)
-        left, right = (self._panel(pair, side, said) for side in get_args(PairSide))
-        note = live_note(said("mirror.pick_seen")) if pair.seen else live_note(said("mirror.pick"), WAITING_CLASS)
+            return *self._reveal(pair, message, message("mirror.alike")), replace(tally, alike=tally.alike + 1)
+        left, right = (self._panel(pair, side, message) for side in get_args(PairSide))
+        note = live_note(message("mirror.pick_seen")) if pair.seen else live_note(message("mirror.pick"), WAITING_CLASS)
         return *MirrorOutputs(left, right, gr.update(visible=True), note, pair), tally
 
-    def _reveal(self, pair: BlindPair, said: Callable[..., str], sentence: str) -> MirrorOutputs:
-        left, right = (self._panel(pair, side, said, named=True) for side in get_args(PairSide))
+    def _reveal(self, pair: BlindPair, message: Callable[..., str], sentence: str) -> MirrorOutputs:
+        left, right = (self._panel(pair, side, message, named=True) for side in get_args(PairSide))
         return MirrorOutputs(left, right, note=live_note(sentence))
 
-    def _panel(self, pair: BlindPair, side: PairSide, said: Callable[..., str], named: bool = False) -> str:
+    def _panel(self, pair: BlindPair, side: PairSide, message: Callable[..., str], named: bool = False) -> str:
         """Return one side as HTML; named: with the model that it is of."""
         text, other = (pair.left, pair.right) if side == "left" else (pair.right, pair.left)
-        model = f" · {said('mirror.tuned' if side == pair.tuned else 'mirror.base')}" if named else ""
-        name = html.escape(said(f"mirror.{side}") + model)
-        nothing = f"<p class='nothing-heard'>{html.escape(said('mirror.nothing'))}</p>"
+        model = f" · {message('mirror.tuned' if side == pair.tuned else 'mirror.base')}" if named else ""
+        name = html.escape(message(f"mirror.{side}") + model)
+        nothing = f"<p class='nothing-heard'>{html.escape(message('mirror.nothing'))}</p>"
         body = highlight_differences(text, other, self.parts.transcriber.language) if text else nothing
         return f"<section aria-label='{name}'><p class='side-name'>{name}</p>{body}</section>"

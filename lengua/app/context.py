@@ -45,9 +45,9 @@ class AppContext:
     def failure_sentence(self, error: Exception, request: "gr.Request | None", other: str = "refusal.failed") -> str:
         """Return what a visitor reads of an error: the refusal that it is, or `other`, and then it is logged."""
         if isinstance(error, Refusal):
-            return self.wording.said(request, error.key, **error.values)
+            return self.wording.message(request, error.key, **error.values)
         log.error("%s", other, exc_info=error)
-        return self.wording.said(request, other)
+        return self.wording.message(request, other)
 
 
 def model_display_name(transcriber: Transcriber) -> str:

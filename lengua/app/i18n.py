@@ -1,7 +1,7 @@
 """The words of the page in each of its languages: assets/app_es.toml, app_en.toml; another file adds a language.
 
 Static text goes through Gradio's I18n, which the browser resolves (`text`); what a function answers is in the
-language that the request prefers (`said`). Both take the browser's first language that the page has, else English. A
+language that the request prefers (`message`). Both take the browser's first language that the page has, else English. A
 program that states no language is answered in Spanish.
 """
 
@@ -45,7 +45,7 @@ class Wording:
         assert key in self.languages[FIRST_LANGUAGE], key
         return self.i18n(key)
 
-    def said(self, request: "gr.Request | None", key: str, **values) -> str:
+    def message(self, request: "gr.Request | None", key: str, **values) -> str:
         """Return a sentence in the language of a request, with its values filled in."""
         return self.languages[self.language(request)][key].format(**values)
 

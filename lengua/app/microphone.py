@@ -35,7 +35,7 @@ SAVE_SCRIPT = """({name, kind, text}) => {
     link.remove();
     setTimeout(() => URL.revokeObjectURL(link.href), 60000);
 }"""
-"""The file is made in the browser: nothing of what was said is written on the server."""
+"""The file is made in the browser: nothing of the transcript is written on the server."""
 HIDDEN_EVENT = {"api_visibility": "private", "show_progress": "hidden", "concurrency_limit": None}
 """Of an event that belongs to the page alone; who comes first is served first by the queue of `admission`."""
 
@@ -185,7 +185,7 @@ class MicrophoneHandlers:
     ) -> Iterator[tuple]:
         """Yield (text, state line, segments) while a recording is decoded. Whatever happens, there is one to read."""
         if not recording:  # it was cleared away
-            yield "", self.parts.wording.said(request, "state.ready"), ()
+            yield "", self.parts.wording.message(request, "state.ready"), ()
             return
         task, segments = PROMPT_TASKS[translate], ()
         try:

@@ -210,7 +210,7 @@ class RecordHandlers:
             yield from self.prepare(recording, segments, request)
 
     def prepare(self, recording: str | None, segments: tuple[Segment, ...], request: gr.Request) -> Iterator[tuple]:
-        """Decode a recording once more, word by word, as it was said: what was shown may be a translation."""
+        """Decode a recording once more, word by word, in the language spoken: what was shown may be a translation."""
         if not (recording and segments):
             yield CorrectionOutputs(note=self._note(request, "keeping.nothing"))
             return
@@ -269,7 +269,7 @@ class RecordHandlers:
 
     def _write(self, clips: list[RecordedClip], take: str, visit: Visit, request: gr.Request) -> list[dict]:
         """Write clips into every folder that they were given for; return what this visit kept so far."""
-        agreed = consent_text(lambda key: self.parts.wording.said(request, key), self.lasting)
+        agreed = consent_text(lambda key: self.parts.wording.message(request, key), self.lasting)
         facts = {"model": model_display_name(self.parts.transcriber), "consent": agreed}
         if self.lasting is not None:
             self.lasting.add(clips, take, visit.speaker, **facts)
@@ -279,7 +279,7 @@ class RecordHandlers:
         """Write all that this visit kept as a ZIP, under a new name each time: browsers keep what they had by name."""
         for old in visit.folder.glob("*.zip"):
             old.unlink(missing_ok=True)
-        name, text = (self.parts.wording.said(request, f"keeping.{key}") for key in ("readme", "readme_text"))
+        name, text = (self.parts.wording.message(request, f"keeping.{key}") for key in ("readme", "readme_text"))
         out = visit.folder / f"{ZIP_FOLDER}-{clips}-{secrets.token_hex(2)}.zip"
         return write_recordings_zip(visit.folder / ZIP_FOLDER, out, ZIP_FOLDER, (name, text))
 
@@ -291,7 +291,7 @@ class RecordHandlers:
         if not any(segment.words for segment in segments):
             words += self._note(request, "keeping.no_times")
         elif unsure := unsure_words(segments):
-            kinds = [(kind, self.parts.wording.said(request, f"keeping.{kind}")) for kind in ("doubtful", "guessed")]
+            kinds = [(kind, self.parts.wording.message(request, f"keeping.{kind}")) for kind in ("doubtful", "guessed")]
             quoted = ", ".join(f"«{word}»" for word in unsure)
             words += highlight_legend(kinds) + self._note(request, "keeping.unsure", words=quoted)
         else:
@@ -300,7 +300,7 @@ class RecordHandlers:
         return CorrectionOutputs(words, note, text, CorrectionDraft(recording, segments, secrets.token_hex(6)))
 
     def _note(self, request: gr.Request, key: str, **values) -> str:
-        return live_note(self.parts.wording.said(request, key, **values))
+        return live_note(self.parts.wording.message(request, key, **values))
 
     def _failure(self, error: Exception, request: gr.Request) -> str:
         return live_note(self.parts.failure_sentence(error, request, "keeping.failed"))

@@ -40,7 +40,7 @@ MIN_FREE_DISK_BYTES = 256 * 2**20
 
 @dataclass(frozen=True)
 class RecordedClip:
-    """A recording of at most 30 s and what is said in it."""
+    """A recording of at most 30 s and its reference text."""
 
     samples: np.ndarray
     text: str
@@ -150,7 +150,7 @@ def corrected_clips(samples: np.ndarray, segments: Sequence[Segment], text: str,
 
     Args:
         samples: all of the recording, at 16 kHz.
-        segments: its transcript; of a longer one, each line of the text is what is said in one of them, and a line
+        segments: its transcript; of a longer one, each line of the text is the reference of one of them, and a line
             without a word leaves it out.
         language: code, where a segment does not tell it.
 

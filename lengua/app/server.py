@@ -30,7 +30,7 @@ from lengua.runtime.files import ASSETS
 QUEUE_SIZE, MAX_THREADS = 256, 64
 """Far more than the queue of `admission` holds, so that it is that queue that refuses, with a sentence."""
 MAX_SESSIONS = 1000
-"""Visits and requests whose state is kept, 0.2 MB each; of more, those not heard of for longest are dropped."""
+"""Visits and requests whose state is kept, 0.2 MB each; of more, those idle for longest are dropped."""
 LANGUAGE_SCRIPT = "<script>document.documentElement.lang = %s[navigator.language.slice(0, 2)] || 'en'</script>"
 
 
@@ -135,7 +135,7 @@ def serve(demo: gr.Blocks, options: AppOptions, wait: bool = True) -> str:
 
 
 def close_deep_links(demo: gr.Blocks) -> None:
-    """Take away Gradio's way to share a page, which writes what a visitor said to disk for whoever asks."""
+    """Take away Gradio's way to share a page, which writes a visitor's texts to disk for whoever asks."""
     routes = demo.app.router.routes
     routes[:] = [route for route in routes if not getattr(route, "path", "").endswith("/deep_link")]
 

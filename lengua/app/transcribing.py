@@ -58,7 +58,7 @@ class StopSignal:
 
     In conversation, the wish can come before the work has begun, and new work can begin before the old has seen it. So
     the browser numbers its turns, and those up to a number are to stop. Gradio's own `cancels` misses an event that it
-    has not been told of yet.
+    does not know of yet.
     """
 
     def __init__(self):
@@ -94,7 +94,7 @@ def transcribe_recording(
         recording: a file, or None where there is none.
         language: a code, or auto to detect it; None: the language of the model.
         task: transcribe, or translate into English.
-        words: tell when each word was said and how sure the model is of it.
+        words: give the times of each word and how sure the model is of it.
         stop: ends the work soon after it is asked to.
 
     Raises:
@@ -150,9 +150,9 @@ def progress_sentence(parts: AppContext, request: "gr.Request | None", progress:
         step = "stopped_at_once"
 
     def tenths(seconds: float) -> str:
-        return f"{seconds:.1f}".replace(".", parts.wording.said(request, "state.point"))
+        return f"{seconds:.1f}".replace(".", parts.wording.message(request, "state.point"))
 
-    return parts.wording.said(
+    return parts.wording.message(
         request,
         f"state.{step}",
         ahead=progress.ahead,

@@ -85,9 +85,9 @@ globalThis.lengua ||= (() => {
     return null;
   }
 
-  // Connects the line of the mode. `told` are its sentences by language, escaped.
-  function connect(element, props, watch, told) {
-    const words = told[navigator.language.slice(0, 2)] || told.en;
+  // Connects the line of the mode. `languages` are its sentences by language, escaped.
+  function connect(element, props, watch, languages) {
+    const words = languages[navigator.language.slice(0, 2)] || languages.en;
     const voice = new Voice(window.speechSynthesis, paint);
     let since = null; // when the server began to be at work
     let turn = 0; // numbers what is asked of the server, so that it knows which of it to stop
@@ -157,7 +157,7 @@ globalThis.lengua ||= (() => {
     });
     Object.assign(globalThis.lengua, {
       hearing: () => line("hearing"),
-      heard: () => [line("understanding"), ++turn],
+      recorded: () => [line("understanding"), ++turn],
       sending: (text) => (text.trim() ? [line("thinking"), ++turn] : [SAME, SAME]),
       asking: () => [line("thinking"), ++turn],
       failed: () => line("failed"),

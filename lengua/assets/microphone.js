@@ -1,6 +1,6 @@
 // Of the state line (lengua.app.microphone): what only the browser knows, such as a microphone that may not be used.
 // Gradio gives `element` and `props`; `words` are the sentences by language, `most` the bytes of the biggest file.
-const told = words[navigator.language.slice(0, 2)] || words.en;
+const messages = words[navigator.language.slice(0, 2)] || words.en;
 const devices = navigator.mediaDevices;
 const say = (sentence) => {
     if (element.offsetParent) props.value = sentence;
@@ -16,7 +16,7 @@ if (devices && !devices.watched) {
         throw error;
     });
 }
-window.addEventListener("lengua:no-microphone", (event) => say(told[event.detail]));
+window.addEventListener("lengua:no-microphone", (event) => say(messages[event.detail]));
 
 // Nor does it say that a recording was too short to be one: the state line would go on hearing for ever.
 const sound = window.BaseAudioContext?.prototype;
@@ -31,17 +31,17 @@ if (sound && !sound.watched) {
     };
 }
 window.addEventListener("lengua:unreadable", () => {
-    if ([told.hearing, told.sending].includes(props.value)) say(told.too_short);
+    if ([messages.hearing, messages.sending].includes(props.value)) say(messages.too_short);
 });
 document.addEventListener("click", (event) => {
-    if (event.target.closest?.("#recorder .stop-button, #recorder .stop-button-paused")) say(told.sending);
+    if (event.target.closest?.("#recorder .stop-button, #recorder .stop-button-paused")) say(messages.sending);
 }, true);
 
-// A file that is too big is told so before it is sent, and not after; one that is sent, while it is.
+// A file that is too big is refused before it is sent, and not after; the state of one that is sent is shown meanwhile.
 document.addEventListener("change", (event) => {
     const file = event.target.type === "file" && element.offsetParent && event.target.files[0];
     if (!file) return;
-    say(file.size > most ? told.too_big : told.sending);
+    say(file.size > most ? messages.too_big : messages.sending);
     if (file.size > most) {
         event.stopImmediatePropagation();
         event.target.value = "";
@@ -51,6 +51,6 @@ document.addEventListener("change", (event) => {
 // The player's button for subtitles has no name that a screen reader could tell.
 new MutationObserver(() => {
     for (const button of document.querySelectorAll(".cc-button:not([aria-label])")) {
-        button.setAttribute("aria-label", told.subtitles);
+        button.setAttribute("aria-label", messages.subtitles);
     }
 }).observe(document.body, {childList: true, subtree: true});

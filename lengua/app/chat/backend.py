@@ -54,7 +54,7 @@ MAX_REPLY_LETTERS = 6000
 """Of a reply, from a server that does not keep to the tokens it was asked for."""
 CONTEXT_TOKENS = 16_000
 OWN_CONTEXT_TOKENS = 4096
-"""Where a server is one's own: what Ollama and llama.cpp hold unless they are told otherwise."""
+"""Where a server is one's own: what Ollama and llama.cpp hold unless configured otherwise."""
 CONNECT_TIMEOUT_S = 10.0
 MAX_REQUEST_TRIES = 2
 RETRY_PAUSE_S = 0.5
@@ -279,7 +279,7 @@ def classify_failure(error: Exception, came: bool, has_key: bool) -> FailedReque
 
 
 def _retry_after(error: openai.APIStatusError) -> float | None:
-    """Return the seconds to wait, where the server told them as a number."""
+    """Return the seconds to wait, where the server sent them as a number."""
     try:
         seconds = float(error.response.headers.get("retry-after", ""))
     except ValueError:
@@ -295,7 +295,7 @@ class ReplyDeadline:
         self._first, self._whole = first_s, whole_s
         self._until = self._start + first_s
         self.ended = False
-        """Whether the server has said that a reply is whole: [DONE]."""
+        """Whether the server has marked the reply as whole: [DONE]."""
 
     def left(self) -> float:
         """Return the seconds that are left."""
@@ -373,7 +373,7 @@ def text_deltas(chunks: Iterable[Any], deadline: ReplyDeadline) -> Iterator[str]
     """Yield the text of chunks, read with care: they are whatever a server sent.
 
     Raises:
-        ReplyError: refused; or cut, where nothing said that the reply is whole.
+        ReplyError: refused; or cut, where nothing marked the reply as whole.
     """
     reason, refused, letters = None, False, 0
     for chunk in chunks:

@@ -17,7 +17,7 @@ from pathlib import Path
 from lengua.app.chat.history import Setting, Turn
 
 MAX_ZIP_AUDIO_BYTES = 256 * 2**20
-"""Of all recordings in a zip: what is over it is left out, the last first, and told."""
+"""Of all recordings in a zip: what is over it is left out, the last first, and reported."""
 MARKDOWN_SPECIALS = re.compile(r"[\\`*_\[\]<>|~&$]|(?<=:)(?=//)|(?<=\bwww)(?=[.])")
 LINE_START = re.compile(r"^(\d*)([#+=.)-])")
 ZIP_DATE = (1980, 1, 1, 0, 0, 0)  # the first that a zip can tell: equal conversations give equal files
@@ -66,7 +66,7 @@ def write_conversation_zip(
     speakers: dict[str, str] | None = None,
     max_audio_bytes: int = MAX_ZIP_AUDIO_BYTES,
 ) -> Path:
-    """Write conversation.md, conversation.json and audio/01.wav, ...; recordings that are gone or too many are told of.
+    """Write conversation.md, conversation.json and audio/01.wav, ...; recordings that are gone or too many are listed.
 
     Names in the zip are numbers of turns and known suffixes, never a name that a visitor gave to a file.
     """

@@ -79,7 +79,7 @@ class ChatHandlers:
         if last.step == "done" and given[panel.at_once] and not stopping.is_asked_for(given[panel.turn]):
             yield from self._say(given, text, draft, request)
         else:
-            sentence = self._said(request, "talk.read_it") if last.step == "done" else sentence
+            sentence = self._message(request, "talk.read_it") if last.step == "done" else sentence
             yield {panel.line: chat_line("ready", sentence)}
 
     def send(self, given: dict, request: gr.Request) -> Iterator[dict]:
@@ -151,7 +151,7 @@ class ChatHandlers:
             turns = (*turns[:-1], replace(turns[-1], text=text))
             sentences = split_sentences(text, step.state in ("ready", "failed")) if reply else ()
             speech = (reply, sentences, voice_languages(setting))
-        sentence = self._said(request, step.problem or STATE_SENTENCES[step.state], **step.values)
+        sentence = self._message(request, step.problem or STATE_SENTENCES[step.state], **step.values)
         return self._turns(turns) | {self.panel.line: chat_line(step.state, sentence, *speech)}
 
     # What stops a reply, or changes the conversation
@@ -180,7 +180,7 @@ class ChatHandlers:
 
     def name_responder(self, key: str | None, request: gr.Request) -> str:
         """Return who replies with this key."""
-        return responder_html(self.parts.responder(key), lambda name: html.escape(self._said(request, name)))
+        return responder_html(self.parts.responder(key), lambda name: html.escape(self._message(request, name)))
 
     # Files
 
@@ -217,14 +217,14 @@ class ChatHandlers:
         """Return turns, setting, and who replies.
 
         Raises:
-            Refusal: nothing was said yet.
+            Refusal: there are no turns yet.
         """
         if not given[self.panel.turns]:
             raise Refusal("talk.nothing_yet")
         return given[self.panel.turns], self._setting(given), self.parts.responder(given[self.panel.key]).name
 
     def _speakers(self, request: gr.Request) -> dict[str, str]:
-        return {"user": self._said(request, "talk.me"), "assistant": "lengua"}
+        return {"user": self._message(request, "talk.me"), "assistant": "lengua"}
 
     # What they share
 
@@ -239,10 +239,10 @@ class ChatHandlers:
         return {self.panel.line: chat_line("failed", self.parts.failure_sentence(error, request, other))}
 
     def _ready(self, request: gr.Request, key: str = "state.ready") -> dict:
-        return chat_line("ready", self._said(request, key))
+        return chat_line("ready", self._message(request, key))
 
-    def _said(self, request: gr.Request, key: str, **values) -> str:
-        return self.parts.wording.said(request, key, **values)
+    def _message(self, request: gr.Request, key: str, **values) -> str:
+        return self.parts.wording.message(request, key, **values)
 
 
 def _joined(*texts: str) -> str:

@@ -26,7 +26,7 @@ ReplyErrorKind = Literal[
     "no_key",  # the server wants a key, and none was given
     "wrong_key",
     "no_quota",  # the account of the key is used up
-    "rate_limited",  # too many requests at once: `retry_after_s`, where the server told it
+    "rate_limited",  # too many requests at once: `retry_after_s`, where the server sent it
     "timeout",
     "server_down",  # nobody there, or no answer that can be read
     "cut",  # it broke off; the pieces that came before count
@@ -39,7 +39,7 @@ REPLY_ERROR_KINDS: tuple[ReplyErrorKind, ...] = get_args(ReplyErrorKind)
 
 
 class ReplyError(Exception):
-    """A reply that failed. The message is for the log: no key, no text of a visitor, nothing that a server said."""
+    """A reply that failed. The message is for the log: no key, no text of a visitor, nothing that a server sent."""
 
     def __init__(self, kind: ReplyErrorKind, message: str = "", retry_after_s: float | None = None):
         super().__init__(message or kind)
@@ -85,7 +85,7 @@ ROLES: tuple[Role, ...] = get_args(Role)
 
 @dataclass(frozen=True)
 class Turn:
-    """What one side said."""
+    """One message of the conversation, by the visitor or the assistant."""
 
     role: Role
     text: str
@@ -187,7 +187,7 @@ def trim_turns(turns: Sequence[Turn], room: int) -> list[Turn]:
     """Return the last turns that fit into so many tokens, as templates of models want them.
 
     They begin with the visitor and take turns: turns of one side in a row become one (a try that failed before), empty
-    ones go. The visitor's last turn stays whatever it costs; what the other side said after it is another try at the
+    ones go. The visitor's last turn stays whatever it costs; the other side's text after it is another try at the
     same reply, and goes.
 
     Raises:

@@ -189,7 +189,7 @@ def _browser_events(panel: SimpleNamespace) -> None:
     """Connect what the browser knows by itself."""
     begun = [panel.line, panel.turn]
     panel.recorder.start_recording(None, None, panel.line, js="() => window.lengua.hearing()")
-    panel.recorder.stop_recording(None, None, begun, js="() => window.lengua.heard()")
+    panel.recorder.stop_recording(None, None, begun, js="() => window.lengua.recorded()")
     sending = [panel.send.click, panel.message.submit]
     gr.on(sending, None, panel.message, begun, js="(text) => window.lengua.sending(text)")
     gr.on([panel.again.click, panel.chat.example_select], None, None, begun, js="() => window.lengua.asking()")

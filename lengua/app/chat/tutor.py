@@ -1,6 +1,6 @@
 """The tutor: replies without a language model, from fixed phrases (assets/tutor.toml), and says that it does.
 
-It repeats what it heard, asks about words of low probability, asks the next question of the situation, and gives
+It repeats the transcript, asks about words of low probability, asks the next question of the situation, and gives
 sentences to read or to write, which it corrects. It keeps no state: its place follows from its earlier turns, so
 undo, retry and edit work as with a model.
 
@@ -113,10 +113,10 @@ class Tutor:
 
 
 class Lesson:
-    """One reply: what was said before, and what can be said now."""
+    """One reply: the tutor's turns before it, and the parts it is made of."""
 
-    def __init__(self, setting: Setting, said: Sequence[str]):
-        self.setting, self.said = setting, said
+    def __init__(self, setting: Setting, replies: Sequence[str]):
+        self.setting, self.replies = setting, replies
         self.texts = tutor_texts(setting.language, setting.variety)
         self.own = setting.language in _all_texts()
 
@@ -124,8 +124,8 @@ class Lesson:
         """Return the parts of the reply to the last of the turns."""
         if not spoken:
             return [self.texts["intro"], self.texts["help"], *self.question()]
-        begin = [] if self.said else [self.texts["intro"], self.texts["help"]]
-        last, before = spoken[-1], self.said[-1] if self.said else ""
+        begin = [] if self.replies else [self.texts["intro"], self.texts["help"]]
+        last, before = spoken[-1], self.replies[-1] if self.replies else ""
         if normalise(last.text) == normalise(opening_message(self.setting)):
             return begin + self.question()
         return begin + (self.obey(last.text) or self.mark(before, last) or self.settle(before, last) or self.talk(last))
@@ -135,7 +135,7 @@ class Lesson:
         words = set(normalise(text).split()) - set(self.texts["fillers"])
         command = next((name for name, ways in self.texts["commands"].items() if words and words <= set(ways)), "")
         if command == "help":
-            return [self.texts["intro"], self.texts["help"]] if self.said else self.question()
+            return [self.texts["intro"], self.texts["help"]] if self.replies else self.question()
         if command == "stop":
             return [self.texts["stopped"], *self.question()]
         return [self.exercise(command)] if command else []
@@ -148,8 +148,9 @@ class Lesson:
             return self.texts["none"]
         sentences = self.texts["sentences"]["twister" if kind == "twister" else self.setting.level]
         shown = [self.shown(kind, sentence) for sentence in sentences]
-        given = sum(any(one in said for one in shown) for said in self.said)
-        return next((one for one in shown if not any(one in said for said in self.said)), shown[given % len(shown)])
+        given = sum(any(one in reply for one in shown) for reply in self.replies)
+        unused = (one for one in shown if not any(one in reply for reply in self.replies))
+        return next(unused, shown[given % len(shown)])
 
     def shown(self, kind: str, sentence: str) -> str:
         """Return how a sentence is set."""
@@ -176,7 +177,7 @@ class Lesson:
             return [self.texts["perfect"], self.exercise(kind)]
         parts = [self.texts["part"].format(right=marks.right, words=marks.words)]
         for name, pairs in (("accents", marks.accents), ("letters", marks.letters)):
-            named = (self.texts["pair"].format(said=one, heard=_strip_word(other)) for one, other in pairs)
+            named = (self.texts["pair"].format(reference=one, hypothesis=_strip_word(other)) for one, other in pairs)
             if pairs:
                 parts.append(self.texts[name].format(pairs="; ".join(islice(named, MAX_CORRECTIONS))))
         for name, words in (("missed", marks.missed), ("added", marks.added)):
@@ -184,40 +185,40 @@ class Lesson:
                 shown = ", ".join(f"“{_strip_word(word)}”" for word in words[:MAX_CORRECTIONS])
                 parts.append(self.texts[name].format(words=shown))
         parts.append(self.texts["signs"].format(sentence=sentence))
-        if not (marks.right or marks.accents or marks.letters):  # something else was said
+        if not (marks.right or marks.accents or marks.letters):  # another sentence
             parts.append(self.texts["help"])
         return [*parts, self.exercise(kind)]
 
     # Talk
 
     def settle(self, before: str, turn: Turn) -> list[str]:
-        """Return the reply to a word that was said again, where the tutor asked for one."""
+        """Return the reply to a word that was repeated, where the tutor asked for one."""
         template = re.escape(self.texts["doubt"]).replace(re.escape("{word}"), "(?P<word>[^«»]+)")
         if not (asked := re.search(template + "$", before)):
             return []
         word, words = asked["word"], normalise(turn.text).split()
         if len(words) == 1 and words[0] in map(normalise, self.texts["no"]):
             return [self.texts["again"], self.texts["doubt"].format(word=word)]
-        heard = word_from_letters(turn.text, self.texts["spelling"]) or turn.text.strip(EDGE_PUNCTUATION)
+        answer = word_from_letters(turn.text, self.texts["spelling"]) or turn.text.strip(EDGE_PUNCTUATION)
         confirmed = len(words) <= 2 and " ".join(words) in map(normalise, self.texts["yes"])
-        if confirmed or normalise(word) in (*words, normalise(heard)):
+        if confirmed or normalise(word) in (*words, normalise(answer)):
             return [self.texts["sure"].format(word=word), *self.question()]
-        if len(heard.split()) > 2:  # another thought, not another word
+        if len(answer.split()) > 2:  # another thought, not another word
             return []
-        return [self.texts["other"].format(word=_strip_word(heard)), *self.question()]
+        return [self.texts["other"].format(word=_strip_word(answer)), *self.question()]
 
     def talk(self, turn: Turn) -> list[str]:
-        """Return what was heard, and the next question: about the first doubtful word, or of the situation."""
+        """Return the transcript, and the next question: about the first doubtful word, or of the situation."""
         text = " ".join(turn.text.split())
         cut = text if len(text) <= MAX_ECHO_LETTERS else text[:MAX_ECHO_LETTERS].rsplit(" ", 1)[0] + "…"
-        heard = self.texts["heard"].format(text=cut.strip("“”«»").removesuffix("."))
+        echo = self.texts["transcript"].format(text=cut.strip("“”«»").removesuffix("."))
         doubtful = next((_strip_word(word) for word in turn.doubtful if normalise(word)), "")
-        return [heard, self.texts["doubt"].format(word=doubtful)] if doubtful else [heard, *self.question()]
+        return [echo, self.texts["doubt"].format(word=doubtful)] if doubtful else [echo, *self.question()]
 
     def question(self) -> list[str]:
         """Return the next question that was not asked; at the end, what else there is to do, once."""
         questions = self.texts["questions"][self.setting.situation]
-        left = (one for one in (*questions, self.texts["done"]) if not any(one in said for said in self.said))
+        left = (one for one in (*questions, self.texts["done"]) if not any(one in reply for reply in self.replies))
         return [question] if (question := next(left, "")) else []
 
 
