@@ -27,7 +27,7 @@ DESCRIPTION = (
     "Begin with: lengua demo. Every command also takes --json (the result as one JSON object, last) and --debug."
 )
 INTERRUPTED_MESSAGE = ("interrupted", "run the same command again to resume")
-"""What is said of Ctrl-C where the stage says nothing else: what happened, and what is left of it."""
+"""The message at Ctrl-C where the stage gives no other: what happened, and what is left of it."""
 
 
 @dataclass(frozen=True)
@@ -101,12 +101,12 @@ def _defaults_of_train(arguments: list[str]):
     """Return the options of the recipe that the arguments name, but for what they say themselves."""
     following = zip(arguments, [*arguments[1:], None], strict=True)
     pairs = [(*argument.partition("="), after) for argument, after in following if argument.startswith("--")]
-    said = {flag.removeprefix("--"): value if equals else after for flag, equals, value, after in pairs}
-    if said.get("recipe") is None:
+    given = {flag.removeprefix("--"): value if equals else after for flag, equals, value, after in pairs}
+    if given.get("recipe") is None:
         return tyro.MISSING_NONPROP
     from lengua.training.recipes import recipe_defaults
 
-    return opt.TrainOptions(**{"source": tyro.MISSING, **recipe_defaults(said["recipe"], said)})
+    return opt.TrainOptions(**{"source": tyro.MISSING, **recipe_defaults(given["recipe"], given)})
 
 
 def execute(options, as_json: bool = False) -> int:

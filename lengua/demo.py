@@ -75,11 +75,11 @@ def run(options: DemoOptions, watch: Watch = unwatched) -> DemoResult:
         export = PublishOptions(str(options.out), options.out / "export", parity_clips=PARITY_CLIPS)
         exported = publishing.publish(export, watch).path
     with step("transcription"):
-        heard = transcribe_test_clips(exported, store, TRANSCRIBED_CLIPS)
+        transcripts = transcribe_test_clips(exported, store, TRANSCRIBED_CLIPS)
     figure = _draw(rows, options)
     write_json(options.out / "demo.json", {"seconds": seconds})
     hypotheses = read_jsonl(options.out / "evaluation" / "hypotheses.jsonl")
-    return DemoResult(options.out, rows, tables.examples(hypotheses), heard, figure, seconds)
+    return DemoResult(options.out, rows, tables.examples(hypotheses), transcripts, figure, seconds)
 
 
 def transcribe_test_clips(model: Path, store: Path, count: int) -> list[tuple[str, str]]:

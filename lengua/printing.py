@@ -18,7 +18,7 @@ PARITY_TERMINAL_COLUMNS = ("program", "opens", "WER", "clips with other words")
 
 
 def nothing(result) -> None:
-    """Print nothing: the command has said all while it ran."""
+    """Print nothing: the command has printed all while it ran."""
 
 
 def features(result) -> None:

@@ -120,7 +120,7 @@ def ffmpeg_frames(source: Path | bytes, name: str, refusal: Exception) -> Iterat
     """Yield (samples of shape (n, channels), rate) until the stream ends or breaks off.
 
     Raises:
-        RequestError: there is no sound in it, or none that FFmpeg can read; `refusal` is what libsndfile said.
+        RequestError: there is no sound in it, or none that FFmpeg can read; `refusal` is the error of libsndfile.
     """
     import av
 

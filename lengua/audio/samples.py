@@ -45,7 +45,7 @@ def as_float(samples: np.ndarray, name: str) -> np.ndarray:
     """Scale integer samples by the width of their type; leave floats as they are.
 
     Raises:
-        RequestError: they are no numbers, or shaped like nothing that is heard.
+        RequestError: they are no numbers, or not of the shape of audio.
     """
     samples = np.asarray(samples)
     shaped = samples.ndim == 1 or (samples.ndim == 2 and samples.shape[1] <= MAX_CHANNELS)

@@ -270,7 +270,7 @@ def count_items(source: Source, options: FeatureOptions) -> int | None:
 def limited_items(source: Source, options: FeatureOptions) -> Iterator[tuple[str, Utterance | Dropped]]:
     """Yield (split, item) of what is wanted, until every split has its limit of utterances.
 
-    Under a limit, what the source left out does not count, and is not told.
+    Under a limit, what the source left out does not count, and is not reported.
     """
     taken: Counter = Counter()
     for split, item in filter_source(source, options.splits, options.filters):

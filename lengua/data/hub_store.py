@@ -58,7 +58,7 @@ class StorePushResult:
 
 
 def private_reason(source: str) -> str | None:
-    """Return why a store made from this source is private unless it is said otherwise, or None."""
+    """Return why a store made from this source is private unless it is made public explicitly, or None."""
     return PRIVATE_REASONS.get(source.partition(":")[0])
 
 
@@ -115,7 +115,7 @@ def _about(manifest: dict, because: str | None) -> list[str]:
     thanks = f" Attribution: {manifest['attribution']}." if manifest["attribution"] else ""
     lines = [
         f"Log-mel features and labels for training Whisper, made by lengua from `{manifest['source']}`, revision",
-        f"`{manifest['revision']}`. Licence of the speech: {manifest['licence'] or 'not told by the source'}.{thanks}",
+        f"`{manifest['revision']}`. Licence of the speech: {manifest['licence'] or 'not given by the source'}.{thanks}",
     ]
     return [*lines, "", f"This data set is private: {because}."] if because else lines
 
@@ -124,7 +124,7 @@ def _counts(manifest: dict) -> list[str]:
     kept = ["| split | utterances | hours | speakers |", "|---|---|---|---|"]
     for split, count in manifest["splits"].items():
         kept.append(f"| {split} | {count['utterances']} | {count['hours']:.2f} | {count['speakers']} |")
-    left = [f"| {reason} | {told['count']} |" for reason, told in manifest["dropped"].items()]
+    left = [f"| {reason} | {entry['count']} |" for reason, entry in manifest["dropped"].items()]
     dropped = ["", "| left out because | utterances |", "|---|---|", *left] if left else []
     filters = ", ".join(f"{name} {value}" for name, value in manifest["filters"].items() if value not in (None, [], ()))
     return [*kept, *dropped, "", f"Filters: {filters}."]

@@ -209,7 +209,7 @@ class Leaks:
         if not self.kinds:
             return ""
         if not self.speakers:
-            return "Who speaks is not known, so shared voices cannot be told."
+            return "Who speaks is not known, so shared voices cannot be detected."
         if not self.seen_speakers:
             return "No speaker of the test set is known to be in training."
         clips = sum(self.seen_speaker)

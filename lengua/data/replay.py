@@ -35,7 +35,7 @@ class Replay:
         share: of all clips of an epoch.
         language: of the run.
         barred_ids: clips of dev, which must not be learned.
-        barred_texts: what is said there, `normalised`, which must not be either.
+        barred_texts: their references, `normalised`, which must not be learned either.
 
     Raises:
         RequestError: a share that is none.

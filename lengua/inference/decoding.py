@@ -25,12 +25,12 @@ from lengua.scoring import is_looped
 TRAINED_MARGIN = "trained"
 """Margin that the model was trained with; None of it (30 s) for a model that was not."""
 AUTO_LANGUAGE = "auto"
-"""The language is heard."""
+"""The language is detected."""
 
 
 @dataclass(frozen=True)
 class DecodingResult:
-    """What the model said to one clip."""
+    """The hypothesis of one clip."""
 
     text: str
     tokens: int
@@ -41,7 +41,7 @@ class DecodingResult:
     at_limit: bool = False
     """The text did not end by itself, but where no more tokens were allowed."""
     language: str = ""
-    """Its code, asked for or heard."""
+    """Its code, asked for or detected."""
     token_ids: tuple[int, ...] = ()
     """Of the text alone."""
     mean_logprob: float | None = None
@@ -55,7 +55,7 @@ class Decoder:
 
     Args:
         folder: a model folder.
-        language: a code, a name, a Common Voice locale; auto: heard from each clip.
+        language: a code, a name, a Common Voice locale; auto: detected in each clip.
         engine: onnxruntime, ctranslate2, torch or auto.
         batch_size: clips decoded together; more than `DECODE_GROUP_CLIPS` only at 30 s. It changes no text.
         task: transcribe, or translate into English.
@@ -112,7 +112,7 @@ class Decoder:
         return first
 
     def languages_of(self, mels: Sequence[np.ndarray]) -> list[str]:
-        """Return the code of each clip's language: the one that was asked for, or what is heard in it at 30 s."""
+        """Return the code of each clip's language: the one that was asked for, or the one detected in it at 30 s."""
         if self.language != AUTO_LANGUAGE or self.prompts.english_only:
             return ["en" if self.language == AUTO_LANGUAGE else self.language] * len(mels)
         detected, frames = [], self.engine.window_frames
@@ -125,7 +125,7 @@ class Decoder:
     def align(
         self, clip: np.ndarray, decoded: DecodingResult, margin_s: float | None
     ) -> list[tuple[float, float, float]]:
-        """Return (start in s, end in s, probability) of each token of what was said in a clip.
+        """Return (start in s, end in s, probability) of each token of a clip's text.
 
         Raises:
             RequestError: the engine cannot tell.

@@ -32,8 +32,8 @@ PhraseWords = tuple[str, ...]
 def hallucination_kind(text: str, language: str) -> str | None:
     """Return "never" or "weak" if a text is made of ghosts from its first word to its last, else None.
 
-    Once or several times the same, or one after the other: "Thank you. Thank you. Bye." What is never said is known in
-    every language, for Whisper mixes them up; what may be said, in the text's own and in English.
+    Once or several times the same, or one after the other: "Thank you. Thank you. Bye." What nobody says is known in
+    every language, for Whisper mixes them up; what somebody may say, in the text's own and in English.
 
     Args:
         text: what the model wrote.
@@ -85,7 +85,7 @@ FIRST_LOOK_SAMPLES = 63 * VAD_FRAME_SAMPLES
 NO_SPEECH_THRESHOLD, LOGPROB_THRESHOLD = 0.6, -1.0
 """Of openai/whisper, transcribe.py: no_speech_threshold and logprob_threshold."""
 WEAK_NO_SPEECH_THRESHOLD, WEAK_LOGPROB_THRESHOLD = 0.3, -0.5
-"""Half as much doubt. Never the first alone: a fine-tuned model takes lone words that were really said for no speech,
+"""Half as much doubt. Never the first alone: a fine-tuned model takes lone words that were really spoken for no speech,
 but it writes them surely."""
 MIN_VOICED_S, MIN_VOICED_SHARE = 0.2, 0.1
 """Less voice than this, in seconds or as a share of the stretch, is hardly any."""

@@ -37,7 +37,7 @@ class Cue:
     end_s: float
     lines: tuple[tuple[CueWord, ...], ...]
     timed: bool
-    """Whether the times of the pieces were heard, and not reckoned."""
+    """Whether the times of the pieces are from an alignment, and not reckoned."""
 
     @property
     def text(self) -> str:

@@ -87,7 +87,7 @@ class PartialFile:
 
 @dataclass(frozen=True)
 class TranscriptChunk:
-    """The next piece of what one file said, as it is to be shown."""
+    """The next piece of the transcript of one file, as it is to be shown."""
 
     file: Path
     text: str
@@ -95,7 +95,7 @@ class TranscriptChunk:
 
 @dataclass(frozen=True)
 class FileText:
-    """What one file said, when all of it is heard; or why it could not be read."""
+    """The transcript of one file, when all of it is decoded; or why it could not be read."""
 
     file: Path
     text: str = ""

@@ -166,7 +166,7 @@ class _Stretch:
 
     @property
     def last(self) -> int:
-        """The sample behind the last one, with the pad as far as it was heard."""
+        """The sample behind the last one, with the pad as far as audio has come in."""
         end = len(self.probabilities) if self.pause is None else self.pause
         return self.first * VAD_FRAME_SAMPLES + min(
             end * VAD_FRAME_SAMPLES + PAD_SAMPLES, len(self.probabilities) * VAD_FRAME_SAMPLES

@@ -40,10 +40,10 @@ def time_words(
 
     Args:
         mels: that were decoded.
-        decoded: what was said in them.
+        decoded: their hypotheses.
 
     Raises:
-        RequestError: the engine cannot tell when words were said.
+        RequestError: the engine gives no word timestamps.
     """
     require_word_timestamps(decoder)
     margin = decoder.note.decode_margin_s
@@ -52,11 +52,11 @@ def time_words(
 
 
 def require_word_timestamps(decoder: Decoder) -> None:
-    """Refuse an engine that cannot tell when words were said, or a model without alignment heads."""
+    """Refuse an engine that gives no word timestamps, or a model without alignment heads."""
     if not decoder.engine.aligns:
         found = f"{decoder.engine.name} with {decoder.folder}"
         do = "decode with --engine ctranslate2, and a model whose generation_config.json has alignment_heads"
-        raise RequestError("an engine and a model that tell when words were said", found, do)
+        raise RequestError("an engine and a model that give word timestamps", found, do)
 
 
 def _align_clip(decoder: Decoder, clip: np.ndarray, result: DecodingResult, margin_s: float) -> Iterator[Word]:

@@ -181,7 +181,7 @@ def download_file(
 UPLOAD_TIMEOUT_S = 60.0
 """How long an upload may stand still, and a commit take."""
 LARGE_FILE_BYTES = 2**22
-"""Files from this size on are sent one by one, before the commit, and each is told of."""
+"""Files from this size on are sent one by one, before the commit, and each is reported."""
 SPACE_SDK = "gradio"
 
 

@@ -108,7 +108,7 @@ def _pip(*arguments: str) -> str:
 
 
 def _cause(errors: str, longest: int = 300) -> str:
-    """Return on one line what a program said last, which is where pip and uv put the cause."""
+    """Return on one line the end of a program's error output, which is where pip and uv put the cause."""
     return " ".join(errors.split())[-longest:] or "no message"
 
 

@@ -71,8 +71,8 @@ def _sigint_blocked() -> Iterator[None]:
     if not hasattr(signal, "pthread_sigmask"):  # Windows
         yield
         return
-    heard, alone = [], threading.current_thread() is threading.main_thread()  # no other may set a handler, or is hit
-    handler = signal.signal(signal.SIGINT, lambda *_: heard.append(True)) if alone else None
+    pending, alone = [], threading.current_thread() is threading.main_thread()  # no other may set a handler, or is hit
+    handler = signal.signal(signal.SIGINT, lambda *_: pending.append(True)) if alone else None
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # this is what a new process inherits
     try:
         yield
@@ -80,7 +80,7 @@ def _sigint_blocked() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         if alone:
             signal.signal(signal.SIGINT, handler)
-    if heard:
+    if pending:
         signal.raise_signal(signal.SIGINT)
 
 

@@ -51,7 +51,7 @@ def map_on_ray(
     Args:
         tasks: called in a process of Ray's, once; called again only when that process was lost.
         workers: cores to work on; None takes all that there are. The walk through the tasks is not counted.
-        shared: a file that is there; that no other machine sees it is told before any work is done.
+        shared: a file that is there; that no other machine sees it is reported before any work is done.
 
     Raises:
         RequestError: no ray, or no cluster where RAY_ADDRESS says.
@@ -227,11 +227,11 @@ def _require_listening(address: str) -> None:
 
 
 def _connection_error(address: str, error: Exception) -> LenguaError:
-    told = str(error).partition("\n")[0]
+    message = str(error).partition("\n")[0]
     if address == "local":
-        return LenguaError("a Ray of this machine's own", told, "run it with --engine local")
+        return LenguaError("a Ray of this machine's own", message, "run it with --engine local")
     do = f"start it with `ray start --head`, set RAY_AUTH_MODE and its token as there, or unset {RAY_ADDRESS_VARIABLE}"
-    return RequestError(f"a Ray cluster at {address} ({RAY_ADDRESS_VARIABLE})", told, do)
+    return RequestError(f"a Ray cluster at {address} ({RAY_ADDRESS_VARIABLE})", message, do)
 
 
 @contextmanager
@@ -242,6 +242,6 @@ def _explaining_ray_errors(ray) -> Iterator[None]:
     try:
         yield
     except (ray.exceptions.RayError, ExecutionTimeoutError, SystemException) as error:
-        told = f"{type(error).__name__}, {str(error).strip().splitlines()[-1]}"  # where a traceback says what it is
+        message = f"{type(error).__name__}, {str(error).strip().splitlines()[-1]}"  # where a traceback says what it is
         do = "install the same lengua on every machine, and run it again: shards that are done are kept"
-        raise LenguaError("Ray to finish every shard", told, do) from error
+        raise LenguaError("Ray to finish every shard", message, do) from error

@@ -34,8 +34,8 @@ def available_memory_bytes() -> int | None:
     limit, stat = _cgroup_limit(), CGROUP / "memory.stat"
     if limit is None or not stat.is_file():
         return available or None
-    told = _read_kernel_sizes(stat)
-    return min(available, limit - told.get("anon", 0) - told.get("shmem", 0))
+    used = _read_kernel_sizes(stat)
+    return min(available, limit - used.get("anon", 0) - used.get("shmem", 0))
 
 
 def map_large_blocks() -> None:
@@ -60,8 +60,8 @@ def _glibc():
 
 def _cgroup_limit() -> int | None:
     path = CGROUP / "memory.max"
-    told = path.read_text().strip() if path.is_file() else "max"
-    return int(told) if told.isdigit() else None
+    limit = path.read_text().strip() if path.is_file() else "max"
+    return int(limit) if limit.isdigit() else None
 
 
 def _read_kernel_sizes(path: Path) -> dict[str, int]:

@@ -44,7 +44,7 @@ def open(path: str, language: str | None = None) -> "CommonVoiceSource":
     release = UnpackedRelease if place.is_dir() else PackedRelease
     source = CommonVoiceSource(release(place, language), language)
     if place.is_dir():
-        _ = source.language  # what is wrong with a folder is told at once
+        _ = source.language  # a folder that is wrong is refused at once
     return source
 
 

@@ -55,13 +55,13 @@ class Columns:
 
     def clip(self, row: Mapping) -> str:
         """Return the name of a row's clip without folder and ending, or an empty text."""
-        told = row.get(self.id) or (row.get(self.audio) or {}).get("path") or ""
-        return PurePosixPath(str(told)).stem
+        path = row.get(self.id) or (row.get(self.audio) or {}).get("path") or ""
+        return PurePosixPath(str(path)).stem
 
     def extra(self, row: Mapping) -> dict[str, str]:
         """Return what else a row tells of its speaker and its votes, as text."""
-        told = {name: row.get(column) for column, name in EXTRA_COLUMNS.items() if column in row}
-        return {name: str(value) for name, value in told.items() if value not in (None, "", "nan")}
+        values = {name: row.get(column) for column, name in EXTRA_COLUMNS.items() if column in row}
+        return {name: str(value) for name, value in values.items() if value not in (None, "", "nan")}
 
     def seconds(self, row: Mapping) -> float | None:
         """Return the length that a row tells, or None."""
@@ -77,7 +77,7 @@ def find_columns(names: Iterable[str], sounds: Iterable[str], chosen: Mapping[st
     Args:
         names: all columns.
         sounds: those that hold audio, by their type.
-        chosen: what was said explicitly: {"text": "normalized_text"}.
+        chosen: columns that were named explicitly: {"text": "normalized_text"}.
         where: the data set, for messages.
 
     Raises:
@@ -139,8 +139,8 @@ def open_streams(name: str, config: str | None, revision: str) -> dict:
     except (FileNotFoundError, RuntimeError) as error:
         if root_cause_of(error) is not error:
             raise root_cause_of(error) from error
-        told = str(error).partition("\n")[0]
-        raise RequestError(f"a data set {name} of Parquet or audio files", told, "choose another") from error
+        message = str(error).partition("\n")[0]
+        raise RequestError(f"a data set {name} of Parquet or audio files", message, "choose another") from error
     for split, dataset in splits.items():
         if dataset.features is None:
             dataset = dataset._resolve_features()  # by its first rows; there is no public way
@@ -168,10 +168,10 @@ def import_datasets():
 
 
 def _about_config(error: ValueError, name: str, config: str | None) -> RequestError:
-    told = str(error)
-    names = told.partition("[")[2].partition("]")[0].replace("'", "") or "none of that name"
-    if "BuilderConfig" not in told and "Config name is missing" not in told:
-        return RequestError(f"a data set {name} that datasets can read", told.partition("\n")[0], "choose another")
+    message = str(error)
+    names = message.partition("[")[2].partition("]")[0].replace("'", "") or "none of that name"
+    if "BuilderConfig" not in message and "Config name is missing" not in message:
+        return RequestError(f"a data set {name} that datasets can read", message.partition("\n")[0], "choose another")
     expected = f"a config {config!r} in {name}" if config else f"one config in {name}"
     return RequestError(expected, names, f"name one of them: hub:{name}:CONFIG")
 
@@ -238,7 +238,7 @@ def open(path: str, language: str | None = None) -> "HubSource":
     address = parse_hub_address(path)
     info = fetch_repo_info(address.name, "dataset", address.revision)
     source = HubSource(address, info.sha, info.card_data.to_dict() if info.card_data else {}, language)
-    _ = source.columns, source.default_language  # what is wrong is told at once
+    _ = source.columns, source.default_language  # what is wrong is refused at once
     return source
 
 
@@ -258,8 +258,8 @@ class HubSource:
 
     @property
     def licence(self) -> str:
-        told = self.card.get("license") or ""
-        return ", ".join(told) if isinstance(told, list) else str(told)
+        licence = self.card.get("license") or ""
+        return ", ".join(licence) if isinstance(licence, list) else str(licence)
 
     @property
     def attribution(self) -> str:
@@ -275,8 +275,8 @@ class HubSource:
         if self.wish:
             return language_code(self.wish)
         on_card = self.card.get("language") or []
-        told = [on_card] if isinstance(on_card, str) else list(on_card)
-        for name in (self.address.config, told[0] if len(told) == 1 else None):
+        languages = [on_card] if isinstance(on_card, str) else list(on_card)
+        for name in (self.address.config, languages[0] if len(languages) == 1 else None):
             if name and (code := language_code_or_none(name)):
                 return code
         if self.columns.language:

@@ -38,7 +38,7 @@ class Engine(Protocol):
     multilingual: bool
     """Whether it can tell languages apart."""
     aligns: bool
-    """Whether it can tell when each token was said."""
+    """Whether it can align tokens to the audio."""
 
     def generate(self, features: np.ndarray, prompt: list[int], max_tokens: int, beam: int = 1) -> list[EngineOutput]:
         """Return what follows the prompt, for features of shape (batch, n_mels, frames), frames <= 3000.
@@ -61,6 +61,6 @@ class Engine(Protocol):
         Args:
             features: as for `generate`.
             prompt: start, language, task, <|notimestamps|>.
-            tokens: what was said in each window, text tokens alone.
+            tokens: the hypothesis of each window, text tokens alone.
             frames: of each window that are speech and not margin.
         """

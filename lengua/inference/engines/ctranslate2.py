@@ -158,7 +158,7 @@ class CTranslate2Engine:
     ) -> list[tuple[float, float, float]]:
         [found] = self._model.align(_storage_view(features), start, [tokens], max(frames, MIN_WINDOW_FRAMES))
         begins: dict[int, float] = {}
-        for token, position in found.alignments:  # every token, the end among them, and the positions it is heard at
+        for token, position in found.alignments:  # every token, the end among them, and the positions it is aligned to
             begins.setdefault(token, position * SECONDS_PER_POSITION)
         times = [begins[token] for token in range(len(tokens) + 1)]
         return list(zip(times[:-1], times[1:], found.text_token_probs, strict=True))

@@ -14,7 +14,7 @@ from lengua.runtime.errors import RequestError
 
 
 class TorchEngine:
-    """The second engine, and the one where CTranslate2 cannot use the GPU. It cannot tell when a word was said.
+    """The second engine, and the one where CTranslate2 cannot use the GPU. It gives no word timestamps.
 
     Args:
         folder: a model folder with model.safetensors.
@@ -69,7 +69,7 @@ class TorchEngine:
     def align(
         self, features: np.ndarray, prompt: list[int], tokens: list[list[int]], frames: list[int]
     ) -> list[list[tuple[float, float, float]]]:
-        raise RequestError("an engine that can tell when words were said", self.name, "use --engine ctranslate2")
+        raise RequestError("an engine that gives word timestamps", self.name, "use --engine ctranslate2")
 
     def _encoded(self, features: np.ndarray) -> torch.Tensor:
         tensor = torch.from_numpy(features).to(self._model.device, self._model.dtype)
