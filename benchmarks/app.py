@@ -80,7 +80,7 @@ def waits_for_text(browser, folder: Path, model: str, clips: list[Path]) -> list
         microphone, taken = Microphone(visit.page), []
         for clip in [*clips[:WARM_UP], *clips]:
             taken.append(microphone.milliseconds(clip))
-            microphone.heard()
+            microphone.transcript()
             microphone.clear()
     return taken[min(WARM_UP, len(clips)) :]
 

@@ -431,19 +431,19 @@ class Microphone:
         self.page.locator("#recorder .top-panel button").last.click()
         self.page.wait_for_function("() => document.querySelector('#text textarea')?.value === ''")
 
-    def heard(self) -> str:
+    def transcript(self) -> str:
         """Wait for the whole text and return it."""
         self.page.wait_for_function(STILL, timeout=LONGEST_MS)
         return self.text.input_value()
 
-    def heard_again(self, do: Callable[[], None]) -> str:
-        """Do what has a recording heard while there is a text; wait until that is gone; return the whole new one."""
+    def transcript_after(self, do: Callable[[], None]) -> str:
+        """Do what replaces the text by another transcript; wait until the old one is gone; return the whole new one."""
         self.page.evaluate(GONE)
         do()
         self.page.wait_for_function("() => window.gone", timeout=LONGEST_MS)
-        return self.heard()
+        return self.transcript()
 
-    def told(self, sentence: str) -> None:
+    def wait_for_state(self, sentence: str) -> None:
         """Wait until the state line says a sentence."""
         self.state.filter(has_text=sentence).wait_for(timeout=LONGEST_MS)
 

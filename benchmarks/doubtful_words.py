@@ -2,7 +2,7 @@
 
     python benchmarks/doubtful_words.py --models runs/demo openai/whisper-base
 
-Real Common Voice, which neither model was chosen on. A word is wrong where the alignment with what was said, as
+Real Common Voice, which neither model was chosen on. A word is wrong where the alignment with the reference, as
 `lengua.scoring` compares it, has another word or none in its place. The last line is one JSON object.
 """
 
@@ -64,9 +64,9 @@ def judged(model: str, rows: list[dict], options: Options) -> list[tuple[float, 
     transcriber, found = Transcriber(model, options.language), []
     with Console() as watch:
         for done, row in enumerate(rows, start=1):
-            heard = transcriber.transcribe(options.clips / "clips" / row["path"], words=True)
-            words = [word for segment in heard.segments for word in segment.words]
-            aligned = [word for word in word_diff(row["sentence"], heard.text) if word.kind != DELETED]
+            transcript = transcriber.transcribe(options.clips / "clips" / row["path"], words=True)
+            words = [word for segment in transcript.segments for word in segment.words]
+            aligned = [word for word in word_diff(row["sentence"], transcript.text) if word.kind != DELETED]
             if [word.text for word in words] == [word.text for word in aligned]:
                 found += [(word.probability, one.kind != EQUAL) for word, one in zip(words, aligned, strict=True)]
             watch(Progress(f"hearing with {model}", done, len(rows), " clips"))

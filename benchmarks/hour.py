@@ -33,7 +33,7 @@ from lengua.scoring import score
 PAUSES_S = (0.2, 3.0)
 """Between two clips, drawn evenly."""
 STRETCH_MIN = 5
-"""Minutes of the recording for which one peak of the memory is told; from the second on it shall not grow."""
+"""Minutes of the recording for which one peak of the memory is given; from the second on it shall not grow."""
 BLOCK = 1 << 16
 """Bytes of what was written so far in which its last segment stands."""
 
@@ -47,7 +47,7 @@ class Options(BenchmarkOptions):
     model: str = "runs/demo"
     """A run, a model folder or a Hub id; its own test clips are taken if it keeps their sound."""
     words: bool = False
-    """Ask when each word was said, too."""
+    """Ask for word timestamps, too."""
     seed: int = 17
     """Draws the order of the clips and the pauses."""
     every_s: float = 0.2
@@ -60,7 +60,7 @@ class Look:
 
     seconds: float
     """Since the command was started."""
-    heard_s: float
+    written_s: float
     """End of the last segment that it had written; 0 before the first."""
     megabytes: float
     """Resident memory of its process."""
@@ -70,18 +70,18 @@ def main(options: Options) -> dict:
     with tempfile.TemporaryDirectory() as scratch:
         recording = Path(scratch) / "hour.flac"
         clips, texts = write(recording, options)
-        looks, told = watched(recording, options)
+        looks, transcript = watched(recording, options)
         length = audio.recording_duration_s(recording)
-    segments = [Segment(one["start_s"], one["end_s"], one["text"]) for one in told["segments"]]
+    segments = [Segment(one["start_s"], one["end_s"], one["text"]) for one in transcript["segments"]]
     written = " ".join(segment.text for segment in segments)
     result = {**figures(options, looks, segments, length), "wer": round(score([" ".join(texts)], [written]).wer, 4)}
-    result |= {"clips": clips, "suppressed": told["suppressed"]}
+    result |= {"clips": clips, "suppressed": transcript["suppressed"]}
     title = f"{options.minutes:g} minutes of speech"
     return report(options, title, table(options, result), result, shown=("minutes", "model"))
 
 
 def write(path: Path, options: Options) -> tuple[int, list[str]]:
-    """Write the recording; return how many clips it holds and what is said in it."""
+    """Write the recording; return how many clips it holds and their references."""
     clips, random = test_clips(options.model), np.random.default_rng(options.seed)
     texts, left = [], int(options.minutes * 60 * audio.SAMPLE_RATE)
     with soundfile.SoundFile(path, "w", audio.SAMPLE_RATE, 1, format="FLAC", subtype="PCM_16") as file:
@@ -107,16 +107,16 @@ def watched(recording: Path, options: Options) -> tuple[list[Look], dict]:
     with open(recording.with_suffix(".log"), "wb") as log:
         process = subprocess.Popen(command, stdout=log, stderr=log)
         while process.poll() is None:
-            looks.append(Look(time.perf_counter() - started, heard(out / "hour.json.part"), resident_mb(process.pid)))
-            time.sleep(options.every_s if looks[-1].heard_s else 0.05)  # the first segment is timed more closely
+            looks.append(Look(time.perf_counter() - started, end_in(out / "hour.json.part"), resident_mb(process.pid)))
+            time.sleep(options.every_s if looks[-1].written_s else 0.05)  # the first segment is timed more closely
     if process.returncode:
         sys.exit(f"the command ended with {process.returncode}: {Path(log.name).read_text(encoding='utf-8')}")
     seconds = time.perf_counter() - started
-    told = json.loads((out / "hour.json").read_text(encoding="utf-8"))
-    return [*looks, Look(seconds, told["duration_s"], looks[-1].megabytes)], told
+    transcript = json.loads((out / "hour.json").read_text(encoding="utf-8"))
+    return [*looks, Look(seconds, transcript["duration_s"], looks[-1].megabytes)], transcript
 
 
-def heard(path: Path) -> float:
+def end_in(path: Path) -> float:
     """Return the end of the last segment in what is written so far."""
     try:
         with open(path, "rb") as file:
@@ -134,7 +134,7 @@ def figures(options: Options, looks: list[Look], segments: list[Segment], length
         "minutes": round(length / 60, 2),
         "seconds": round(looks[-1].seconds, 1),
         "times_real_time": round(length / looks[-1].seconds, 2),
-        "first_segment_s": round(next(look.seconds for look in looks if look.heard_s), 2),
+        "first_segment_s": round(next(look.seconds for look in looks if look.written_s), 2),
         "stretch_minutes": round(stretch / 60, 2),
         "peaks_mb": [round(peak) for peak in peaks],
         "growth": round(max(peaks[2:]) / peaks[1] - 1, 4),
@@ -148,10 +148,10 @@ def figures(options: Options, looks: list[Look], segments: list[Segment], length
 
 
 def peaks_of(looks: list[Look], stretch: float) -> list[float]:
-    """Return the most memory while each stretch of the recording was heard, in megabytes."""
+    """Return the most memory while each stretch of the recording was transcribed, in megabytes."""
     by_stretch: dict[int, float] = {}
     for look in looks:
-        number = int(look.heard_s // stretch)
+        number = int(look.written_s // stretch)
         by_stretch[number] = max(by_stretch.get(number, 0.0), look.megabytes)
     return [by_stretch[number] for number in sorted(by_stretch)]
 

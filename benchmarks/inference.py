@@ -92,7 +92,7 @@ class Options(BenchmarkOptions):
 
 @dataclass(frozen=True)
 class Clip:
-    """One recording, and what is said in it."""
+    """One recording, and its reference."""
 
     set: str
     speaker: str
@@ -201,16 +201,16 @@ def clip_by_clip(sides: dict[str, Side], count: int, rounds: int) -> tuple[dict,
 def long_recording(sides: dict[str, Side], clips: Sequence[Clip], options: Options) -> dict:
     """Return the verdict on one long recording of the same clips."""
     samples, text = joined(clips, options.long_minutes)
-    heard = {}
+    outputs = {}
     for title, (name, how) in (LONG | (SLOW if options.all_long else {})).items():
         if name in sides:
             tell(f"{options.long_minutes:g} minutes: {title}")
-            heard[title] = sides[name].long(samples, how)
-    return long_verdict(heard, text, len(samples) / 16_000)
+            outputs[title] = sides[name].long(samples, how)
+    return long_verdict(outputs, text, len(samples) / 16_000)
 
 
 def cold_starts(names: Sequence[str], weights: Weights, samples: Sequence, starts: int) -> dict[str, Cold]:
-    """Return what a cold start of each program costs; one that fails there is told on standard error."""
+    """Return what a cold start of each program costs; one that fails there is reported on standard error."""
     found = {}
     for name in names:
         tell(f"cold start: {name}")
@@ -320,7 +320,7 @@ def tables(options: Options, measured: dict) -> list[str]:
     """Return all tables and what is to know about them."""
     everything, long, untouched = measured["all"], measured["long"], measured["untouched"]
     lines = [*clip_lines(everything, measured["cold"]), "", *set_lines(measured["sets"]), ""]
-    sets = ", ".join(f"{told['clips']} of {title}" for title, told in measured["sets"].items())
+    sets = ", ".join(f"{one_set['clips']} of {title}" for title, one_set in measured["sets"].items())
     lines += [
         f"The weights of {options.model} in every program, {options.threads} threads each, in turn; "
         f"{everything['clips']} clips ({sets}), mean {everything['mean_seconds']} s.",
@@ -348,7 +348,7 @@ def tables(options: Options, measured: dict) -> list[str]:
 
 
 def weights_of(name: str, language: str, threads: int, scratch: Path) -> Weights:
-    """Find a model and write its other forms into a folder; what keeps one of them from being made is told."""
+    """Find a model and write its other forms into a folder; what keeps one of them from being made is reported."""
     folder, _ = find_model(name)
     made, refused = {}, {}
     for form, make in {
@@ -476,7 +476,7 @@ class Figures:
 def figures(clips: Sequence[Clip], seconds: dict[str, list[float]], texts: dict[str, list[str]]) -> dict[str, Figures]:
     """Return the figures of each program; one a clip of seconds and of texts."""
     references, speakers = [clip.text for clip in clips], [clip.speaker for clip in clips]
-    scores = {name: score(references, said) for name, said in texts.items()}
+    scores = {name: score(references, hypotheses) for name, hypotheses in texts.items()}
     ours, speech, found = scores[OURS].counts, sum(clip.seconds for clip in clips), {}
     for name, taken in seconds.items():
         theirs = scores[name]
@@ -532,10 +532,10 @@ def by_set(clips: Sequence[Clip], seconds: dict[str, list[float]], texts: dict[s
     return verdicts
 
 
-def clip_lines(told: dict, cold: dict[str, Cold]) -> list[str]:
+def clip_lines(measured: dict, cold: dict[str, Cold]) -> list[str]:
     """Return the table of one verdict, with memory and cold start where they were measured."""
-    ours, rows = told["programs"][OURS], []
-    for name, one in told["programs"].items():
+    ours, rows = measured["programs"][OURS], []
+    for name, one in measured["programs"].items():
         interval = f"{100 * one['ours_minus']:+.1f} ({100 * one['low']:+.1f} to {100 * one['high']:+.1f})"
         row = [titled(name, one["wer"], ours["wer"]), f"{one['ms']:.0f} / {one['ms_median']:.0f}"]
         row += [f"{one['ms'] / ours['ms']:.1f}", f"{one['rtf']:.3f}", f"{one['wer']:.1%}"]
@@ -553,16 +553,16 @@ def set_lines(sets: dict[str, dict]) -> list[str]:
     names = next(iter(sets.values()))["programs"]
     head = ["by set", *(f"{title}: {what}" for title in sets for what in ("ms a clip", "WER"))]
     rows = [[name] for name in names]
-    for told in sets.values():
-        for row, one in zip(rows, told["programs"].values(), strict=True):
+    for one_set in sets.values():
+        for row, one in zip(rows, one_set["programs"].values(), strict=True):
             row += [f"{one['ms']:.0f}", f"{one['wer']:.1%}"]
     return markdown(head, rows)
 
 
-def long_verdict(heard: dict[str, tuple[float, str]], text: str, seconds: float) -> dict:
+def long_verdict(outputs: dict[str, tuple[float, str]], text: str, seconds: float) -> dict:
     """Return who was the fastest with the long recording, and how we stand beside it."""
-    wer = {name: score(text, said).wer for name, (_, said) in heard.items()}
-    cost = {name: taken for name, (taken, _) in heard.items()}
+    wer = {name: score(text, hypothesis).wer for name, (_, hypothesis) in outputs.items()}
+    cost = {name: taken for name, (taken, _) in outputs.items()}
     peer = fastest(cost, wer)
     return {
         "fastest_peer": peer,
@@ -575,14 +575,14 @@ def long_verdict(heard: dict[str, tuple[float, str]], text: str, seconds: float)
     }
 
 
-def long_lines(told: dict) -> list[str]:
-    programs = told["programs"]
+def long_lines(long: dict) -> list[str]:
+    programs = long["programs"]
     ours = programs[OURS]
     rows = []
     for name, one in programs.items():
         row = [titled(name, one["wer"], ours["wer"]), f"{one['seconds']:.1f}", f"{one['times_real_time']:.1f}"]
         rows.append([*row, f"{one['seconds'] / ours['seconds']:.2f}", f"{one['wer']:.1%}"])
-    return markdown([f"{told['minutes']:g} minutes in one", "seconds", "times real time", "times ours", "WER"], rows)
+    return markdown([f"{long['minutes']:g} minutes in one", "seconds", "times real time", "times ours", "WER"], rows)
 
 
 def titled(name: str, wer: float, ours: float) -> str:

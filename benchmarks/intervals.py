@@ -5,7 +5,7 @@
 A test set is a few speakers with about a dozen clips each, as in Common Voice. Speakers differ in how well they are
 understood, clips in length and difficulty; some hypotheses hold more errors than the clip has words. Resampling
 speakers is measured beside resampling utterances, and the paired interval of two models under a true difference. The
-last column is how often a difference is shown that is as large as the mean of the smallest that such a set is said to
+last column is how often a difference is shown that is as large as the mean of the smallest that such a set is stated to
 show; 80 is meant. The last line is one JSON object.
 """
 

@@ -39,7 +39,7 @@ class Options(BenchmarkOptions):
     recordings: int = 5
     """How many of each length."""
     pauses_s: tuple[float, ...] = (0.4, 0.8, 1.5)
-    """Pauses: one recording after another takes the next; pairs and triples are heard with each."""
+    """Pauses: one recording after another takes the next; pairs and triples are transcribed with each."""
     groups: int = 20
     """Pairs and triples of each pause; 0 leaves them out."""
     programs: tuple[str, ...] = ()

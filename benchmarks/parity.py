@@ -68,8 +68,8 @@ def older(folder: Path, found: parity.Parity) -> parity.ProgramParity:
     """Return what transformers 4 says, held against transformers 5."""
     first = found.sides[0]
     newer = ProgramOutput(list(first.texts), 0.0, first.program)
-    heard = transcribe_by_transformers_4(folder, [clip.samples for clip in found.clips])
-    return parity.compare_outputs(newer, heard, "hf", FLOAT_BOUND, [clip.reference for clip in found.clips])
+    older_output = transcribe_by_transformers_4(folder, [clip.samples for clip in found.clips])
+    return parity.compare_outputs(newer, older_output, "hf", FLOAT_BOUND, [clip.reference for clip in found.clips])
 
 
 def transformers_4() -> Path:

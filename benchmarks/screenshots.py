@@ -2,7 +2,7 @@
 
     python benchmarks/screenshots.py
 
-What is said comes from the model's own test clips or from the sample; the conversation is with the tutor, which needs
+The speech comes from the model's own test clips or from the sample; the conversation is with the tutor, which needs
 no key.
 """
 
@@ -57,7 +57,7 @@ def transcribed(page, clip: Path) -> None:
     """Upload a clip."""
     microphone = Microphone(page)
     microphone.upload(clip)
-    microphone.heard()
+    microphone.transcript()
 
 
 def tutored(page, clip: Path) -> None:

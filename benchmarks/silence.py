@@ -48,7 +48,7 @@ HARMONICS = (7, 5, 3, 2, 1)
 
 @dataclass(frozen=True)
 class Options(BenchmarkOptions):
-    """Count the words that are heard where nobody speaks, and the real clips that lose theirs."""
+    """Count the words that are transcribed where nobody speaks, and the real clips that lose theirs."""
 
     model: str = BASE_MODEL
     """Who listens: a run, a folder or a Hub id."""

@@ -47,10 +47,10 @@ def main(options: Options) -> dict:
         if options.store is None:
             features.build(FeatureOptions("sample:es", Path(scratch) / "store", splits=(options.split,)), watch)
         store = open_store(options.store or Path(scratch) / "store")
-        return show(options, store, list(heard(store, options, watch)))
+        return show(options, store, list(transcripts(store, options, watch)))
 
 
-def heard(store: Store, options: Options, watch: Watch) -> Iterator[dict[str, str]]:
+def transcripts(store: Store, options: Options, watch: Watch) -> Iterator[dict[str, str]]:
     """Yield {id, reference, store, live, transformers} of each clip."""
     split, hear = store.split(options.split), Transcriber(options.model, store.language, engine="torch")
     count = min(options.limit or len(split), len(split))

@@ -2,7 +2,7 @@
 
     python benchmarks/three_hundred.py --store runs/demo/store
 
-Each mode breaks one thing and leaves the rest as it should be: how the clips are heard (a short window, zeros behind
+Each mode breaks one thing and leaves the rest as it should be: how the clips are decoded (a short window, zeros behind
 the speech, no language or a wrong one), how labels are made (a second start token, no end token) or the learning rate.
 All that learn take the same steps on the same clips, and all write down the same test clips, greedily and up to 225
 tokens as the usual recipe does, without the loop guard that lengua has elsewhere. Beside the WER stands what a training
@@ -106,7 +106,7 @@ class Mode:
     """How labels are made; None: the model is left untouched."""
     rate: float = 1e-5
     margin_s: float | None = None
-    """Silence behind each clip when it is heard; None: up to 30 s."""
+    """Silence behind each clip when it is decoded; None: up to 30 s."""
     behind: str = SILENCE
     language: str = FORCED
     """forced, detected by the model, or another language's code."""
@@ -234,8 +234,8 @@ def about(options: Options, found: dict[str, dict]) -> str:
     )
 
 
-def told(name: str, row: dict, body: FailureModes) -> dict:
-    """Return what notebooks tell of a mode: see `lengua.notebook.error_analysis.read_failure_study`."""
+def failure_summary(name: str, row: dict, body: FailureModes) -> dict:
+    """Return what notebooks show of a mode: see `lengua.notebook.error_analysis.read_failure_study`."""
     [worst] = (body.inventors or body.worst)[:1] or [None]
     return {
         "name": name,
@@ -256,7 +256,7 @@ def show(options: Options, bench: Bench, found: dict[str, dict], where: str) -> 
     failures_figure(drawn, options.figure if options.record else OUT / "wer.png")
     story = {"command": command, "where": where, "about": about(options, found)}
     story["attribution"] = bench.store.manifest["attribution"]
-    story["failures"] = [told(name, row, bodies[name]) for name, row in found.items()]
+    story["failures"] = [failure_summary(name, row, bodies[name]) for name, row in found.items()]
     write_json(options.kept if options.record else OUT / "failures.json", story)
     left = ("records", "findings")
     result = {
@@ -308,8 +308,8 @@ def batches(bench: Bench):
 
 
 def measured(bench: Bench, model: AdaptiveWhisper, mode: Mode) -> dict:
-    """Return the row of a mode and its records: what was said to each clip, and the loss."""
-    heard, losses, tokens = {}, 0.0, 0
+    """Return the row of a mode and its records: the hypothesis of each clip, and the loss."""
+    found, losses, tokens = {}, 0.0, 0
     language = bench.language if mode.language == FORCED else mode.language
     for indices, window in bucket_by_length([row.frames for row in bench.rows], 8, mode.margin_s, bench.longest):
         rows = [bench.rows[index] for index in indices]
@@ -320,7 +320,7 @@ def measured(bench: Bench, model: AdaptiveWhisper, mode: Mode) -> dict:
         counted = int(labels.ne(IGNORE_INDEX).sum())
         with torch.no_grad(), bench.autocast():
             losses += float(token_loss(model(**batch), labels)) * counted
-            said = model.generate(
+            generated = model.generate(
                 batch["input_features"],
                 max_new_tokens=bench.options.max_tokens,
                 num_beams=1,
@@ -328,8 +328,8 @@ def measured(bench: Bench, model: AdaptiveWhisper, mode: Mode) -> dict:
                 **({} if mode.language == DETECTED else {"language": language}),
             )
         tokens += counted
-        heard |= dict(zip(indices, said.tolist(), strict=True))
-    return row_of(bench, mode, [heard[index] for index in range(len(bench.rows))]) | {"loss": losses / tokens}
+        found |= dict(zip(indices, generated.tolist(), strict=True))
+    return row_of(bench, mode, [found[index] for index in range(len(bench.rows))]) | {"loss": losses / tokens}
 
 
 def placed(row, window: int, behind: str) -> np.ndarray:
@@ -340,10 +340,10 @@ def placed(row, window: int, behind: str) -> np.ndarray:
     return features
 
 
-def row_of(bench: Bench, mode: Mode, said: list[list[int]]) -> dict:
+def row_of(bench: Bench, mode: Mode, generated: list[list[int]]) -> dict:
     """Score the transcripts of a mode and look for loops and for those that were cut off."""
-    texts = [decode_text(bench.tokenizer, tokens) for tokens in said]
-    counts = [len(text_tokens(bench.tokenizer, tokens)) for tokens in said]
+    texts = [decode_text(bench.tokenizer, tokens) for tokens in generated]
+    counts = [len(text_tokens(bench.tokenizer, tokens)) for tokens in generated]
     references, speakers = [row.text for row in bench.rows], [row.speaker for row in bench.rows]
     scored = score(references, texts)
     low, high = bootstrap_interval(scored.counts["errors"], scored.counts["words"], speakers)

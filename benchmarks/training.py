@@ -105,7 +105,7 @@ class Setup:
 def main(options: Options) -> dict:
     device = pick_device(options.device)
     if not options.random_weights:
-        find_model(options.base)  # what is missing is told before anything is measured
+        find_model(options.base)  # what is missing is reported before anything is measured
         open_store(options.store)
     chosen = (options.store, options.base, options.random_weights, options.batch_size)
     setups = {name: Setup(name, "bf16", device, *chosen, seed=options.seed) for name in (USUAL, OURS)}
@@ -127,7 +127,7 @@ def measure_speed(setups: dict[str, Setup], precision: str, options: Options) ->
     seconds = alternate(
         {name: partial(side.call, on_side, "step") for name, side in both.items()}, steps, options.rounds
     )
-    told = {
+    speed = {
         "clips_per_second": {name: clips_per_second(stood_for[name][:steps], seconds[name]) for name in both},
         "peak_mb": {name: side.call(on_side, "peak_mb") for name, side in both.items()},
         "mean_seconds": both[USUAL].call(on_side, "mean_seconds"),
@@ -135,7 +135,7 @@ def measure_speed(setups: dict[str, Setup], precision: str, options: Options) ->
     }
     for side in both.values():
         side.__exit__()
-    return told
+    return speed
 
 
 def clips_per_second(stood_for: list[tuple[int, float]], seconds: list[float]) -> float:
@@ -165,13 +165,13 @@ def course(setup: Setup, evaluations: int) -> list[dict]:
 
 
 def show(options: Options, device: str, speeds: dict, learned: dict | None) -> dict:
-    rates = {precision: told["clips_per_second"] for precision, told in speeds.items()}
+    rates = {precision: speed["clips_per_second"] for precision, speed in speeds.items()}
     result = {
         "speedup_usual": round(rates["bf16"][OURS] / rates["fp32"][USUAL], 2),
         "speedup_same": round(rates["bf16"][OURS] / rates["bf16"][USUAL], 2),
         "speedup_float32": round(rates["fp32"][OURS] / rates["fp32"][USUAL], 2),
-        "clips_per_second": {key: {name: round(rate, 3) for name, rate in told.items()} for key, told in rates.items()},
-        "peak_mb": {key: {name: round(mb) for name, mb in told["peak_mb"].items()} for key, told in speeds.items()},
+        "clips_per_second": {key: {name: round(rate, 3) for name, rate in row.items()} for key, row in rates.items()},
+        "peak_mb": {key: {name: round(mb) for name, mb in speed["peak_mb"].items()} for key, speed in speeds.items()},
         **qualities(learned),
         "model": f"{options.random_weights}, random weights" if options.random_weights else options.base,
         "precisions": PRECISIONS,
@@ -221,8 +221,8 @@ def speed_lines(rates: dict, result: dict) -> list[str]:
             f"{rate / rates['fp32'][USUAL]:.1f}",
             f"{result['peak_mb'][key][name]:,}",
         ]
-        for key, told in rates.items()
-        for name, rate in told.items()
+        for key, row in rates.items()
+        for name, rate in row.items()
     ]
     head = [f"{result['model']}, batches of {result['batch_size']}", "clips/s", "times the usual in float32", "peak MB"]
     where = "on the GPU" if result["device"] == "cuda" else "beyond the libraries'"
@@ -384,7 +384,7 @@ class Side:
     def write_down(self, margin_s: float | None) -> dict[str, float]:
         """Return WER on dev, by generation, and its interval; None: every clip in the full window."""
         self.model.eval()
-        rows, said = [], []
+        rows, hypotheses = [], []
         dataset = ClipDataset(self.speech.dev)
         for draws in dev_batches(self.speech.dev, self.setup.batch_size, margin_s, self.longest):
             clips = [dataset[draw] for draw in draws]
@@ -393,9 +393,9 @@ class Side:
             with torch.autocast(**self.autocast), torch.no_grad():
                 tokens = self.model.generate(features, max_new_tokens=most, num_beams=1, use_cache=True)
             rows += [clip.row for clip in clips]
-            said += [decode_text(self.speech.tokenizer, ids) for ids in tokens.tolist()]
+            hypotheses += [decode_text(self.speech.tokenizer, ids) for ids in tokens.tolist()]
         self.model.train()
-        measured = score([row.text for row in rows], said)
+        measured = score([row.text for row in rows], hypotheses)
         counts, speakers = measured.counts, [row.speaker for row in rows]
         low, high = bootstrap_interval(counts["errors"], counts["words"], speakers)
         return {"wer": measured.wer, "wer_low": low, "wer_high": high, "clips": len(rows), "words": measured.words}

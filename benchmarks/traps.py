@@ -395,7 +395,7 @@ def spring_all(ground: Ground, traps: tuple[Trap, ...] = TRAPS) -> list[tuple[Tr
 
 
 def row_of(trap: Trap, check: Check | None) -> list[str]:
-    """Return trap, check, and what it said."""
+    """Return trap, check, and what it found."""
     return [trap.name, check.name, " ".join(check.found.split())[:100]] if check else [trap.name, "none", "nothing"]
 
 

@@ -137,7 +137,7 @@ def test_each_part_is_translated_accessible_and_fits_the_screen(browser, app, so
         check_recorder()
         check()
         microphone.upload(sounds["0"])
-        microphone.heard()
+        microphone.transcript()
         for name in ("options", "keeping", "mirror"):
             open_accordion(page, name)
         page.locator("#keeping-words .words").wait_for(timeout=60_000)  # which asks for consent anew
@@ -163,13 +163,13 @@ def test_what_cannot_be_heard_is_told_in_the_language_of_the_browser(browser, ap
     with visiting(browser, app.url, PHONE, locale, script=NO_MICROPHONE) as visit:
         page, microphone, conversation = visit.page, Microphone(visit.page), Conversation(visit.page)
         page.locator("#recorder .record-button").click()
-        microphone.told(WORDS[locale]["refusal.microphone"])
+        microphone.wait_for_state(WORDS[locale]["refusal.microphone"])
         for name, key in (("silence", "silent"), ("text", "unreadable"), ("big", "unreadable")):
             microphone.upload(sounds[name])
-            microphone.told(WORDS[locale][f"refusal.{key}"])
+            microphone.wait_for_state(WORDS[locale][f"refusal.{key}"])
             assert page.locator("#state .still.refused").count() == 1 and microphone.text.input_value() == ""
         microphone.upload(sounds["0"])
-        assert microphone.heard() and page.locator("#state .refused").count() == 0, "and the next one is heard"
+        assert microphone.transcript() and page.locator("#state .refused").count() == 0, "and the next one is heard"
         conversation.open()
         page.locator("#talk-recorder .record-button").click()
         assert conversation.state("failed") == WORDS[locale]["talk.microphone"]
@@ -183,7 +183,7 @@ def test_all_of_it_by_keyboard_alone(visit, llm, microphone):
     page.wait_for_timeout(2000)
     focus(page, "#recorder .stop-button")
     page.keyboard.press("Enter")
-    assert microphone.heard()
+    assert microphone.transcript()
     page.reload(wait_until="load")
     wait_until_usable(page)
     visit.errors.clear()  # of connections that the reload cut
@@ -217,10 +217,10 @@ def test_speech_and_files_are_written_copied_and_downloaded(microphone, visit, s
     page = visit.page
     assert microphone.state.inner_text() == SPANISH["state.ready"]
     microphone.record(2.0)
-    assert microphone.heard()
+    assert microphone.transcript()
     assert microphone.state.inner_text().startswith(SPANISH["state.done"].partition("{")[0])
-    text = microphone.heard_again(lambda: microphone.upload(sounds["0"]))
-    assert microphone.heard_again(lambda: microphone.upload(sounds["0"])) == text
+    text = microphone.transcript_after(lambda: microphone.upload(sounds["0"]))
+    assert microphone.transcript_after(lambda: microphone.upload(sounds["0"])) == text
     page.locator("#text").get_by_role("button").first.click()
     assert page.evaluate("() => navigator.clipboard.readText()").strip() == text
     for kind in ("text", "srt", "vtt", "json"):
@@ -228,8 +228,8 @@ def test_speech_and_files_are_written_copied_and_downloaded(microphone, visit, s
         assert text.split()[0] in (json.dumps(json.loads(written), ensure_ascii=False) if kind == "json" else written)
     page.locator("#options > button").click()
     translate = page.locator("#options input[type=checkbox]")
-    assert microphone.heard_again(translate.check), "though a tiny model translates like it writes"
-    assert microphone.heard_again(translate.uncheck) == text
+    assert microphone.transcript_after(translate.check), "though a tiny model translates like it writes"
+    assert microphone.transcript_after(translate.uncheck) == text
     microphone.clear()
     assert microphone.state.inner_text() == SPANISH["state.ready"]
 
@@ -237,7 +237,7 @@ def test_speech_and_files_are_written_copied_and_downloaded(microphone, visit, s
 def test_the_text_waits_for_the_pick_from_the_first_frame_on(visit, microphone, sounds):
     page, picked = visit.page, 0
     microphone.upload(sounds["0"])
-    microphone.heard()
+    microphone.transcript()
     open_accordion(page, "mirror")
     page.evaluate(WATCH_TEXT)
     for name in "12345":
@@ -258,7 +258,7 @@ def test_the_text_waits_for_the_pick_from_the_first_frame_on(visit, microphone, 
 def test_what_is_kept_in_the_browser_is_a_source(visit, microphone, sounds, tmp_path):
     page = visit.page
     microphone.upload(sounds["0"])
-    microphone.heard()
+    microphone.transcript()
     open_accordion(page, "keeping")
     page.locator("#keeping-words .words").wait_for(timeout=60_000)
     assert page.locator("#keeping-words mark").count() > 0 and page.locator("#keeping-words .legend li").count() == 2

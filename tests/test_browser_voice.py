@@ -29,7 +29,7 @@ def test_what_is_said_is_written_and_answered_by_the_tutor(base_model, tmp_path)
             with visiting(browser, app.url, PHONE) as visit:
                 microphone, conversation = Microphone(visit.page), Conversation(visit.page)
                 microphone.record(seconds + 1.5)
-                text = microphone.heard()
+                text = microphone.transcript()
                 conversation.open()
                 assert SPANISH["tutor.notice"] in visit.page.locator("#talk-who").inner_text()
                 conversation.record(seconds + 1.5)
