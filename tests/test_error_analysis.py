@@ -2,6 +2,7 @@
 
 import json
 import re
+import time
 
 import numpy as np
 import pytest
@@ -33,7 +34,7 @@ from lengua.notebook import error_analysis
 from lengua.notebook.error_analysis import read_failure_study
 from lengua.options import FeatureOptions
 from lengua.runtime.errors import RequestError
-from lengua.runtime.files import write_json, write_jsonl
+from lengua.runtime.files import read_json, write_json, write_jsonl
 from lengua.scoring import score
 
 
@@ -217,6 +218,17 @@ def test_edges():
         [counted(1, speaker=None, gender="male"), counted(1, speaker="", gender="female")], ("gender",)
     )
     assert [g.speakers for g in unknown] == [0, 0] and unknown[0].small == "0 speakers, 10 words"
+
+
+def test_a_whole_test_set_takes_seconds():
+    rng = np.random.default_rng(17)
+    records = [
+        counted(int(rng.integers(4)), 9, f"s{k % 1500}", float(rng.uniform(1, 12)), accent=f"a{k % 23}", age="teens")
+        for k in range(15_000)
+    ]
+    started = time.perf_counter()
+    found = measure_groups(records)
+    assert len(found) > 1500 and time.perf_counter() - started < 60
 
 
 # What stands beside the rows
@@ -525,6 +537,16 @@ def test_what_is_only_in_a_batch_is_named_as_such():
 def test_markup_in_a_transcript_stays_text():
     story = error_analysis.format_failure(FAILURES["base"] | {"heard": "*a* <b>[c](d)</b>\n# e"})
     assert "\\*a\\* &lt;b&gt;\\[c\\](d)&lt;/b&gt; \\# e" in story
+
+
+def test_a_file_that_is_missing_or_of_another_version_is_an_error(tmp_path):
+    with pytest.raises(RequestError, match=r"three_hundred\.py --record"):
+        read_failure_study(tmp_path / "none.json")
+    kept = read_json(error_analysis.FAILURE_STUDY_FILE)
+    del kept["failures"][0]["loss"]
+    write_json(tmp_path / "old.json", kept)
+    with pytest.raises(RequestError, match="record them again"):
+        read_failure_study(tmp_path / "old.json")
 
 
 def test_findings_come_with_cause_and_cure():

@@ -160,6 +160,25 @@ def test_a_full_disk_is_told_and_the_build_goes_on_when_there_is_room(room, disk
 # Ctrl-C
 
 
+def test_a_read_only_disk_is_told_with_its_path(disk, source):
+    place = disk("size=1m,ro")
+    done = lengua(source, place / "store")
+    assert done.returncode == 1
+    message = the_message(done)
+    assert "Read-only file system" in message and str(place / "store") in message
+    assert not list(place.iterdir())
+
+
+def test_a_folder_that_nobody_may_write_to_is_told_with_its_path(source, tmp_path):
+    (tmp_path / "theirs").mkdir(mode=0o555)
+    if os.access(tmp_path / "theirs", os.W_OK):
+        pytest.skip("needs a user who may not write everywhere, as root may")
+    done = lengua(source, tmp_path / "theirs/store")
+    assert done.returncode == 1
+    message = the_message(done)
+    assert "Permission denied" in message and str(tmp_path / "theirs/store") in message
+
+
 @pytest.mark.parametrize("when", ["workers start", "a shard is there"])
 @pytest.mark.parametrize("whom", ["all", "the parent"])
 def test_ctrl_c_exits_with_130_and_the_same_command_goes_on(when, whom, source, elsewhere, tmp_path):

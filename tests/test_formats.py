@@ -292,6 +292,16 @@ def test_the_real_base_has_its_generation_config(base_model):
 
 
 @pytest.mark.real
+@pytest.mark.parametrize("name", ["preprocessor_config.json", "processor_config.json"])
+def test_either_processor_file_of_the_real_base_is_enough(name, base_model, tmp_path):
+    from transformers import WhisperFeatureExtractor
+
+    shutil.copyfile(base_model / name, tmp_path / name)
+    extractor = WhisperFeatureExtractor.from_pretrained(tmp_path)
+    assert (extractor.feature_size, extractor.nb_max_frames, extractor.n_samples) == (80, 3000, 480_000)
+
+
+@pytest.mark.real
 def test_the_real_base_has_its_tokenizer(base_model):
     from transformers import WhisperTokenizer
 

@@ -183,6 +183,7 @@ show(lambda: len(list(find("hub:ana/es").rows("dev"))))
         "expected an answer about dev/shard-00000.parquet of the dataset ana/es; found the Hub in trouble (503)"
         in broken["error"]
     )
+    assert broken["seconds"] < 8
 
 
 def test_folder_archive_hub_data_set_and_pushed_store_give_the_same_rows(hub, tiny_release):

@@ -92,6 +92,17 @@ def test_one_end_token_is_live_and_none_is_an_input(text, tokenizer):
 
 
 @pytest.mark.parametrize("text", TEXTS)
+def test_transformers_own_shift_would_feed_end_tokens_for_the_prompt(tokenizer):
+    """The trap, and why decoder_input_ids are built by hand: a masked prefix shifted right becomes padding."""
+    import torch
+    from transformers.models.whisper.modeling_whisper import shift_tokens_right
+
+    inputs, targets = decoder_pair(tokenizer, "hola", "es")
+    end = tokens.end_token(tokenizer)
+    shifted = shift_tokens_right(torch.tensor([targets]), end, inputs[0])[0].tolist()
+    assert shifted[:4] == [inputs[0], end, end, end] and shifted[4:] == inputs[4:]
+
+
 def test_words_begin_with_the_space_that_whisper_writes(text, tokenizer):
     inputs, _ = decoder_pair(tokenizer, f"  {text}\n", "es")
     assert tokenizer.decode(inputs[4:], skip_special_tokens=False) == f" {text}"

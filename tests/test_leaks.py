@@ -194,3 +194,23 @@ def test_no_near_sentence_is_missed(monkeypatch):
 )
 def test_near_in_any_script_and_nothing_near(wanted, known, twins):
     assert find_near_duplicates(wanted, known).tolist() == twins
+
+
+@pytest.mark.slow
+def test_near_sentences_are_found_in_a_large_release():
+    rng = np.random.default_rng(0)
+    words = ["".join(chr(97 + letter) for letter in rng.integers(26, size=rng.integers(2, 10))) for _ in range(30_000)]
+    frequency = 1 / np.arange(3, len(words) + 3)
+
+    def sentences(count: int) -> list[str]:
+        sizes = rng.integers(4, 16, size=count)
+        drawn = iter(rng.choice(len(words), size=sizes.sum(), p=frequency / frequency.sum()).tolist())
+        return [" ".join(words[next(drawn)] for _ in range(size)) for size in sizes.tolist()]
+
+    train, test = sentences(50_000), sentences(1_500)
+    test[:300] = [f"{text[: len(text) // 2]}!x{text[len(text) // 2 + 1 :]}" for text in train[:300]]
+    leaks = find_leaks(
+        {"id": [f"t{n}" for n in range(1_500)], "text": test, "speaker": [""] * 1_500},
+        {"id": [f"k{n}" for n in range(50_000)], "text": train, "speaker": [""] * 50_000},
+    )
+    assert leaks.counts()["near"] >= 250

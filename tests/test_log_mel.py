@@ -60,6 +60,16 @@ def test_real_speech_agrees_with_transformers(level, spoken_es, extractor):
         agrees(np.clip(samples * np.float32(level), -1, 1), extractor)
 
 
+def test_zeros_of_the_log_mel_are_noise_and_not_silence(extractor):
+    """The trap: what padding the features with zeros would give is far from what the model was trained on."""
+    samples = chirp(0.5, 200)
+    log, expected = log_mel.log_mel(samples), extractor(samples)
+    wrong = np.zeros_like(expected)
+    wrong[:, : len(log)] = log.T
+    assert np.abs(wrong - expected).mean() > 0.3
+    assert np.abs(log_mel.pad_with_silence(log, 3000) - expected).max() <= STATED
+
+
 def test_large_v3_has_128_bins(extractor):
     agrees(chirp(1.5, 200), extractor, n_mels=128)
 

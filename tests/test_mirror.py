@@ -196,8 +196,8 @@ def test_both_hear_the_same_clip_and_nothing_tells_which_is_which(glass, spoken)
 
 
 def test_the_order_is_drawn_anew_each_time(glass, spoken):
-    sides = [compared(glass, spoken)[-1][0].pair for _ in range(24)]
-    assert {pair.tuned for pair in sides} == {"left", "right"}  # by chance not so once in 8 million
+    sides = [compared(glass, spoken)[-1][0].pair for _ in range(30)]
+    assert {pair.tuned for pair in sides} == {"left", "right"}  # by chance not so once in 500 million
     assert all((pair.left if pair.tuned == "left" else pair.right) == TUNED for pair in sides)
 
 

@@ -8,7 +8,7 @@ from transformers import WhisperConfig, WhisperForConditionalGeneration
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
 from lengua.models.checkpoints import load_tokenizer
-from lengua.models.tokens import prompt_tokens
+from lengua.models.tokens import decoder_pair, prompt_tokens
 from lengua.models.whisper import (
     MAX_MATMUL_ATTENTION_POSITIONS,
     AdaptiveWhisper,
@@ -164,6 +164,20 @@ def test_it_has_the_tensors_of_whisper_and_only_its_sinusoids_are_fixed(adaptive
     assert [name for name, learns in ours.items() if not learns] == ["model.encoder.embed_positions.weight"]
     assert adaptive.proj_out.weight is adaptive.model.decoder.embed_tokens.weight
     assert adaptive.dtype == torch.float32 and window_frames(adaptive) == 100
+
+
+def test_it_learns_through_a_short_window(adaptive, tiny_model):
+    inputs, labels = decoder_pair(load_tokenizer(tiny_model), "hola", "es")
+    mel = features(40, clips=1)
+    optimiser = torch.optim.AdamW([parameter for parameter in adaptive.parameters() if parameter.requires_grad], 1e-2)
+    losses = []
+    for _ in range(15):
+        loss = adaptive(mel, decoder_input_ids=torch.tensor([inputs]), labels=torch.tensor([labels])).loss
+        loss.backward()
+        optimiser.step()
+        optimiser.zero_grad()
+        losses.append(loss.item())
+    assert losses[-1] < 0.5 * losses[0]
 
 
 # Language and task (trap 2)

@@ -3,8 +3,12 @@
 import base64
 import io
 import re
+import shutil
+import subprocess
+import threading
 from dataclasses import asdict
 from html.parser import HTMLParser
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from itertools import product
 from types import SimpleNamespace
 
@@ -376,3 +380,35 @@ class FakeSplit:
 
     def __getitem__(self, place: int):
         return SimpleNamespace(audio=list(self.clips.values())[place])
+
+
+@pytest.mark.slow
+def test_in_a_browser_nothing_is_asked_for_and_nothing_complained_of(tmp_path, tiny_store):
+    browser = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    if not browser:
+        pytest.skip("needs Chromium")
+    write_page(tmp_path / "report.html", *evaluated(tiny_store), tiny_store)
+    asked = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self):
+            asked.append(self.path)
+            self.send_response(200)
+            self.send_header("Content-Type", "text/html")
+            self.end_headers()
+            self.wfile.write((tmp_path / "report.html").read_bytes())
+
+        def log_message(self, *_):
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    usual = ["--headless=new", "--no-sandbox", "--disable-gpu", f"--user-data-dir={tmp_path / 'profile'}"]
+    more = ["--window-size=390,900", "--enable-logging=stderr", f"--screenshot={tmp_path / 'page.png'}"]
+    address = f"http://127.0.0.1:{server.server_port}/report.html"
+    done = subprocess.run([browser, *usual, *more, address], capture_output=True, text=True, timeout=120)
+    server.shutdown()
+    server.server_close()
+    assert (tmp_path / "page.png").stat().st_size > 10_000, done.stderr
+    assert asked == ["/report.html"]
+    assert "CONSOLE" not in done.stderr

@@ -1,5 +1,6 @@
 """silence: no word out of sounds without a voice, none of real speech lost; ghosts matched whole, never in parts."""
 
+import importlib
 import json
 import os
 import shutil
@@ -16,6 +17,7 @@ from small_whisper import small_whisper
 from lengua import audio
 from lengua.inference.decoding import DecodingResult
 from lengua.inference.hallucinations import (
+    MIN_WORD_SAMPLES,
     NEVER_SPOKEN,
     SOMETIMES_SPOKEN,
     hallucinated_phrases,
@@ -24,8 +26,9 @@ from lengua.inference.hallucinations import (
     silence_reason,
     suppression_reason,
 )
-from lengua.inference.vad import VAD_FRAME_SAMPLES, speech_probabilities
+from lengua.inference.vad import VAD_FRAME_SAMPLES, speech_probabilities, voiced_s
 from lengua.models.languages import LANGUAGE_NAMES
+from lengua.runtime.errors import RequestError
 from lengua.scoring.normalizer import normalise
 
 SECOND = audio.SAMPLE_RATE
@@ -126,6 +129,17 @@ def test_threads_share_the_detector():
     assert [len(found) for found in expected[:4]] == [len(samples) // VAD_FRAME_SAMPLES + 1 for samples in sounds[:4]]
 
 
+@pytest.mark.real
+def test_the_gate_costs_little(speech):
+    silence_reason(speech)
+    taken = []
+    for _ in range(5):
+        start = time.perf_counter()
+        silence_reason(speech)
+        taken.append(time.perf_counter() - start)
+    assert min(taken) < 0.1, "about 10 ms on a machine with nothing else to do"
+
+
 # After the model
 
 
@@ -174,6 +188,12 @@ def test_a_loop_without_a_voice_is_no_text(speech):
 
 
 # The list of ghosts
+
+
+def test_seconds_of_voice(speech):
+    assert voiced_s(noise(5, 0.1)) == 0
+    assert 0.3 * audio.duration_s(speech) < voiced_s(speech) <= audio.duration_s(speech) + VAD_FRAME_SAMPLES / SECOND
+    assert MIN_WORD_SAMPLES == 1600
 
 
 def test_ghosts_are_matched_whole_and_never_in_parts():
@@ -236,6 +256,40 @@ def test_words_of_every_day_are_no_ghosts():
 
 
 # The benchmark
+
+
+@pytest.fixture
+def sounds(monkeypatch):
+    """The benchmark, which makes the recordings."""
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    return importlib.import_module("silence")
+
+
+def test_two_hundred_recordings_are_made(sounds):
+    made = sounds.sounds()
+    assert len(made) == sounds.COUNT == len({sound.name for sound in made}) == len({sound.effects for sound in made})
+    assert len({sound.kind for sound in made}) == 9
+
+
+def test_without_sox_the_benchmark_says_what_to_install(sounds, monkeypatch, tmp_path):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(RequestError, match="apt install sox"):
+        sounds.make(tmp_path)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not shutil.which("sox"), reason="no sox on this machine")
+def test_recordings_are_as_long_and_as_loud_as_they_say_and_always_the_same(sounds, monkeypatch, tmp_path):
+    chosen = sounds.sounds()[::7]
+    monkeypatch.setattr(sounds, "sounds", lambda: chosen)
+    for folder in ("first", "second"):
+        (tmp_path / folder).mkdir()
+    first, second = (sounds.make(tmp_path / folder) for folder in ("first", "second"))
+    assert [path.read_bytes() for _, path in first] == [path.read_bytes() for _, path in second]
+    for sound, path in first:
+        samples = audio.load(path)
+        assert audio.duration_s(samples) == pytest.approx(float(sound.name.rsplit("-", 1)[1]), abs=0.3), sound.name
+        assert (np.abs(samples).max() > 0) == (sound.kind != "digital silence"), sound.name
 
 
 @pytest.mark.slow

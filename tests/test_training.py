@@ -67,6 +67,12 @@ def test_a_run_leaves_a_plain_whisper_and_its_record(finished):
     assert (note.window, note.margin_s, note.language) == ("adaptive", (0.0, 0.1), "es")
 
 
+def test_training_moves_the_loss(options):
+    result = train(replace(options, steps=60, evaluations=1))
+    history = list(losses(result.path).values())
+    assert history[-1] < 0.8 * history[0]
+
+
 def test_a_finished_run_is_not_trained_again_and_other_options_are_refused(finished):
     options, result, _ = finished
     before = (options.out / "model/model.safetensors").stat().st_mtime_ns

@@ -157,7 +157,7 @@ def test_another_language_is_said_back_with_english_around_it(language):
     assert ("no sentences" in talk.say("dictation")) == (language != "en")
 
 
-ODD = ["🙂", "{word}", "«x»", "a" * 4000, "\ud800", "() [a-z]+ \\1", "dictado " * 99]
+ODD = ["🙂", "...", "{word}", "«x»", "<b>", "a" * 4000, "\ud800", "¿?", "() [a-z]+ \\1", "dictado " * 99]
 
 
 @pytest.mark.parametrize("text", ODD)

@@ -35,6 +35,7 @@ from lengua.evaluation.subgroups import UNKNOWN_GROUP
 from lengua.inference import Transcriber
 from lengua.notebook.tables import notebook_table
 from lengua.options import TrainOptions
+from lengua.runtime.errors import RequestError
 from lengua.runtime.files import ASSETS, read_json
 from lengua.scoring import percent
 
@@ -171,16 +172,40 @@ def _named(some: Sequence[str]) -> str:
 
 
 FAILURE_STUDY_FILE = ASSETS / "three_hundred.json"
+STUDY_KEYS = {"command", "where", "about", "attribution", "failures"}
+FAILURE_KEYS = {
+    "name",
+    "title",
+    "clips",
+    "words",
+    "wer",
+    "wer_low",
+    "wer_high",
+    "substitutions",
+    "deletions",
+    "insertions",
+}
+FAILURE_KEYS |= {"looped", "length_limit", "loss", "by_text", "findings", "said", "heard"}
 
 
-def read_failure_study() -> dict:
+def read_failure_study(path: Path = FAILURE_STUDY_FILE) -> dict:
     """Return what benchmarks/three_hundred.py recorded: command, where, about, attribution, and failures by name.
 
     A failure is one thing broken, or none, and what came of it: title, WER (a fraction) with its interval, loss a token
     by teacher forcing, findings with a batch and the settings looked at, `by_text` those of the transcripts alone, and
     the clip with most words made up. The untouched base comes first, the healthy run last.
+
+    Raises:
+        RequestError: the file is not there, or was written by another version.
     """
-    study = read_json(FAILURE_STUDY_FILE)
+    if not path.is_file():
+        do = "run `python benchmarks/three_hundred.py --record` in a clone of the project"
+        raise RequestError("the figures of the failures", f"no file at {path}", do)
+    study = read_json(path)
+    lacking = STUDY_KEYS - study.keys() or {key for one in study["failures"] for key in FAILURE_KEYS - one.keys()}
+    if lacking:
+        expected, found = "the figures of the failures, as this version writes them", f"no {min(lacking)} in {path}"
+        raise RequestError(expected, found, "record them again: python benchmarks/three_hundred.py --record")
     return study | {"failures": {failure["name"]: failure for failure in study["failures"]}}
 
 

@@ -137,7 +137,7 @@ def fetch_repo_info(repo_id: str, repo_type: str = "dataset", revision: str | No
     return call_hub(f"the {repo_type} {repo_id}", question)
 
 
-DOWNLOAD_STALL_TIMEOUT_S = 30.0
+DOWNLOAD_STALL_TIMEOUT_S = 20.0
 """How long a download may stand still before it is begun anew; there are three tries."""
 DOWNLOAD_CHUNK_BYTES, MAX_SMALL_FILE_BYTES = 2**20, 2**22
 
