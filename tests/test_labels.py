@@ -91,7 +91,6 @@ def test_one_end_token_is_live_and_none_is_an_input(text, tokenizer):
     assert max(inputs[4:]) < tokens.end_token(tokenizer), "words never become special tokens"
 
 
-@pytest.mark.parametrize("text", TEXTS)
 def test_transformers_own_shift_would_feed_end_tokens_for_the_prompt(tokenizer):
     """The trap, and why decoder_input_ids are built by hand: a masked prefix shifted right becomes padding."""
     import torch
@@ -103,6 +102,7 @@ def test_transformers_own_shift_would_feed_end_tokens_for_the_prompt(tokenizer):
     assert shifted[:4] == [inputs[0], end, end, end] and shifted[4:] == inputs[4:]
 
 
+@pytest.mark.parametrize("text", TEXTS)
 def test_words_begin_with_the_space_that_whisper_writes(text, tokenizer):
     inputs, _ = decoder_pair(tokenizer, f"  {text}\n", "es")
     assert tokenizer.decode(inputs[4:], skip_special_tokens=False) == f" {text}"

@@ -187,13 +187,13 @@ def test_a_loop_without_a_voice_is_no_text(speech):
     assert suppression_reason(said("que no se que no se"), noise(5, 0.1)) is None
 
 
-# The list of ghosts
-
-
 def test_seconds_of_voice(speech):
     assert voiced_s(noise(5, 0.1)) == 0
     assert 0.3 * audio.duration_s(speech) < voiced_s(speech) <= audio.duration_s(speech) + VAD_FRAME_SAMPLES / SECOND
     assert MIN_WORD_SAMPLES == 1600
+
+
+# The list of ghosts
 
 
 def test_ghosts_are_matched_whole_and_never_in_parts():
