@@ -293,7 +293,7 @@ def test_the_wer_is_given_with_and_without_what_leaked():
     analysis = analyse(ADAPTIVE, "es", A_NOTES, None, leaks, {"clip-1"}, resamples=100)
     [part] = analysis["models"]
     assert part["without_leaks"] == {"clips": 4, "wer_with": 1 / 16, "wer_without": 0.0}
-    assert "without what was found in training: 0.0 %; with it: 6.2 %" in analysis["notes"][1]
+    assert "without what was found in training: fine-tuned (adaptive) 0.0 % instead of 6.2 %" in analysis["notes"][1]
     assert analysis["leaks"]["sentence"] == 1 and "1 by their sentence" in analysis["notes"][0]
 
 

@@ -169,6 +169,8 @@ def test_a_leaked_clip_is_counted_and_left_out_beside(options, tiny_store, tmp_p
     assert results["leaks"]["id"] == 2 and "2 as they are" in results["notes"][0]
     [part] = results["models"]
     assert part["without_leaks"]["clips"] == 3
+    [row] = results["rows"]
+    assert row["wer_without_leaks"] == part["without_leaks"]["wer_without"]
     assert "2 as they are" in (options.out / "report.html").read_text(encoding="utf-8")
 
 

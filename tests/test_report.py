@@ -74,6 +74,12 @@ def test_the_table_has_the_base_first_and_every_figure():
     assert [line[4] for line in lines] == ["", "−42 %", "−43 %", "", "+20 %"]
 
 
+def test_the_wer_without_leaks_and_without_loops_stands_beside_where_there_are_any():
+    lines = results_table([row("base", "padded", 0.5, wer_without_leaks=0.4, wer_without_loops=0.25), ROWS[1]])
+    cells = [dict(zip(lines.header, line, strict=True)) for line in lines.rows]
+    assert [(one["without leaks"], one["looped"]) for one in cells] == [("40.0 %", "1 (25.0 % without)"), ("–", "1")]
+
+
 def test_a_set_made_worse_is_told_first():
     assert worsened(ROWS) == ["fine-tuned (adaptive) is worse on X: 20.0 % → 24.0 %."]
     first, empty, header, rule, *lines = markdown_table(ROWS).splitlines()
@@ -199,6 +205,32 @@ def test_better_worse_and_undecided_are_told_apart_and_the_worse_comes_first():
     assert found[0].sentence.startswith("Worse on B (fine-tuned, padded): 0.0 % → 100.0 %, 100.0 points more (95 %")
     assert found[1].sentence.startswith("Undecided on C (fine-tuned, padded): 25.0 % → 25.0 %. It may be chance")
     assert "50.0 points fewer" in found[2].sentence
+
+
+def test_an_undecided_verdict_says_how_many_clips_would_decide():
+    """Four clips in 40 better, two worse; four times as many clips of the same kind need no more in all."""
+    kinds = ["uno dos x", "uno dos"], ["uno dos", "uno dos x"]
+
+    def judged(times: int):
+        texts = [kinds[0]] * 4 * times + [kinds[1]] * 2 * times + [["uno dos"] * 2] * 34 * times
+        found = [
+            record(m, str(k), "uno dos", t[at])
+            for at, m in enumerate(("base", "fine-tuned"))
+            for k, t in enumerate(texts)
+        ]
+        return judge_rows(PAIR, found)[0]
+
+    few, more = judged(1), judged(3)
+    assert few.kind == more.kind == "undecided" and 120 < few.clips_needed < 1000
+    assert more.clips_needed == pytest.approx(few.clips_needed, rel=0.2)
+    assert f"about {few.clips_needed:,} clips would decide" in few.sentence
+
+
+def test_one_looped_clip_does_not_hide_what_all_others_show():
+    better = evaluation("uno x", "uno dos", clips=30)[1]
+    loop = record("fine-tuned", "loop", "uno dos", "x " * 200, flags=["looped"])
+    [verdict] = judge_rows(PAIR, [*better, record("base", "loop", "uno dos", "uno dos"), loop])
+    assert verdict.kind == "undecided" and "Without the clip that loops: 50.0 % → 0.0 %, better" in verdict.sentence
 
 
 def test_one_clip_decides_nothing():

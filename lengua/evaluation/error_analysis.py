@@ -14,8 +14,9 @@ from lengua.data.leakage import Leaks
 from lengua.evaluation.confusions import count_confusions
 from lengua.evaluation.diagnosis import diagnose_failures
 from lengua.evaluation.failure_modes import SPELLING_KINDS, FailureModes, find_failure_modes
+from lengua.evaluation.measure import pooled_wer
 from lengua.evaluation.subgroups import measure_groups
-from lengua.scoring import count_spelling_errors, error_rate, percent, score_views
+from lengua.scoring import count_spelling_errors, percent, score_views
 
 ModelAndWindow = tuple[str, str]
 
@@ -51,7 +52,7 @@ def analyse(
         "groups": [asdict(group) for group in measure_groups(by_key[main], resamples=resamples)],
         "confusions": parts[main]["confusions"],
         "leaks": leaks and leaks.counts(),
-        "notes": [*([leaks.sentence()] if leaks else []), *_remarks(parts[main])],
+        "notes": [*([leaks.sentence()] if leaks else []), *_leak_remarks(parts), *_remarks(parts[main])],
         "models": list(parts.values()),
     }
 
@@ -89,12 +90,20 @@ def _analyse_model(
     }
 
 
+def _leak_remarks(parts: Mapping[ModelAndWindow, dict]) -> list[str]:
+    """Say what the WER of every model is without the clips that stand in training."""
+    clean = {key: part["without_leaks"] for key, part in parts.items() if part["without_leaks"]}
+    rates = [
+        f"{model} ({window}) {percent(one['wer_without'])} instead of {percent(one['wer_with'])}"
+        for (model, window), one in clean.items()
+        if one["wer_without"] is not None
+    ]
+    return [f"WER without what was found in training: {', '.join(rates)}."] if rates else []
+
+
 def _remarks(part: dict) -> list[str]:
-    """Say what stands beside the WER of the model that was asked for: without leaks, by other views, of spelling."""
-    remarks, without, seen = [], part["without_leaks"], part["views"]
-    if without and without["wer_without"] is not None:
-        with_them, clean = percent(without["wer_with"]), percent(without["wer_without"])
-        remarks.append(f"WER without what was found in training: {clean}; with it: {with_them}.")
+    """Say what stands beside the WER of the model that was asked for: by other views, of spelling."""
+    remarks, seen = [], part["views"]
     raw, blind = percent(seen["raw"]["wer"]), percent(seen["accent_blind"]["wer"])
     remarks.append(
         f"The WER counts words and their accents; with every letter and mark it is {raw}, accents aside {blind}."
@@ -113,8 +122,5 @@ def _listed(value: object) -> bool:
 def _without(mine: list[dict], leaked: Collection[str]) -> dict:
     """Return the WER with and without the utterances that leaked."""
     clean = [record for record in mine if record["id"] not in leaked]
-    wers = {"clips": len(clean)}
-    for name, some in (("wer_with", mine), ("wer_without", clean)):
-        errors, words = (sum(record["counts"][key] for record in some) for key in ("errors", "words"))
-        wers[name] = float(error_rate(errors, words)) if some else None
-    return wers
+    wers = {"wer_with": pooled_wer(mine), "wer_without": pooled_wer(clean) if clean else None}
+    return {"clips": len(clean), **wers}

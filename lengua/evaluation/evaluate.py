@@ -28,6 +28,7 @@ from lengua.evaluation.measure import (
     Measurement,
     measure_model,
     open_asr_system,
+    partial_wers,
     program_and_model,
     windows_to_measure,
 )
@@ -72,8 +73,9 @@ def evaluate(options: EvaluateOptions, watch: Watch = unwatched) -> EvaluationRe
         if key not in kept:
             kept[key] = measure_model(systems.open(asked.model, asked.store, asked.language), asked, options, watch)
             _write(options, store, kept, due)
-    more = _analyse_results(options, store, {key: kept[key] for key in due}, systems, watch)
-    results, records = _write(options, store, kept, due, more)
+    leaks, leaked_ids = _leaks(options, store)
+    more = _analyse_results(options, store, {key: kept[key] for key in due}, leaks, leaked_ids, systems, watch)
+    results, records = _write(options, store, kept, due, more, leaked_ids)
     report.write_page(options.out / REPORT_FILE, results, records, store)
     return EvaluationResult(options.out, results["rows"], report.summary_lines(results, records))
 
@@ -167,18 +169,22 @@ def _label(model: str, models: list[str]) -> str:
 
 
 def _analyse_results(
-    options: EvaluateOptions, store: Store, done: MeasuredRows, systems: ASRSystemCache, watch: Watch
+    options: EvaluateOptions,
+    store: Store,
+    done: MeasuredRows,
+    leaks: Leaks | None,
+    leaked_ids: frozenset[str],
+    systems: ASRSystemCache,
+    watch: Watch,
 ) -> dict:
     """Return what results.json says beside its rows."""
     sets = set(_sets(store.split(options.split), options))
     records = [record for _, mine in done.values() for record in mine if record["set"] in sets]
     models = models_to_measure(options)
     notes = {_label(model, models): _model_note(model) for model in models}
-    leaks, ids = _leaks(options, store), store.split(options.split).column("id")
-    leaked = {id for id, kind in zip(ids, leaks.kinds, strict=True) if kind} if leaks else set()
     language = options.language or store.language
     base = _label(models[0], models) if len(models) > 1 else None
-    more = analyse(records, language, notes, base, leaks, leaked, options.resamples)
+    more = analyse(records, language, notes, base, leaks, leaked_ids, options.resamples)
     if language != store.language:
         more["notes"].append(f"The references are in {store.language}, and the models were asked for {language}.")
     if base and not general_source(options):
@@ -186,12 +192,14 @@ def _analyse_results(
     return more | ({"probes": dict(_probed(options, store, systems, watch))} if options.probes else {})
 
 
-def _leaks(options: EvaluateOptions, store: Store) -> Leaks | None:
-    """Look for the clips in what the model learned from: its run's, else the train split beside them."""
+def _leaks(options: EvaluateOptions, store: Store) -> tuple[Leaks | None, frozenset[str]]:
+    """Look for the clips in what the model learned from, its run's or the train split beside them; return their ids."""
     learned = [one for one in _learned_from(options, store) if "train" in one.manifest["splits"]]
     if not learned or options.split == "train":
-        return None
-    return find_leaks(store.split(options.split), concatenate_sets(one.split("train") for one in learned))
+        return None, frozenset()
+    split = store.split(options.split)
+    leaks = find_leaks(split, concatenate_sets(one.split("train") for one in learned))
+    return leaks, frozenset(id for id, kind in zip(split.column("id"), leaks.kinds, strict=True) if kind)
 
 
 def _learned_from(options: EvaluateOptions, store: Store) -> list[Store]:
@@ -252,12 +260,19 @@ def _read_measured(out: Path) -> MeasuredRows:
     }
 
 
-def _write(options: EvaluateOptions, store: Store, kept: MeasuredRows, due: dict, more: dict | None = None):
+def _write(
+    options: EvaluateOptions,
+    store: Store,
+    kept: MeasuredRows,
+    due: dict,
+    more: dict | None = None,
+    leaked_ids: frozenset[str] = frozenset(),
+) -> tuple[dict, list[dict]]:
     """Write both files from the rows that are due and measured; hypotheses first, so that results never lack them."""
     measured = [key for key in due if key in kept]
     records = [record for key in measured for record in kept[key][1]]
     write_jsonl(options.out / HYPOTHESES_FILE, records)
-    rows = [kept[key][0] for key in measured]
+    rows = [{**kept[key][0], **partial_wers(kept[key][1], leaked_ids)} for key in measured]
     against = next((model for model in models_to_measure(options) if model != options.model), None)
     judged = report.judge_rows(rows, records, against, options.resamples, options.seed)
     results = {

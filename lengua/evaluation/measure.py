@@ -10,7 +10,7 @@ alike.
 """
 
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from functools import partial
 from importlib.metadata import version
@@ -29,7 +29,7 @@ from lengua.options import EvaluateOptions
 from lengua.runtime.errors import LenguaError, RequestError
 from lengua.runtime.parallel import batched
 from lengua.runtime.progress import Progress, Watch
-from lengua.scoring import Score, bootstrap_interval, bootstrap_unit, is_looped, score
+from lengua.scoring import Score, bootstrap_interval, bootstrap_unit, error_rate, is_looped, score
 from lengua.scoring.normalizer import NORMALISER_VERSION
 
 PADDED, ADAPTIVE = "padded", "adaptive"
@@ -214,6 +214,23 @@ def _counts(records: list[dict], language: str) -> dict:
     """Return how many clips have each flag, and how many are in another language by their text."""
     flagged = {name: sum(name in record["flags"] for record in records) for name in CLIP_FLAGS}
     return flagged | {"wrong_language": len(find_failure_modes(records, language).marks["wrong_language"])}
+
+
+def partial_wers(records: list[dict], leaked_ids: Collection[str]) -> dict[str, float | None]:
+    """Return the WER of a row without the clips that stand in training, and without those whose transcript loops.
+
+    Where there are none, or nothing else, it is None.
+    """
+    parts = {
+        "wer_without_leaks": [record for record in records if record["id"] not in leaked_ids],
+        "wer_without_loops": [record for record in records if "looped" not in record["flags"]],
+    }
+    return {name: pooled_wer(part) if part and len(part) < len(records) else None for name, part in parts.items()}
+
+
+def pooled_wer(records: list[dict]) -> float:
+    """Return the WER of all records together."""
+    return float(error_rate(*(sum(record["counts"][key] for record in records) for key in ("errors", "words"))))
 
 
 CLIP_FLAGS = {

@@ -9,15 +9,15 @@ Faults come first, then texts, voices, words, and how many clips to test on; eac
 Sentences of the test set are never recommended: whoever records them for training measures memory from then on.
 """
 
-import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from lengua.evaluation.confusions import HardWord, rank_hard_words
 from lengua.evaluation.diagnosis import BROKEN
+from lengua.evaluation.measure import pooled_wer
 from lengua.evaluation.results import LoadedEvaluation
 from lengua.evaluation.subgroups import MIN_GROUP_SPEAKERS, UNKNOWN_GROUP
-from lengua.scoring import WerDifference, compare_by_bootstrap, counted, error_rate, percent
+from lengua.scoring import WerDifference, compare_by_bootstrap, counted, percent
 from lengua.scoring.normalizer import normalise
 
 RecordPair = tuple[dict, dict]
@@ -104,19 +104,14 @@ def detectable_difference(reading: LoadedEvaluation) -> WerDifference | None:
 
 
 def clips_needed(reading: LoadedEvaluation, points: float) -> int | None:
-    """Return about how many clips like these it takes to show a difference of so many points of WER.
-
-    The smallest difference that shows shrinks with the square root of the clips, if they come with as many new voices.
-    """
+    """Return about how many clips like these it takes to show a difference of so many points of WER."""
     found = detectable_difference(reading)
-    if not found or not found.smallest:
-        return None
-    return math.ceil(len(reading.pairs) * (100 * found.smallest / points) ** 2)
+    return found.clips_needed(len(reading.pairs), points / 100) if found else None
 
 
 def overall_wer(reading: LoadedEvaluation) -> float:
     """Return the WER of all clips together, as a fraction."""
-    return float(error_rate(*(sum(record["counts"][key] for record in reading.after) for key in ("errors", "words"))))
+    return pooled_wer(reading.after)
 
 
 def words_to_record(reading: LoadedEvaluation) -> list[HardWord]:

@@ -66,6 +66,18 @@ class WerDifference:
         """Tell whether the interval leaves out zero; if not, or if there is one unit only, it is inside the noise."""
         return self.units > 1 and (self.low > 0 or self.high < 0)
 
+    def clips_needed(self, clips: int, difference: float | None = None) -> int | None:
+        """Return about how many clips like these `clips` it takes to show a difference; None where nothing tells.
+
+        The smallest difference that shows shrinks with the square root of the clips, if they come with as many new
+        voices.
+
+        Args:
+            difference: as a fraction; default: the one that was found.
+        """
+        wanted = abs(self.difference if difference is None else difference)
+        return math.ceil(clips * (self.smallest / wanted) ** 2) if self.smallest and wanted else None
+
 
 def compare_by_bootstrap(
     errors_a: UtteranceCounts,

@@ -6,11 +6,13 @@ from typing import NamedTuple
 
 from lengua.evaluation.report.figures import BASE, order_rows
 from lengua.evaluation.report.tables import with_interval
-from lengua.scoring import error_rate, paired_bootstrap, percent
+from lengua.scoring import WerDifference, compare_by_bootstrap, error_rate, percent
 
 WORSE, UNDECIDED, BETTER = "worse", "undecided", "better"
 MAX_NAMED_SETS = 4
 """Sets that a headline names; of more it tells the number."""
+Pair = tuple[dict, dict]
+"""Records of one clip: the opponent's and the model's."""
 
 
 class Verdict(NamedTuple):
@@ -25,6 +27,10 @@ class Verdict(NamedTuple):
     low: float
     high: float
     kind: str
+    clips_needed: int | None = None
+    """About how many clips of this kind would show a difference of this size; None where nothing tells."""
+    without_loops: str = ""
+    """The same without the clips whose transcript loops, for one of them can outweigh all others; empty without any."""
 
     @property
     def sentence(self) -> str:
@@ -33,10 +39,12 @@ class Verdict(NamedTuple):
         where = f"on {self.set} ({self.model}, {self.window})"
         if self.kind == UNDECIDED:
             span = f"{_points(self.low)} to {_points(self.high)}"
-            return f"Undecided {where}: {change}. It may be chance: the 95 % interval goes from {span}."
+            decide = f"; about {self.clips_needed:,} clips would decide" if self.clips_needed else ""
+            text = f"Undecided {where}: {change}. It may be chance: the 95 % interval goes from {span}{decide}."
+            return text + self.without_loops
         ends = sorted((abs(100 * self.low), abs(100 * self.high)))
         span = f"95 % interval {ends[0]:.1f} to {ends[1]:.1f}"
-        return f"{self.kind.title()} {where}: {change}, {_points(self.difference)} ({span})."
+        return f"{self.kind.title()} {where}: {change}, {_points(self.difference)} ({span}).{self.without_loops}"
 
 
 def choose_opponent(rows: list[dict], against: str | None = None) -> str | None:
@@ -96,11 +104,28 @@ def _points(difference: float) -> str:
     return "no difference" if not points else f"{abs(points):.1f} points {'more' if points > 0 else 'fewer'}"
 
 
-def _verdict(row: dict, common: list[tuple[dict, dict]], resamples: int, seed: int) -> Verdict:
-    old, new = ([pair[k]["counts"]["errors"] for pair in common] for k in (0, 1))
-    words, speakers = [one["counts"]["words"] for one, _ in common], [one.get("speaker") for one, _ in common]
-    difference, low, high = paired_bootstrap(old, new, words, speakers, resamples, seed)
-    sure = len(common) > 1 and not low <= 0 <= high  # one clip has no spread: its interval says nothing
-    kind = UNDECIDED if not sure else WORSE if difference > 0 else BETTER
-    before, after = (float(error_rate(sum(errors), sum(words))) for errors in (old, new))
-    return Verdict(row["model"], row["window"], row["set"], before, after, difference, low, high, kind)
+def _verdict(row: dict, common: list[Pair], resamples: int, seed: int) -> Verdict:
+    found, before, after = _compare(common, resamples, seed)
+    straight = [pair for pair in common if not any("looped" in (one.get("flags") or ()) for one in pair)]
+    remark = ""
+    if straight and (loops := len(common) - len(straight)):
+        apart, old, new = _compare(straight, resamples, seed)
+        span = f"95 % from {_points(apart.low)} to {_points(apart.high)}"
+        clips = f"the {loops} clips that loop" if loops > 1 else "the clip that loops"
+        remark = f" Without {clips}: {percent(old)} → {percent(new)}, {_kind(apart)} ({span})."
+    kind = _kind(found)
+    needed = found.clips_needed(len(common)) if kind == UNDECIDED else None
+    interval = (found.difference, found.low, found.high)
+    return Verdict(row["model"], row["window"], row["set"], before, after, *interval, kind, needed, remark)
+
+
+def _compare(pairs: list[Pair], resamples: int, seed: int) -> tuple[WerDifference, float, float]:
+    """Return how two models differ on the same clips, and the WER of each."""
+    old, new = ([pair[k]["counts"]["errors"] for pair in pairs] for k in (0, 1))
+    words, speakers = [one["counts"]["words"] for one, _ in pairs], [one.get("speaker") for one, _ in pairs]
+    found = compare_by_bootstrap(old, new, words, speakers, resamples, seed)
+    return found, *(float(error_rate(sum(errors), sum(words))) for errors in (old, new))
+
+
+def _kind(found: WerDifference) -> str:
+    return UNDECIDED if not found.shown else WORSE if found.difference > 0 else BETTER

@@ -78,15 +78,17 @@ class Table:
         Console(width=max(Console().width, MIN_TERMINAL_WIDTH_CHARS)).print(grid)
 
 
+LEAKS_COLUMN = "without leaks"
 RESULT_COLUMNS: dict[str, Callable[[dict, dict | None], str]] = {
     "set": lambda row, base: str(row["set"]),
     "model": lambda row, base: str(row["model"]),
     "window": lambda row, base: str(row["window"]),
     "WER (95 % interval)": lambda row, base: with_interval(row),
     "change": lambda row, base: _change(row, base),
-    "CER": lambda row, base: DASH if row.get("cer") is None else percent(row["cer"]),
+    LEAKS_COLUMN: lambda row, base: _part(row, "wer_without_leaks"),
+    "CER": lambda row, base: _part(row, "cer"),
     "S / D / I": lambda row, base: " / ".join(_whole(row, key) for key in ("substitutions", "deletions", "insertions")),
-    "looped": lambda row, base: _whole(row, "looped"),
+    "looped": lambda row, base: _looped(row),
     "ms a clip": lambda row, base: _whole(row, "ms_per_clip"),
     "words": lambda row, base: _whole(row, "words"),
 }
@@ -94,9 +96,13 @@ RESULT_COLUMNS: dict[str, Callable[[dict, dict | None], str]] = {
 
 
 def results_table(rows: list[dict]) -> Table:
-    """Return the before/after table: sets as they come, the base model first in each."""
+    """Return the before/after table: sets as they come, the base model first in each.
+
+    The WER without the clips that stand in training is there where there are any.
+    """
     lines = [[cell(row, _base_of(row, rows)) for cell in RESULT_COLUMNS.values()] for row in order_rows(rows)]
-    return Table(list(RESULT_COLUMNS), lines, "lll")
+    table, leaked = Table(list(RESULT_COLUMNS), lines, "lll"), any(row.get("wer_without_leaks") for row in rows)
+    return table if leaked else table.select([name for name in RESULT_COLUMNS if name != LEAKS_COLUMN])
 
 
 def markdown_table(rows: list[dict], verdicts: Sequence[dict] | None = None) -> str:
@@ -165,6 +171,16 @@ def _change(row: dict, base: dict | None) -> str:
     if base:
         return relative_change(row["wer"], base["wer"])
     return "" if row["model"] == BASE else DASH
+
+
+def _part(row: dict, key: str) -> str:
+    return DASH if row.get(key) is None else percent(row[key])
+
+
+def _looped(row: dict) -> str:
+    """Write how many clips loop, and the WER of all others: "1 (13.0 % without)"."""
+    without = row.get("wer_without_loops")
+    return _whole(row, "looped") + (f" ({percent(without)} without)" if without is not None else "")
 
 
 def _whole(row: dict, key: str) -> str:
