@@ -28,7 +28,13 @@ from lengua.options import BASE_MODEL, TrainOptions
 from lengua.runtime.files import read_json, write_json
 from lengua.runtime.progress import Console
 from lengua.scoring import score
-from lengua.training.blending import BLEND_ALPHAS, choose_alpha, interpolate_weights, weights_by_name
+from lengua.training.blending import (
+    BLEND_ALPHAS,
+    MAX_UNCHECKED_ALPHA,
+    choose_alpha,
+    interpolate_weights,
+    weights_by_name,
+)
 from lengua.training.callbacks import DevEvaluation
 from lengua.training.train import train
 from lengua.training.trainer import AdaptiveTrainer, token_loss
@@ -256,7 +262,7 @@ def main(options: Options) -> dict:
         for alpha in BLEND_ALPHAS:
             model = mixed(base, tuned, alpha, options.out / "scratch")
             [by_alpha[alpha]] = measure(f"{name} {alpha:g}", model, [(dev, ADAPTIVE)])
-        chosen = choose_alpha(by_alpha, {})
+        chosen = choose_alpha(by_alpha, {}, MAX_UNCHECKED_ALPHA)
         for alpha in sorted({chosen, 1.0}):
             model = mixed(base, tuned, alpha, options.out / "scratch")
             wanted = [(axis, window) for axis in axes for window in axis.windows]

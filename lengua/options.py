@@ -173,8 +173,8 @@ class TrainOptions:
     general: str | None = None
     """A feature store of other people's speech, whose dev split (or test) bounds what is kept of training."""
     blend: bool = True
-    """Mix base and fine-tuned weights after training: the smallest share of the latter that dev cannot tell from the
-    best, so that other people's speech is not forgotten (six evaluations)."""
+    """Mix base and fine-tuned weights after training, so that other people's speech is not forgotten (six evaluations):
+    the smallest share of the latter that dev cannot tell from the best, and at most half where dev has no strangers."""
     window: Literal["adaptive", "packed", "padded"] = "adaptive"
     """adaptive: the speech and a margin. packed: several utterances up to 30 s. padded: always 30 s, as in Whisper."""
     packed_share: float = 0.0

@@ -1,20 +1,30 @@
 """What a run keeps of its weights and of the base's, and what it says of itself."""
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 import torch
 from conftest import tiny_training
 from transformers import WhisperForConditionalGeneration
 
+from lengua.data.streaming import Stream
 from lengua.runtime.errors import RequestError
 from lengua.runtime.files import read_json, read_jsonl
 from lengua.training import blending
-from lengua.training.blending import BLEND_ALPHAS, choose_alpha, interpolate_weights, judge, weights_by_name
+from lengua.training.blending import (
+    BLEND_ALPHAS,
+    choose_alpha,
+    dev_has_strangers,
+    interpolate_weights,
+    judge,
+    weights_by_name,
+)
 from lengua.training.callbacks import DevEvaluation
 from lengua.training.train import train
 
 CLIPS, WORDS = 40, 5
+STREAM = object.__new__(Stream)
 
 
 def evaluation(wer: float, spread: int = 0) -> DevEvaluation:
@@ -60,6 +70,19 @@ def test_the_smallest_share_that_dev_cannot_tell_from_the_best_is_kept():
     assert choose_alpha({alpha: evaluation(0.4) for alpha in BLEND_ALPHAS}, {}) == BLEND_ALPHAS[0]
 
 
+def test_at_most_half_is_kept_where_dev_has_no_strangers():
+    shares = {alpha: evaluation(1.0 - alpha) for alpha in BLEND_ALPHAS}
+    assert choose_alpha(shares, {}) == 1.0 and choose_alpha(shares, {}, most=0.5) == 0.5
+
+    def strangers(dev: list, train: list | Stream) -> bool:
+        split, other = SimpleNamespace(column=lambda name: dev), SimpleNamespace(column=lambda name: train)
+        return dev_has_strangers(SimpleNamespace(dev_split=split, train_split=other if train != STREAM else STREAM))
+
+    assert strangers(["c", "d"], ["a", "b"])
+    assert not strangers(["a", "c"], ["a", "b"]) and not strangers([None, "c"], ["a"])
+    assert strangers(list("abcdefghij"), STREAM) and not strangers(["a", "b"], STREAM)
+
+
 @pytest.mark.parametrize(("worse_from", "kept"), [(1.0, 0.6), (0.6, 0.5), (0.5, 0.4), (0.3, 0.3)])
 def test_no_share_is_kept_at_which_other_people_are_heard_worse(worse_from, kept):
     dev = dict(zip(BLEND_ALPHAS, map(evaluation, (1.0, 0.8, 0.6, 0.4, 0.4, 0.6)), strict=True))
@@ -87,7 +110,7 @@ def test_the_verdict_begins_with_its_conclusion(base, tuned, verdict):
 
 def test_a_run_is_a_mix_of_what_it_learned_and_the_base(options, tiny_model, monkeypatch):
     monkeypatch.setattr(
-        blending, "choose_alpha", lambda measured, general: min(measured, key=lambda alpha: abs(alpha - 0.4))
+        blending, "choose_alpha", lambda measured, general, most: min(measured, key=lambda alpha: abs(alpha - 0.4))
     )
     plain = train(replace(options, blend=False, out=options.out.parent / "plain"))
     seen = []
@@ -108,7 +131,7 @@ def test_a_run_is_a_mix_of_what_it_learned_and_the_base(options, tiny_model, mon
 
 @pytest.mark.parametrize("learn", ["lora", "decoder"])
 def test_it_mixes_what_lora_learned_and_leaves_a_frozen_encoder(options, tiny_model, learn, monkeypatch):
-    monkeypatch.setattr(blending, "choose_alpha", lambda measured, general: 0.3)
+    monkeypatch.setattr(blending, "choose_alpha", lambda measured, general, most: 0.3)
     result = train(replace(options, learn=learn, learning_rate=1e-2 if learn == "lora" else 1e-3))
     base, mixed = weights_by_name(whisper(tiny_model)), weights_by_name(whisper(result.model))
     assert base.keys() == mixed.keys()

@@ -15,13 +15,16 @@ from functools import partial
 
 import torch
 
+from lengua.data.streaming import Stream
 from lengua.runtime.progress import Progress, Watch
-from lengua.scoring import WerDifference, compare_by_bootstrap
+from lengua.scoring import WerDifference, bootstrap_unit, compare_by_bootstrap
 from lengua.training.callbacks import DevEvaluation
 from lengua.training.parameters import merge_lora
 
 BLEND_ALPHAS = (0.3, 0.4, 0.5, 0.6, 0.8, 1.0)
 """Shares of the fine-tuned weights; with less, little is left of what was learned."""
+MAX_UNCHECKED_ALPHA = 0.5
+"""The most that is kept where no other people are measured."""
 
 WeightsByName = dict[str, torch.Tensor]
 
@@ -49,15 +52,16 @@ def blend(trainer, base, watch: Watch) -> dict:
         measured[alpha] = best if best and alpha == 1 else measure(trainer, trainer.dev_split)
         if others:
             general[alpha] = measure(trainer, others)
-    chosen = choose_alpha(measured, general)
+    most = 1.0 if others or dev_has_strangers(trainer) or not trainer.options.blend else MAX_UNCHECKED_ALPHA
+    chosen = choose_alpha(measured, general, most)
     interpolate_weights(model, *ends, chosen)
     watch(report(done=len(alphas), note=f"{chosen:.0%} fine-tuned"))
     entries = {"base_dev_wer": of_base.wer, "verdict": judge(of_base, measured[chosen])}
     if trainer.options.blend:
-        watch(Progress("blend", len(alphas), None, "", describe_blend(measured, chosen)))
+        watch(Progress("blend", len(alphas), None, "", describe_blend(measured, chosen, most)))
         rates = [measured[alpha].wer for alpha in alphas]
         entries["dev_wer"] = measured[chosen].wer
-        entries["blend"] = {"alphas": list(alphas), "dev_wer": rates, "chosen": chosen}
+        entries["blend"] = {"alphas": list(alphas), "dev_wer": rates, "most": most, "chosen": chosen}
     if others:
         entries["general_wer"] = {f"{alpha:g}": one.wer for alpha, one in general.items()}
         entries["verdict"] += (
@@ -67,17 +71,31 @@ def blend(trainer, base, watch: Watch) -> dict:
     return entries
 
 
-def choose_alpha(measured: dict[float, DevEvaluation], general: dict[float, DevEvaluation]) -> float:
+def dev_has_strangers(trainer) -> bool:
+    """Return whether dev has only voices that are not trained on.
+
+    Of a stream the voices are not known before its end; where dev has many, they are those of a corpus whose splits
+    share none.
+    """
+    speakers = trainer.dev_split.column("speaker")
+    if isinstance(trainer.train_split, Stream):
+        return bootstrap_unit(speakers) == "speaker"
+    return all(speakers) and set(speakers).isdisjoint(trainer.train_split.column("speaker"))
+
+
+def choose_alpha(measured: dict[float, DevEvaluation], general: dict[float, DevEvaluation], most: float = 1.0) -> float:
     """Return the smallest share that dev does not show to be worse than the best, by the paired bootstrap.
 
     Args:
         measured: dev by the share of fine-tuned weights.
         general: other people's speech, also of the base (0): where it is recognised worse than by the base, a smaller
             share is kept, the smallest at the worst. Empty if nobody else was measured.
+        most: a larger share is not kept.
     """
     best = measured[min(measured, key=lambda alpha: (measured[alpha].wer, alpha))]
     found = {alpha: _difference(best, one) for alpha, one in sorted(measured.items())}
     chosen = next(alpha for alpha, worse in found.items() if not worse.shown)
+    chosen = min(chosen, most)
     harmless = [alpha for alpha in found if not general or general[alpha].wer <= general[0.0].wer]
     return max([alpha for alpha in harmless if alpha <= chosen], default=min(found))
 
@@ -98,10 +116,11 @@ def _difference(one: DevEvaluation, other: DevEvaluation) -> WerDifference:
     return compare_by_bootstrap(one.errors, other.errors, one.words, one.speakers)
 
 
-def describe_blend(measured: dict[float, DevEvaluation], chosen: float) -> str:
+def describe_blend(measured: dict[float, DevEvaluation], chosen: float, most: float = 1.0) -> str:
     """Say how each mix did and which one is kept."""
+    why = ", the most where dev has no other voices than training" if chosen == most < 1 else ""
     table = ", ".join(f"{one.wer:.1%} at {alpha:g}" for alpha, one in measured.items())
-    return f"dev WER by the share of fine-tuned weights: {table}; kept: {chosen:g}"
+    return f"dev WER by the share of fine-tuned weights: {table}; kept: {chosen:g}{why}"
 
 
 @torch.no_grad()
