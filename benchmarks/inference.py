@@ -186,7 +186,8 @@ def of_untouched(clips: Sequence[Clip], scratch: Path, options: Options) -> dict
     weights = weights_of(options.untouched, options.language, options.threads, scratch)
     sides, _ = open_sides(options.programs, weights, [clip.samples for clip in fewer])
     try:
-        return verdict(fewer, *clip_by_clip(sides, len(fewer), options.rounds))
+        found = verdict(fewer, *clip_by_clip(sides, len(fewer), options.rounds))
+        return found | {"long": long_recording(sides, clips, options) if options.long_minutes else None}
     finally:
         close(sides)
 
@@ -338,7 +339,12 @@ def tables(options: Options, measured: dict) -> list[str]:
         lines += ["", f"Weights that nobody trained ({options.untouched}), ours padded to 30 s, too:", ""]
         lines += clip_lines(untouched, {})
     if long:
-        lines += ["", "The same fine-tuned weights, clips joined with pauses to one recording:", "", *long_lines(long)]
+        base = untouched and untouched["long"]
+        lines += [
+            "",
+            "The same fine-tuned weights, clips joined with pauses to one recording, every program by its own",
+        ]
+        lines += ["defaults (temperature fallback and beams, too):", "", *long_lines(long, base)]
         if not options.all_long:
             lines += ["", f"Left out, for they take long (--all-long): {', '.join(SLOW)}."]
     return lines
@@ -575,14 +581,17 @@ def long_verdict(outputs: dict[str, tuple[float, str]], text: str, seconds: floa
     }
 
 
-def long_lines(long: dict) -> list[str]:
+def long_lines(long: dict, base: dict | None) -> list[str]:
+    """Return the table of the long recording, with the WER of untouched weights beside where they were measured."""
     programs = long["programs"]
     ours = programs[OURS]
     rows = []
     for name, one in programs.items():
         row = [titled(name, one["wer"], ours["wer"]), f"{one['seconds']:.1f}", f"{one['times_real_time']:.1f}"]
-        rows.append([*row, f"{one['seconds'] / ours['seconds']:.2f}", f"{one['wer']:.1%}"])
-    return markdown([f"{long['minutes']:g} minutes in one", "seconds", "times real time", "times ours", "WER"], rows)
+        row += [f"{one['seconds'] / ours['seconds']:.2f}", f"{one['wer']:.1%}"]
+        rows.append(row + ([f"{base['programs'][name]['wer']:.1%}"] if base else []))
+    head = [f"{long['minutes']:g} minutes in one", "seconds", "times real time", "times ours", "WER"]
+    return markdown(head + (["WER of the base"] if base else []), rows)
 
 
 def titled(name: str, wer: float, ours: float) -> str:

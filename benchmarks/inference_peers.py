@@ -79,11 +79,11 @@ class OpenAIWhisper:
         return self.whisper.decode(self.model, features, self.whisper.DecodingOptions(**self.options)).text
 
     def long(self, samples: np.ndarray) -> str:
-        return self.model.transcribe(samples, condition_on_previous_text=False, **self.options)["text"]
+        return self.model.transcribe(samples, language=self.options["language"], fp16=False)["text"]
 
 
 class Transformers:
-    """transformers' pipeline in float32; a long recording in overlapping chunks, the way without timestamps."""
+    """transformers' pipeline in float32; a long recording window after window, which asks for timestamps."""
 
     def __init__(self, weights: Weights):
         import torch
@@ -99,11 +99,11 @@ class Transformers:
         return self.recognise(raw, generate_kwargs=dict(self.options), **more)["text"]
 
     def long(self, samples: np.ndarray) -> str:
-        return self(samples, chunk_length_s=30, batch_size=8)
+        return self(samples, return_timestamps=True)
 
 
 class FasterWhisper:
-    """faster-whisper: window after window; a long recording without its silence (vad_filter)."""
+    """faster-whisper: window after window."""
 
     def __init__(self, weights: Weights, compute_type: str):
         from faster_whisper import WhisperModel
@@ -111,15 +111,16 @@ class FasterWhisper:
         self.model = WhisperModel(
             str(weights.ctranslate2), device="cpu", compute_type=compute_type, cpu_threads=weights.threads
         )
-        once = {"temperature": 0.0, "condition_on_previous_text": False, "without_timestamps": True}
-        self.options = {"language": weights.language, "beam_size": 1, **once}
+        self.language = weights.language
+        self.once = {"temperature": 0.0, "condition_on_previous_text": False, "without_timestamps": True}
+        self.once |= {"beam_size": 1}
 
-    def __call__(self, samples: np.ndarray, **more) -> str:
-        segments, _ = self.model.transcribe(samples, **self.options, **more)
+    def __call__(self, samples: np.ndarray) -> str:
+        return self.long(samples, **self.once)
+
+    def long(self, samples: np.ndarray, **how) -> str:
+        segments, _ = self.model.transcribe(samples, language=self.language, **how)
         return " ".join(segment.text.strip() for segment in segments)
-
-    def long(self, samples: np.ndarray) -> str:
-        return self(samples, vad_filter=True)
 
 
 class BatchedFasterWhisper(FasterWhisper):
@@ -130,12 +131,24 @@ class BatchedFasterWhisper(FasterWhisper):
         from faster_whisper import BatchedInferencePipeline
 
         self.model = BatchedInferencePipeline(self.model)
+        self.once |= {"batch_size": 1, "vad_filter": False}
 
-    def __call__(self, samples: np.ndarray, **more) -> str:
-        return super().__call__(samples, **({"batch_size": 1, "vad_filter": False} | more))
 
-    def long(self, samples: np.ndarray, batch_size: int = 8) -> str:
-        return self(samples, vad_filter=True, batch_size=batch_size)
+WHISPER_CPP_CLIP = {
+    "temperature_inc": 0.0,
+    "no_context": True,
+    "no_timestamps": True,
+    "single_segment": True,
+    "greedy": {"best_of": 1},
+}
+WHISPER_CPP_LONG = {
+    "temperature_inc": 0.2,
+    "no_timestamps": False,
+    "single_segment": False,
+    "greedy": {"best_of": 5},
+    "audio_ctx": 0,
+}
+"""Its defaults, named, for what a clip is given stays set."""
 
 
 class WhisperCpp:
@@ -148,7 +161,6 @@ class WhisperCpp:
         from pywhispercpp.model import Model
 
         self.margin_s = weights.margin_s if borrowed else WHISPER_CPP_MARGIN_S if short else None
-        once = {"temperature_inc": 0.0, "no_context": True, "no_timestamps": True, "greedy": {"best_of": 1}}
         quiet = {"print_progress": False, "print_realtime": False, "print_timestamps": False}
         self.model = Model(
             str(weights.ggml),
@@ -157,17 +169,18 @@ class WhisperCpp:
             n_threads=weights.threads,
             language=weights.language,
             suppress_nst=True,  # the marks that the other programs suppress by themselves
-            **once,
             **quiet,
         )
 
-    def __call__(self, samples: np.ndarray, single: bool = True) -> str:
+    def __call__(self, samples: np.ndarray) -> str:
         context = 0 if self.margin_s is None else audio_context(len(samples) / 16_000, self.margin_s)
-        segments = self.model.transcribe(samples, audio_ctx=context, single_segment=single)
-        return " ".join(segment.text.strip() for segment in segments)
+        return self._words(samples, audio_ctx=context, **WHISPER_CPP_CLIP)
 
     def long(self, samples: np.ndarray) -> str:
-        return self(samples, single=False)
+        return self._words(samples, **WHISPER_CPP_LONG)
+
+    def _words(self, samples: np.ndarray, **how) -> str:
+        return " ".join(segment.text.strip() for segment in self.model.transcribe(samples, **how))
 
 
 class Lengua:
@@ -218,17 +231,18 @@ PEERS = {
     OURS: Peer(Lengua, "lengua", "lengua", "folder"),
 }
 LONG = {
-    "faster-whisper int8, vad_filter": ("faster-whisper int8", {}),
-    f"{BATCHED} of 8": (BATCHED, {"batch_size": 8}),
-    f"{BATCHED} of 16": (BATCHED, {"batch_size": 16}),
+    "faster-whisper int8": ("faster-whisper int8", {}),
+    "faster-whisper int8, vad_filter": ("faster-whisper int8", {"vad_filter": True}),
+    f"{BATCHED} of 8": (BATCHED, {}),
+    f"{BATCHED} of 8, without_timestamps=False": (BATCHED, {"without_timestamps": False}),
     "whisper.cpp float16": ("whisper.cpp float16", {}),
     OURS: (OURS, {}),
 }
-"""How a long recording is given to which program."""
+"""How a long recording is given to which program: by its own defaults, and as its users are told to."""
 SLOW = {
-    "faster-whisper float32, vad_filter": ("faster-whisper float32", {}),
+    "faster-whisper float32": ("faster-whisper float32", {}),
     "openai-whisper float32": ("openai-whisper float32", {}),
-    "transformers float32, chunks": ("transformers float32", {}),
+    "transformers float32": ("transformers float32", {}),
 }
 """Those that take their time with it: --all-long."""
 

@@ -22,7 +22,7 @@ from lengua.runtime import system
 from lengua.runtime.errors import LenguaError
 from lengua.runtime.files import read_json, write_json
 from lengua.training import hardware
-from lengua.training.checks import ModelInterface, TrainingExample, check_room, check_times
+from lengua.training.checks import ModelInterface, TrainingExample, check_room, check_spelling, check_times
 from lengua.training.parameters import with_lora
 from lengua.training.preflight import (
     check_decoding,
@@ -43,7 +43,7 @@ traps = importlib.import_module("traps")
 
 NAMES = """
     base model, language, forced ids, dev, start token, label order, prompt mask, prompt, end token, leading space,
-    text, label length, mel size, finite features, silence, feature range, base loss, base decoding, disk,
+    text, label length, spelling, mel size, finite features, silence, feature range, base loss, base decoding, disk,
     memory
 """
 GIB = 2**30
@@ -102,6 +102,21 @@ def test_a_stream_is_judged_by_dev(options, tiny_store, tiny_folder, tiny_model)
     done = preflight(trainer, streamed, tiny_model)
     require_passed(done)
     assert {check.name for check in done if check.passed is None} == {"base loss", "base decoding", "dev"}
+
+
+@pytest.mark.parametrize(
+    ("texts", "lacking"),
+    [
+        (["Hola, ¿qué tal?", "«Bien.»", "你好。"], []),
+        (["hola.", "Bien.", "Y tú?"], ["33% begin with a small letter"]),
+        (["hola qué tal", "¿bien", ""], ["100% begin with a small letter", "100% end without a mark"]),
+        (["Kilo", "7"], ["100% end without a mark"]),
+    ],
+)
+def test_what_texts_lack_of_the_spelling_of_the_base_is_told_before_training(texts, lacking):
+    check = check_spelling((str(number), text) for number, text in enumerate(texts))
+    assert check.passed is (None if lacking else True) and all(part in check.found for part in lacking)
+    assert check.found.count("%") == len(lacking)
 
 
 class Clips:

@@ -201,6 +201,35 @@ def check_text(one: TrainingExample, model: ModelInterface) -> str | None:
     return None if text == one.text.strip() else f"{text[:60]!r} for {one.text[:60]!r} of {one.id}"
 
 
+MAX_UNSPELLED_SHARE = 0.2
+"""Of texts without a capital or a mark, as titles have it; above that a model learns to leave them out."""
+
+
+def check_spelling(texts: Iterable[tuple[str, str]]) -> Check:
+    """Tell what of the base's spelling these texts, of pairs (id, text), teach it to leave out; no reason to stop.
+
+    Whisper writes sentences: a capital first, a mark last. WER does not count either, but readers do.
+    """
+    plain = [text.strip() for _, text in texts if text.strip()]
+    cased = [
+        first for text in plain if (first := next((one for one in text if one.isalpha()), "")).lower() != first.upper()
+    ]
+    small = sum(first.islower() for first in cased) / max(1, len(cased))
+    bare = sum(text[-1].isalnum() for text in plain) / max(1, len(plain))
+    lacking = [
+        f"{share:.0%} {what}"
+        for share, what in ((small, "begin with a small letter"), (bare, "end without a mark"))
+        if share > MAX_UNSPELLED_SHARE
+    ]
+    return Check(
+        "spelling",
+        None if lacking else True,
+        "texts with a capital first and a mark last, as the base writes them",
+        f"{' and '.join(lacking)}: training unlearns what they lack" if lacking else "as expected",
+        "write capitals and marks into the texts, if they are wanted",
+    )
+
+
 def check_length(texts: Iterable[tuple[str, str]], model: ModelInterface) -> Check:
     """No text, of (id, text), is longer than the decoder; most are too short to need counting."""
     faults = (

@@ -68,7 +68,8 @@ def preflight(trainer, options: TrainOptions, folder: Path, push: str | None = N
         train = None if trainer.streamed is not None else trainer.train_split.column("id")
         done += [check_dev(trainer.dev_split.column("id"), train)]
         done += [check(examples, takes) for check in LABEL_CHECKS]
-        done += [checks.check_length(_stored(trainer, "text"), takes), checks.check_mels(examples, takes)]
+        texts = _stored(trainer, "text")
+        done += [checks.check_length(texts, takes), checks.check_spelling(texts), checks.check_mels(examples, takes)]
         done += [checks.check_finite(examples, _stored(trainer, "peak"))]
         done += [check(examples, takes) for check in (checks.check_silence, checks.check_range)]
         if trainer.drawing.packing:

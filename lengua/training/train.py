@@ -75,7 +75,11 @@ def train(
         return _result(options.out)
     length = replace(options, steps=1) if options.minutes else options  # the plan sets it
     trainer = build_trainer(load_model(folder, options.language), folder, data, length)
-    require_passed(preflight(trainer, options, folder, options.push_checkpoints))
+    checked = preflight(trainer, options, folder, options.push_checkpoints)
+    require_passed(checked)
+    for check in checked:
+        if check.passed is None:
+            watch(Progress("preflight", 0, None, "", f"{check.name}: {check.found}"))
     saver = CheckpointCallback(options, watch)
     checkpoint = saver.find(options)
     run = describe_run(options, origin) | data.note
