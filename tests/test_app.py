@@ -8,6 +8,7 @@ import socket
 from dataclasses import replace
 from pathlib import Path
 
+import httpx
 import numpy as np
 import pytest
 import soundfile
@@ -148,6 +149,15 @@ def test_limits_hold_in_the_functions_too(parts, spoken, says_a):
     long = wav(spoken.parent / "long.wav", np.zeros(95 * 4000), 4000)
     (told,) = page.write(str(long), "es", False, StopSignal(), None)
     assert told == ("", SPANISH["refusal.too_long"].format(minutes=2), ())
+
+
+@pytest.mark.parametrize("data", [["a string"], [{"path": "/etc/hostname"}], [7], []])
+def test_a_malformed_request_is_refused_without_a_trace(client, data):
+    called = httpx.post(f"{client.src}gradio_api/call/transcribe", json={"data": data})
+    assert called.status_code == 200
+    event = httpx.get(f"{client.src}gradio_api/call/transcribe/{called.json()['event_id']}").text
+    assert event.startswith("event: error")
+    assert "Traceback" not in event and "lengua" not in event
 
 
 def test_there_are_two_endpoints_with_a_description(client):

@@ -139,6 +139,25 @@ def spoken_model(tiny_model, tmp_path_factory) -> Path:
     return out
 
 
+def test_it_builds_the_demo_from_its_own_package_without_torch(staged, spoken_model):
+    code = """
+import sys
+sys.modules["torch"] = sys.modules["transformers"] = None       # not to be had
+import lengua
+from lengua.app import build_demo, make_app_context
+from lengua.inference import Transcriber
+import app
+demo = build_demo(make_app_context(Transcriber()))
+print(lengua.__file__, type(demo).__name__, len(demo.fns))
+"""
+    environment = bare(staged.parent) | {"LENGUA_MODEL": str(spoken_model)}
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, cwd=staged, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    place, kind, events = done.stdout.split()
+    assert place == str(staged / "lengua/__init__.py") and kind == "Blocks" and int(events) > 0
+
+
 @pytest.mark.slow
 def test_without_its_model_it_serves_the_base_model_and_says_so(staged, spoken_model, tmp_path):
     environment = bare(tmp_path)

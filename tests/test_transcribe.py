@@ -172,6 +172,21 @@ def test_ctrl_c_leaves_what_is_written_so_far_and_says_where(format, talk, tiny_
     assert 20 < len(text) < 10_000
 
 
+def test_a_killed_run_leaves_what_is_written_so_far(talk, tiny_model, tmp_path, monkeypatch):
+    code = (
+        "import os, sys; from pathlib import Path; from lengua.options import TranscribeOptions;"
+        "from lengua.inference import transcribe_files, hallucinations;"
+        "hallucinations.suppression_reason = lambda *said: None;"
+        "kill = lambda progress: progress.done > 12 and os.kill(os.getpid(), 9);"
+        "list(transcribe_files(TranscribeOptions((Path(sys.argv[1]),), model=sys.argv[2], format='srt',"
+        " out=Path(sys.argv[3])), kill))"
+    )
+    done = subprocess.run([sys.executable, "-c", code, talk, tiny_model, tmp_path], capture_output=True, text=True)
+    assert done.returncode == -9, done.stderr
+    srt = pytest.importorskip("srt")
+    assert len(list(srt.parse((tmp_path / "charla.srt.part").read_text(encoding="utf-8")))) > 0
+
+
 def test_ctrl_c_at_the_command_line(talk, tiny_model, tmp_path):
     long = tmp_path / "larga.wav"
     samples = audio.load(talk)
