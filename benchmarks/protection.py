@@ -5,7 +5,7 @@
 Every variant trains on the train split of --own, and its weights are mixed with the base's in the shares of
 `lengua.training.blending`, of which own dev chooses one. --strangers and --others decide between variants by the rule
 in LOG.md; own test and --tests are measured and choose nothing. Runs and measurements in --out are kept, so the study
-can be stopped and goes on.
+can be stopped and goes on. With --run, a finished run with the demo's options is taken for the plain variant.
 """
 
 import json
@@ -58,6 +58,8 @@ class Options(BenchmarkOptions):
     """Other languages, which decide, too."""
     tests: tuple[Path, ...] = ()
     """Others of the language, who are measured only."""
+    run: Path | None = None
+    """A finished run that is the plain variant: its mix with the base is undone."""
     out: Path = Path("runs/protection")
     """Runs and measurements."""
     every: int = 3
@@ -151,6 +153,10 @@ class Variant:
     callbacks: Callable[[], list[TrainerCallback]] = list
     distil: float = 0.0
     """Share of the teacher in the loss."""
+    of: str = ""
+    """The variant whose training it shares, mixed otherwise."""
+    factors: dict[str, float] = field(default_factory=dict)
+    """Of the share that is kept, in weights whose name has the key."""
 
 
 VARIANTS = {
@@ -165,6 +171,10 @@ VARIANTS = {
     "pull 0.01": Variant(callbacks=lambda: [PullToBase(0.01)]),
     "average 0.98": Variant(callbacks=lambda: [AverageAlongRun(0.98)]),
     "teacher 0.5": Variant(distil=0.5),
+    "decoder by half": Variant(of="plain", factors={"model.decoder": 0.5}),
+    "encoder by half": Variant(of="plain", factors={"model.encoder": 0.5}),
+    "embeddings of the base": Variant(of="plain", factors={"embed": 0.0}),
+    "cross-attention alone": Variant(of="plain", factors={"model.decoder": 0.0, "encoder_attn": 1.0}),
 }
 
 
@@ -205,10 +215,15 @@ def transcribe(model: Path, rows: list, language: str, window: str) -> list[str]
 
 def trained(name: str, options: Options) -> Path:
     """Return the model folder of a variant, trained unless it is there already."""
+    if VARIANTS[name].of:
+        return trained(VARIANTS[name].of, options)
     variant, out, extra = VARIANTS[name], options.out / name.replace(" ", "_"), VARIANTS[name].callbacks()
     usual = {"epochs": 3.0, "evaluations": 3, "learning_rate": 1e-5, "blend": False}
     # what callbacks of this file do is not part of a checkpoint
     asked = TrainOptions(str(options.own), out, **usual | variant.changes, resume=not extra)
+    if name == "plain" and options.run:
+        kept = read_json(options.run / "run.json").get("blend", {}).get("chosen", 1.0)
+        return mixed(find_model(BASE_MODEL)[0], options.run / "model", 1 / kept, out / "model")
     if not (out / "model/config.json").is_file():
         teacher = distilled(find_model(BASE_MODEL)[0], variant.distil) if variant.distil else nullcontext()
         with Console() as watch, teacher:
@@ -216,15 +231,19 @@ def trained(name: str, options: Options) -> Path:
     return out / "model"
 
 
-def mixed(base: Path, tuned: Path, alpha: float, scratch: Path) -> Path:
-    """Return the folder of a mix of base and fine-tuned weights."""
-    if alpha == 1:
+def mixed(base: Path, tuned: Path, alpha: float, out: Path, factors: dict[str, float] | None = None) -> Path:
+    """Return the folder of a mix of base and fine-tuned weights; beyond 1 it undoes one."""
+    if alpha == 1 and not factors:
         return tuned
     model = load_model(tuned)
-    ends = weights_by_name(load_model(base)), {name: one.clone() for name, one in weights_by_name(model).items()}
-    interpolate_weights(model, *ends, alpha)
-    save_model(model, base, scratch, read_note(tuned))
-    return scratch
+    start, end = weights_by_name(load_model(base)), {n: one.clone() for n, one in weights_by_name(model).items()}
+    for part, factor in (factors or {}).items():
+        for name in filter(lambda name, part=part: part in name, end):
+            whole = weights_by_name(model)[name]
+            end[name] = torch.lerp(start[name], whole, factor)
+    interpolate_weights(model, start, end, alpha)
+    save_model(model, base, out, read_note(tuned))
+    return out
 
 
 def main(options: Options) -> dict:
@@ -260,11 +279,11 @@ def main(options: Options) -> dict:
     for name in options.variants or VARIANTS:
         tuned, by_alpha = trained(name, options), {}
         for alpha in BLEND_ALPHAS:
-            model = mixed(base, tuned, alpha, options.out / "scratch")
+            model = mixed(base, tuned, alpha, options.out / "scratch", VARIANTS[name].factors)
             [by_alpha[alpha]] = measure(f"{name} {alpha:g}", model, [(dev, ADAPTIVE)])
         chosen = choose_alpha(by_alpha, {}, MAX_UNCHECKED_ALPHA)
-        for alpha in sorted({chosen, 1.0}):
-            model = mixed(base, tuned, alpha, options.out / "scratch")
+        for alpha in sorted({chosen, 1.0} if name == "plain" else {chosen}):
+            model = mixed(base, tuned, alpha, options.out / "scratch", VARIANTS[name].factors)
             wanted = [(axis, window) for axis in axes for window in axis.windows]
             wers = [by_alpha[alpha].wer, *(one.wer for one in measure(f"{name} {alpha:g}", model, wanted))]
             rows.append([name, f"{alpha:g}{', kept' if alpha == chosen else ''}", *map(percent, wers)])
