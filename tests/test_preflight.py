@@ -66,7 +66,7 @@ def test_a_sound_run_passes_every_check(trainer, options, tiny_model):
     done = preflight(trainer, options, tiny_model)
     require_passed(done)
     assert [check.name for check in done] == " ".join(NAMES.split()).split(", ")
-    assert {check.name for check in done if not check.passed} == {"base loss", "base decoding"}
+    assert {check.name for check in done if not check.passed} == {"spelling", "base loss", "base decoding"}
     loss = next(check for check in done if check.name == "base loss")
     assert loss.passed is None and "learnt nothing" in loss.found, "a random model is not judged, and not refused"
     assert all(check.expected and check.found and check.do for check in done)
@@ -101,7 +101,7 @@ def test_a_stream_is_judged_by_dev(options, tiny_store, tiny_folder, tiny_model)
     trainer = tiny_trainer(streamed, tiny_store, Stream(made))
     done = preflight(trainer, streamed, tiny_model)
     require_passed(done)
-    assert {check.name for check in done if check.passed is None} == {"base loss", "base decoding", "dev"}
+    assert {check.name for check in done if check.passed is None} == {"spelling", "base loss", "base decoding", "dev"}
 
 
 @pytest.mark.parametrize(
