@@ -97,7 +97,7 @@ def test_leaks_in_sentences_are_those_of_the_recorded_demo():
     assert told, "the sentence on leaks has other words"
     near, clips, without, with_them = told.groups()
     assert (int(near), int(clips)) == (demo["leaks"]["near"], demo["leaks"]["utterances"])
-    assert f"found in training: {without}; with it: {with_them}." in " ".join(demo["notes"])
+    assert f"fine-tuned (adaptive) {without} instead of {with_them}." in " ".join(demo["notes"])
 
 
 def test_a_recorded_demo_is_its_results(tmp_path):
