@@ -581,7 +581,7 @@ def long_verdict(outputs: dict[str, tuple[float, str]], text: str, seconds: floa
     }
 
 
-def long_lines(long: dict, base: dict | None) -> list[str]:
+def long_lines(long: dict, base: dict | None = None) -> list[str]:
     """Return the table of the long recording, with the WER of untouched weights beside where they were measured."""
     programs = long["programs"]
     ours = programs[OURS]

@@ -113,7 +113,9 @@ def test_what_says_nothing_has_no_words(tiny, mels):
 
 def test_torch_is_refused_in_three_clauses(tiny_model, mels):
     transcriber = Transcriber(str(tiny_model), "es", "torch")
-    with pytest.raises(RequestError, match=r"expected .*words.*; found torch.*; decode with --engine ctranslate2"):
+    with pytest.raises(
+        RequestError, match=r"expected .*word timestamps; found torch.*; decode with --engine ctranslate2"
+    ):
         time_words(transcriber, mels[:1], transcriber.decode(mels[:1]))
 
 
