@@ -110,6 +110,8 @@ def publish(result) -> None:
         print("the programs that open it were not compared")
     else:
         parity_table(result.parity).select(PARITY_TERMINAL_COLUMNS).to_terminal()
+    for sentence in result.joined_losses:
+        print(sentence)
     if result.repo:
         print(f"{result.repo}: revision {result.revision}, tag {result.tag}, {_seen_by(result)}\n{result.url}")
     if result.space:

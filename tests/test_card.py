@@ -254,7 +254,13 @@ def test_the_table_of_programs_and_those_left_out(origin):
     side |= {"words_bound": 0.05, "clips_that_differ": 0, "agrees": True}
     rows = [side | {"program": "transformers 5.23"}, side | {"program": "whisper.cpp", "format": "ggml", "wer": 0.11}]
     found = {"clips": 20, "rows": rows, "left_out": ["faster-whisper"]}
+    joined = [{"program": "transformers 5.23", "wer": 0.3, "base_wer": 0.2, "loses_words": True}]
+    joined.append({"program": "whisper.cpp", "wer": 0.3, "base_wer": None, "loses_words": False})
+    found |= {"joined": joined, "joined_seconds": 95.5}
     text = build_model_card(origin(), "export", ("hf", "ggml"), parity=found)
+    sentence = "Long recordings lose words in transformers 5.23: WER 30.0%, of the base 20.0%."
+    assert text.index(f"**{sentence}**") < text.index("## Use") and "whisper.cpp: WER" not in text
+    assert "one recording of 95.5 s" in text and "| whisper.cpp | 30.0% | – |" in text
     compared = text.split("## The same words in every program")[1].split("##")[0]
     assert "The same 20 clips" in compared and "| transformers 5.23 | hf | 10.0% |" in compared and "11.0%" in compared
     assert "- faster-whisper was left out" in compared and "ggml-model.bin" in text

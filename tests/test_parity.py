@@ -3,7 +3,7 @@
 import os
 import re
 import shutil
-from dataclasses import replace
+from dataclasses import asdict, replace
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -12,6 +12,7 @@ import pytest
 from conftest import int8_is_close
 from small_whisper import small_clips, small_whisper
 
+from lengua.models.checkpoints import read_note
 from lengua.options import PublishOptions
 from lengua.publishing import parity, runtimes
 from lengua.publishing.export import CT2_FOLDER, CT2_INT8_FOLDER, EXPORTERS, GGML_FILE
@@ -77,6 +78,21 @@ def test_a_healthy_export_says_the_same_everywhere(exported, clips, tmp_path):
     assert all(clip.reference not in (tmp_path / "parity.json").read_text() for clip in clips)
     table = parity.parity_table(written["rows"])
     assert len(table.rows) == len(found.sides) and {len(line) for line in table.rows} == {len(table.header)}
+
+
+def test_one_long_recording_is_measured_beside_the_base_in_every_program(small_model, clips, tmp_path):
+    other = small_whisper(tmp_path / "base", seed=19)
+    model = Path(shutil.copytree(small_model, tmp_path / "model"))
+    write_json(model / "lengua.json", asdict(replace(read_note(small_model), base=str(other))))
+    short = [clip._replace(samples=clip.samples[:320_000]) for clip in clips[:2]]
+    found = parity.measure_joined(export(model, tmp_path / "export"), ALL, short, "es")
+    names = [one.program.split()[0].strip(",") for one in found]
+    assert names == ["transformers", "faster-whisper", "lengua", "faster-whisper", *["whisper.cpp"] * ("ggml" in ALL)]
+    assert all(one.wer >= 0 and one.base_wer is not None for one in found)
+    assert any(one.wer != one.base_wer for one in found), "other weights, other words"
+    assert len(parity.join(short).samples) == 640_000 + 12_800
+    untouched = parity.measure_joined(small_whisper(tmp_path / "alone"), ("hf",), short, "es")
+    assert [one.base_wer for one in untouched] == [None] and not untouched[0].loses_words
 
 
 @int8_is_close

@@ -206,9 +206,16 @@ def _lost_abilities(probes: dict, other: str | None, ours: str | None) -> list[s
 def parity_facts(found: dict | None) -> dict:
     """Return what every program made of the same clips, as parity.json has it."""
     if not found:
-        return {"parity": None, "clips": 0, "left_out": []}
-    table = parity.parity_table(found["rows"]).to_markdown()
-    return {"parity": table, "clips": found["clips"], "left_out": found["left_out"]}
+        return {"parity": None, "clips": 0, "left_out": [], "joined": None, "joined_losses": []}
+    table, joined = parity.parity_table(found["rows"]).to_markdown(), found.get("joined")
+    return {
+        "parity": table,
+        "clips": found["clips"],
+        "left_out": found["left_out"],
+        "joined": joined and parity.joined_table(joined).to_markdown(),
+        "joined_seconds": found.get("joined_seconds"),
+        "joined_losses": parity.joined_losses(joined or []),
+    }
 
 
 def _percent(fraction: float | None) -> str:

@@ -1,6 +1,6 @@
 """`lengua publish`: a run -> a folder, checked in every program that it is for -> the Hub, and a Space beside it."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from hashlib import sha256
 from pathlib import Path
 
@@ -11,7 +11,14 @@ from lengua.models.checkpoints import NOTE_FILE, PROCESSOR_FILES, find_model
 from lengua.options import PublishOptions
 from lengua.publishing.export import EXPORTERS
 from lengua.publishing.model_card import CardSources, build_model_card, find_run
-from lengua.publishing.parity import Parity, check_parity, clips_for, require_programs_installed
+from lengua.publishing.parity import (
+    Parity,
+    check_parity,
+    clips_for,
+    joined_losses,
+    measure_joined,
+    require_programs_installed,
+)
 from lengua.publishing.space import stage_space
 from lengua.publishing.upload import MODEL, SPACE, foreign_files, push, require_may_push
 from lengua.runtime.errors import LenguaError, RequestError
@@ -31,6 +38,8 @@ class PublishResult:
     bytes: int
     parity: list[dict] | None = None
     """What every program made of the same clips; None where that was left out."""
+    joined_losses: tuple[str, ...] = ()
+    """A sentence for every program in which the model loses words of one long recording."""
     repo: str | None = None
     revision: str | None = None
     tag: str | None = None
@@ -67,6 +76,7 @@ def publish(options: PublishOptions, watch: Watch = unwatched) -> PublishResult:
         tuple(options.formats),
         sum(path.stat().st_size for path in options.out.rglob("*") if path.is_file()),
         found and found.rows,
+        tuple(joined_losses(found.as_json()["joined"])) if found else (),
         **(asdict(pushed) if pushed else {}),
         space=space and space.url,
         space_path=_space_folder(options) if space else None,
@@ -122,6 +132,7 @@ def _export(options: PublishOptions, folder: Path, watch: Watch) -> Parity | Non
                 write_bytes(fresh / name, (folder / name).read_bytes())
         found = check_parity(fresh, formats, clips, language, folder, watch) if clips else None
         if found:
+            found = replace(found, joined=measure_joined(fresh, formats, clips, language, folder, watch))
             found.write(fresh)
         model, comparison = options.to or str(options.out), found and found.as_json()
         card = build_model_card(origin, model, formats, bool(options.to), comparison)

@@ -1,7 +1,8 @@
 """Programs that open an export, each as its users call it: (folder, clips, language) -> what it transcribed.
 
 The same decoding everywhere, so that what differs is the weights and the tokens: greedily, padded to 30 s, no
-timestamps, no second try at a higher temperature. lengua's own Transcriber comes in its adaptive window, too.
+timestamps, no second try at a higher temperature. lengua's own Transcriber comes in its adaptive window, too. With
+`joined`, recordings of any length by the program's own defaults.
 """
 
 import json
@@ -68,7 +69,8 @@ class Runtime:
 
     name: str
     format: str
-    hear: Callable[[Path, ClipSamples, str], ProgramOutput]
+    hear: Callable[..., ProgramOutput]
+    """(folder, clips, language, joined=False)."""
     bound: ParityBound | None
     """None: its words are not those of the others, and nobody says they should be."""
     pads: bool = True
@@ -77,19 +79,19 @@ class Runtime:
     """Whether it is for models alone that know short windows."""
 
 
-def _by_transformers(folder: Path, clips: ClipSamples, language: str) -> ProgramOutput:
+def _by_transformers(folder: Path, clips: ClipSamples, language: str, joined: bool = False) -> ProgramOutput:
     """transformers of this process; it is asked for a language only where the checkpoint does not force one."""
     forced = forced_language(read_json(folder / "generation_config.json"))
     # as many tokens as our own decoding allows for a full window
     most = max_decode_tokens(read_window_frames(folder) / log_mel.FRAMES_PER_SECOND)
-    most = min(programs.PARITY_MAX_TOKENS, most)
+    most = None if joined else min(programs.PARITY_MAX_TOKENS, most)
     hear = programs.open_transformers(str(folder), None if forced else language, most)
     output = programs.transcribe_clips(hear, clips)
     return ProgramOutput(**output, program=f"transformers {version('transformers')}, float32")
 
 
 def _by_faster_whisper(
-    folder: Path, clips: ClipSamples, language: str, inside: str, compute_type: str
+    folder: Path, clips: ClipSamples, language: str, inside: str, compute_type: str, joined: bool = False
 ) -> ProgramOutput:
     """faster-whisper, which is given silence up to 30 s.
 
@@ -102,29 +104,33 @@ def _by_faster_whisper(
 
     def hear(samples: np.ndarray) -> str:
         padded = np.pad(samples, (0, max(0, log_mel.WINDOW_SAMPLES - len(samples))))
-        segments, _ = model.transcribe(padded, language=language, **FASTER_WHISPER_OPTIONS)
+        segments, _ = model.transcribe(padded, language=language, **({} if joined else FASTER_WHISPER_OPTIONS))
         return " ".join(segment.text.strip() for segment in segments)
 
     output = programs.transcribe_clips(hear, clips)
     return ProgramOutput(**output, program=f"faster-whisper {version('faster-whisper')}, {compute_type}")
 
 
-def _by_whisper_cpp(folder: Path, clips: ClipSamples, language: str) -> ProgramOutput:
+def _by_whisper_cpp(folder: Path, clips: ClipSamples, language: str, joined: bool = False) -> ProgramOutput:
     """whisper.cpp, which may take its process down with it."""
-    output = run_in_subprocess("whisper.cpp", folder / GGML_FILE, clips, language)
+    most = None if joined else programs.PARITY_MAX_TOKENS
+    output = run_in_subprocess("whisper.cpp", folder / GGML_FILE, clips, language, most=most)
     program = f"whisper.cpp (pywhispercpp {output['version']}), float16"
     return ProgramOutput(output["texts"], output["seconds"], program)
 
 
-def _by_lengua(folder: Path, clips: ClipSamples, language: str, padded: bool) -> ProgramOutput:
-    """Decode by our own Transcriber, on the engine that it chooses here, without looking for pauses."""
+def _by_lengua(folder: Path, clips: ClipSamples, language: str, padded: bool, joined: bool = False) -> ProgramOutput:
+    """Decode by our own Transcriber, on the engine that it chooses here; a clip without looking for pauses."""
     from lengua.inference import TRAINED_MARGIN, Transcriber
 
     whole = (folder / "config.json").is_file()
     transcriber = Transcriber(str(folder if whole else folder / CT2_FOLDER), language)
     margin, window = (None, "padded") if padded else (TRAINED_MARGIN, "adaptive")
+    window = transcriber.note.window if joined else window
 
     def hear(samples: np.ndarray) -> str:
+        if joined:
+            return transcriber.transcribe((samples, log_mel.SAMPLE_RATE)).text
         return transcriber.decode([log_mel.log_mel(samples, transcriber.n_mels)], margin)[0].text
 
     output = programs.transcribe_clips(hear, clips)
@@ -163,12 +169,18 @@ def require_programs_installed(formats: Sequence[str]) -> None:
 
 
 def run_in_subprocess(
-    program: str, model: Path, clips: ClipSamples, language: str, packages: Path | None = None
+    program: str,
+    model: Path,
+    clips: ClipSamples,
+    language: str,
+    packages: Path | None = None,
+    most: int | None = programs.PARITY_MAX_TOKENS,
 ) -> dict:
     """Run one of `programs.PARITY_PROGRAMS` in a process of its own; return its texts, seconds and version.
 
     Args:
         packages: a folder of packages that go before those of this environment.
+        most: tokens of a clip; None for recordings of any length.
 
     Raises:
         LenguaError: it failed or crashed; the message has its last line.
@@ -177,6 +189,7 @@ def run_in_subprocess(
         sounds, out = Path(scratch) / "clips.npz", Path(scratch) / "texts.json"
         np.savez(sounds, *clips)
         command = [sys.executable, "-P", programs.__file__, program, str(model), str(sounds), language, str(out)]
+        command.append("" if most is None else str(most))
         environment = os.environ | ({"PYTHONPATH": str(packages)} if packages else {})
         done = subprocess.run(command, env=environment, capture_output=True, text=True, errors="replace")
         if done.returncode == 0 and out.is_file():
