@@ -2,8 +2,9 @@
 
     python benchmarks/long_form.py --models openai/whisper-base runs/demo --store STORE
 
-Clips of a store's test split are joined, with pauses between, to recordings of 75 s and of 5 minutes, and to pairs and
-triples; each program hears them with its own defaults and with timestamps on and off. The last line is one JSON object.
+Clips of a store's test split (to choose by, name dev) are joined, with pauses between, to recordings of 75 s and of 5
+minutes, and to pairs and triples; each program hears them with its own defaults and with timestamps on and off. The
+last line is one JSON object.
 """
 
 import tempfile
@@ -33,7 +34,9 @@ class Options(BenchmarkOptions):
     models: tuple[str, ...] = (BASE_MODEL, "runs/demo")
     """The base first: differences are to it."""
     store: Path = Path("runs/demo/store")
-    """Its test clips, whose audio it must hold."""
+    """Whose clips are joined; it must hold their audio."""
+    split: str = "test"
+    """Test measures; whoever chooses an option of training takes dev."""
     seconds: tuple[float, ...] = (75.0, 300.0)
     """Lengths of the recordings."""
     recordings: int = 5
@@ -129,7 +132,7 @@ def programs_of(model: str, language: str, scratch: Path) -> dict[str, Callable[
 
 def main(options: Options) -> dict:
     store = open_store(options.store)
-    clips = [Recording(audio.load(row.audio), row.text) for row in store.split("test")]
+    clips = [Recording(audio.load(row.audio), row.text) for row in store.split(options.split)]
     sets = {f"{seconds:g} s": recordings_of(clips, seconds, options) for seconds in options.seconds}
     joined = {
         f"{'pairs' if size == 2 else 'triples'}, {pause:g} s": [
@@ -158,7 +161,7 @@ def main(options: Options) -> dict:
         for title in first[name]:
             rows.append([f"{name}, {title}", *(f"{100 * wers[model][name][title]:.1f}" for model in options.models)])
     lines = markdown(["WER (%)", *options.models], rows)
-    return report(options, f"Long recordings, {store.language}", lines, wers, shown=("models", "store"))
+    return report(options, f"Long recordings, {store.language}", lines, wers, shown=("models", "store", "split"))
 
 
 if __name__ == "__main__":

@@ -180,13 +180,9 @@ def hour(section: Section) -> list[str]:
 
 def silence(section: Section) -> list[str]:
     """Words where nobody speaks: with lengua's gates, without them, and of faster-whisper."""
-    ours, none, other = (section.cell("all", side) for side in ("Transcriber", "no gates", "faster-whisper"))
-    return [
-        "words where nobody speaks, in how many recordings",
-        ours,
-        f"{none} without the gates; {other} faster-whisper",
-        "",
-    ]
+    found = [section.cell("all", side).split() for side in ("Transcriber", "no gates", "faster-whisper")]
+    ours, none, other = (f"{words} in {recordings} recordings" for words, *_, recordings in found)
+    return ["words invented where nobody speaks", ours, f"{none} without the gates; {other} faster-whisper", ""]
 
 
 def strangers(section: Section) -> list[str]:

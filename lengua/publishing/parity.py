@@ -311,10 +311,11 @@ def measure_joined(
 
 def _export_base(folder: Path, formats: set[str], out: Path) -> Path | None:
     """Write what a model was made from in the same formats; None where it is untouched, or its base not at hand."""
-    if (base := read_note(folder).base) is None:
+    note = read_note(folder)
+    if note.language is None:
         return None
     try:
-        source = find_model(base)[0]
+        source = find_model(note.base)[0]
     except LenguaError:
         return None
     for name in formats:
