@@ -134,7 +134,8 @@ def _collated(trainer, clips: list) -> tuple[list[TrainingExample], dict[str, to
     columns = batch["decoder_input_ids"].tolist(), batch["labels"].tolist(), batch["input_features"].numpy()
     for clip, inputs, labels, features in zip(clips, *columns, strict=True):
         rows = getattr(clip, "rows", None) or (clip.row,)
-        text, frames = " ".join(row.text for row in rows), sum(row.frames for row in rows)
+        text = " ".join(row.text for row in rows)
+        frames = sum(row.frames for row in rows) + sum(getattr(clip, "pauses", ()))
         examples.append(
             TrainingExample(rows[0].id, text, inputs, labels, features, frames, max(row.peak for row in rows))
         )
