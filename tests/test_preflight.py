@@ -22,12 +22,20 @@ from lengua.runtime import system
 from lengua.runtime.errors import LenguaError
 from lengua.runtime.files import read_json, write_json
 from lengua.training import hardware
-from lengua.training.checks import ModelInterface, TrainingExample, check_room, check_spelling, check_times
+from lengua.training.checks import (
+    ModelInterface,
+    TrainingExample,
+    check_room,
+    check_silence,
+    check_spelling,
+    check_times,
+)
 from lengua.training.parameters import with_lora
 from lengua.training.preflight import (
     check_decoding,
     check_dev,
     check_loss,
+    collate_clips,
     collate_packed_examples,
     compare_decodings,
     decode_as_measured,
@@ -36,7 +44,7 @@ from lengua.training.preflight import (
     require_passed,
     typical_rows,
 )
-from lengua.training.samplers import BatchPlan, Packing
+from lengua.training.samplers import BatchPlan, Packing, SampledClip, SampledPack
 
 sys.path.insert(0, str(ROOT / "benchmarks"))
 traps = importlib.import_module("traps")
@@ -367,6 +375,19 @@ def test_packed_windows_are_looked_at_with_and_without_times(tiny_store, tiny_mo
         assert list(looked) == kinds and all(" " in one.text for (one,) in looked.values())
         checked = next(check for check in preflight(trainer, asked, tiny_model) if check.name == "packed windows")
         assert checked.passed and checked.do
+
+
+def test_the_pauses_of_a_packed_window_are_no_filling(tiny_store, options):
+    trainer = tiny_trainer(options, tiny_store)
+    split = trainer.train_split
+    first, second = np.argsort(split.frames)[:2].tolist()
+    draws = tuple(SampledClip(index, 100) for index in (first, second))
+    window = int(split.frames[[first, second]].sum()) + 40
+    [one], _ = collate_clips(trainer, [trainer.train_dataset[SampledPack(draws, window, False, (30, 0))]])
+    assert one.frames == window - 10 and check_silence([one], ModelInterface(None, [], 80, 448)).passed
+    assert not check_silence([replace(one, frames=window - 40)], ModelInterface(None, [], 80, 448)).passed, (
+        "or it cannot fail"
+    )
 
 
 def test_times_begin_ascend_and_come_in_pairs(tiny_model):

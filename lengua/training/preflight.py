@@ -106,7 +106,9 @@ def unwrap_whisper(trainer) -> AdaptiveWhisper:
 def collate_examples(trainer) -> tuple[list[TrainingExample], dict[str, torch.Tensor]]:
     """Return a few rows as the trainer's own dataset and collator make them, and their batch."""
     dataset, split = _rows(trainer)
-    return _collated(trainer, [dataset[SampledClip(index, trainer.drawing.longest)] for index in typical_rows(split)])
+    return collate_clips(
+        trainer, [dataset[SampledClip(index, trainer.drawing.longest)] for index in typical_rows(split)]
+    )
 
 
 def collate_packed_examples(trainer) -> dict[bool, list[TrainingExample]]:
@@ -119,7 +121,7 @@ def collate_packed_examples(trainer) -> dict[bool, list[TrainingExample]]:
     fullest = max(packs, key=lambda pack: len(pack.draws))
     share = trainer.drawing.packing.timestamps_share
     kinds = [kind for kind, part in ((False, 1 - share), (True, share)) if part]
-    return {kind: _collated(trainer, [dataset[replace(fullest, timestamps=kind)]])[0] for kind in kinds}
+    return {kind: collate_clips(trainer, [dataset[replace(fullest, timestamps=kind)]])[0] for kind in kinds}
 
 
 def _rows(trainer) -> tuple:
@@ -129,7 +131,8 @@ def _rows(trainer) -> tuple:
     return trainer.train_dataset, without_replay(trainer.train_split)
 
 
-def _collated(trainer, clips: list) -> tuple[list[TrainingExample], dict[str, torch.Tensor]]:
+def collate_clips(trainer, clips: list) -> tuple[list[TrainingExample], dict[str, torch.Tensor]]:
+    """Return what checks look at of each clip or packed window, and the batch that they make."""
     batch, examples = trainer.data_collator(clips), []
     columns = batch["decoder_input_ids"].tolist(), batch["labels"].tolist(), batch["input_features"].numpy()
     for clip, inputs, labels, features in zip(clips, *columns, strict=True):
