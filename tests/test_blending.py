@@ -5,7 +5,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from conftest import tiny_training
+from conftest import tiny_trainer, tiny_training
 from transformers import WhisperForConditionalGeneration
 
 from lengua.data.streaming import Stream
@@ -22,6 +22,7 @@ from lengua.training.blending import (
 )
 from lengua.training.callbacks import DevEvaluation
 from lengua.training.train import train
+from lengua.training.trainer import evenly_drawn
 
 CLIPS, WORDS = 40, 5
 STREAM = object.__new__(Stream)
@@ -104,8 +105,29 @@ def test_other_people_are_measured_and_told(options, tiny_store):
     ("base", "tuned", "verdict"), [(0.8, 0.4, "better than"), (0.4, 0.4, "not shown"), (0.4, 0.8, "worse than")]
 )
 def test_the_verdict_begins_with_its_conclusion(base, tuned, verdict):
-    sentence = judge(evaluation(base), evaluation(tuned))
+    one, other = evaluation(base), evaluation(tuned)
+    sentence = judge(one, other, list(range(len(one.errors))))
     assert sentence.startswith(verdict) and ("rather use" in sentence) == (base <= tuned)
+
+
+def test_a_verdict_on_some_clips_says_on_how_many():
+    one, other = evaluation(0.8), evaluation(0.4)
+    some = list(range(0, len(one.errors), 2))
+    sentence = judge(one.of(some), other, some)
+    assert f"on {len(some)} of {len(one.errors)} clips" in sentence and sentence.startswith("better than")
+    assert "clips" not in judge(one, other, list(range(len(one.errors))))
+
+
+def test_of_a_large_dev_the_base_is_measured_on_some_clips(options, tiny_store, monkeypatch):
+    monkeypatch.setattr("lengua.training.trainer.MAX_BASE_CLIPS", 3)
+    trainer = tiny_trainer(options, tiny_store)
+    ids = trainer.dev_split.column("id")
+    assert len(ids) > len(trainer.base_places) == 3 and trainer.base_places == sorted(trainer.base_places)
+    assert {ids[::-1][place] for place in evenly_drawn(ids[::-1], 3)} == {ids[place] for place in trainer.base_places}
+    seen = []
+    train(options, seen.append)
+    verdict = read_json(options.out / "run.json")["verdict"]
+    assert f"on 3 of {len(ids)} clips" in verdict
 
 
 def test_a_run_is_a_mix_of_what_it_learned_and_the_base(options, tiny_model, monkeypatch):

@@ -43,7 +43,7 @@ def blend(trainer, base, watch: Watch) -> dict:
     of_base, best, others = trainer.base_evaluation, trainer.best_evaluation, trainer.general_split
     interpolate_weights(model, *ends, 0.0)
     if of_base is None or best is None:  # a run that was resumed
-        of_base, best = measure(trainer, trainer.dev_split, padded=True), None
+        of_base, best = measure(trainer, trainer.dev_split.subset(trainer.base_places), padded=True), None
     general = {0.0: measure(trainer, others, padded=True)} if others else {}
     measured = {}
     for done, alpha in enumerate(alphas):
@@ -56,7 +56,7 @@ def blend(trainer, base, watch: Watch) -> dict:
     chosen = choose_alpha(measured, general, most)
     interpolate_weights(model, *ends, chosen)
     watch(report(done=len(alphas), note=f"{chosen:.0%} fine-tuned"))
-    entries = {"base_dev_wer": of_base.wer, "verdict": judge(of_base, measured[chosen])}
+    entries = {"base_dev_wer": of_base.wer, "verdict": judge(of_base, measured[chosen], trainer.base_places)}
     if trainer.options.blend:
         watch(Progress("blend", len(alphas), None, "", describe_blend(measured, chosen, most)))
         rates = [measured[alpha].wer for alpha in alphas]
@@ -100,8 +100,10 @@ def choose_alpha(measured: dict[float, DevEvaluation], general: dict[float, DevE
     return max([alpha for alpha in harmless if alpha <= chosen], default=min(found))
 
 
-def judge(base: DevEvaluation, tuned: DevEvaluation) -> str:
-    """Say whether dev shows that a run is better than its base."""
+def judge(base: DevEvaluation, tuned: DevEvaluation, places: list[int]) -> str:
+    """Say whether dev shows that a run is better than its base, on the places in dev that the base was measured on."""
+    clips, tuned = len(tuned.errors), tuned.of(places)
+    some = f" on {len(places)} of {clips} clips" if len(places) < clips else ""
     found = _difference(base, tuned)
     verdict = "not shown to be better than its base" if not found.shown else "better than its base"
     if found.shown and found.difference > 0:
@@ -109,7 +111,7 @@ def judge(base: DevEvaluation, tuned: DevEvaluation) -> str:
     if verdict != "better than its base":
         verdict += ", which you may rather use"
     interval = f"{100 * found.difference:+.1f} points (95 %: {100 * found.low:+.1f} to {100 * found.high:+.1f})"
-    return f"{verdict}: dev WER {tuned.wer:.1%}, of the base (30 s) {base.wer:.1%}, {interval}"
+    return f"{verdict}: dev WER{some} {tuned.wer:.1%}, of the base (30 s) {base.wer:.1%}, {interval}"
 
 
 def _difference(one: DevEvaluation, other: DevEvaluation) -> WerDifference:

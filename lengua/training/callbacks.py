@@ -62,7 +62,7 @@ def describe_run(options: TrainOptions, origin: str) -> dict:
 class DevEvaluation:
     """The last evaluation on dev beyond its metrics: the trainer fills it in, callbacks read it.
 
-    Errors, words and speakers are of each clip, always in the same order.
+    Errors, words and speakers are of each clip, in the order of the split.
     """
 
     worst: list[dict[str, str]] = field(default_factory=list)
@@ -75,6 +75,11 @@ class DevEvaluation:
     def wer(self) -> float:
         """WER over all clips, a fraction."""
         return sum(self.errors) / max(1, sum(self.words))
+
+    def of(self, places: list[int]) -> "DevEvaluation":
+        """Return what was measured on some of the clips."""
+        speakers = [self.speakers[place] for place in places] if self.speakers else None
+        return DevEvaluation([], *([each[place] for place in places] for each in (self.errors, self.words)), speakers)
 
     def measure(self, references: list[str], hypotheses: list[str], speakers: list[str] | None) -> dict[str, float]:
         """Return what the Trainer logs: rates as fractions, `looped` a share of the clips."""

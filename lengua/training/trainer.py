@@ -4,6 +4,7 @@ trainer = build_trainer(load_model(folder, "es"), folder, data, options)
 """
 
 import math
+from collections.abc import Sequence
 from copy import copy
 from dataclasses import replace
 from pathlib import Path
@@ -13,6 +14,7 @@ from tokenizers import Tokenizer
 from transformers import PrinterCallback, Seq2SeqTrainer, Seq2SeqTrainingArguments, set_seed
 
 from lengua.audio.log_mel import FRAMES_PER_SECOND, WINDOW_FRAMES
+from lengua.data.splits import hash_position
 from lengua.data.store import Store, open_store
 from lengua.data.streaming import Stream
 from lengua.models import checkpoints
@@ -152,6 +154,15 @@ def make_batch_plan(
     )
 
 
+MAX_BASE_CLIPS = 200
+"""A verdict needs no more: on so many clips the interval of a large gain is far from zero."""
+
+
+def evenly_drawn(ids: Sequence[str], most: int) -> list[int]:
+    """Return at most so many places, the same for the same ids whatever their order."""
+    return sorted(sorted(range(len(ids)), key=lambda place: hash_position(ids[place]))[:most])
+
+
 class AdaptiveTrainer(Seq2SeqTrainer):
     """Seq2SeqTrainer over our batches. WER comes from free-running generation and from nothing else."""
 
@@ -163,6 +174,8 @@ class AdaptiveTrainer(Seq2SeqTrainer):
         self.streamed, self.evaluation = None, DevEvaluation()
         self.base_evaluation: DevEvaluation | None = None
         """Of the base, before the first step; None in a run that was resumed, like the next."""
+        self.base_places = evenly_drawn(self.dev_split.column("id"), MAX_BASE_CLIPS)
+        """Clips of dev that the base is measured on."""
         self.best_evaluation, self._best_wer = None, math.inf
         self.dev_margin_s = note.decode_margin_s
         """Seconds behind the speech in which dev is measured; None: padded."""
@@ -211,14 +224,19 @@ class AdaptiveTrainer(Seq2SeqTrainer):
         return metrics
 
     def _evaluate(self, *args, **how):
-        """Measure dev in the course of a run; before the first step it is the base, padded, as it knows it."""
+        """Measure dev in the course of a run; before the first step it is the base, padded, as it knows it.
+
+        In 30 s, and in loops where it does not know the language, the base takes as long as an epoch: it is measured on
+        some clips of a large dev, which the verdict is on.
+        """
         if self.state.global_step:
             return super()._evaluate(*args, **how)
-        margin, self.dev_margin_s = self.dev_margin_s, None
+        kept = self.dev_margin_s, self.dev_split
+        self.dev_margin_s, self.dev_split = None, self.dev_split.subset(self.base_places)
         try:
             metrics = self.evaluate(metric_key_prefix="base")
         finally:
-            self.dev_margin_s = margin
+            self.dev_margin_s, self.dev_split = kept
         self.base_evaluation = copy(self.evaluation)
         return metrics
 
@@ -257,7 +275,7 @@ class AdaptiveTrainer(Seq2SeqTrainer):
         return torch.utils.data.DataLoader(dataset, collate_fn=self.data_collator, **how)
 
     def _measure(self, prediction) -> dict[str, float]:
-        first = self._first_places()
+        first = dict(sorted(self._first_places().items()))
         given = (prediction.label_ids, prediction.predictions)
         references, hypotheses = (
             [decode_text(self.vocabulary, ids) for ids in rows[list(first.values())].tolist()] for rows in given
