@@ -362,7 +362,7 @@ def test_both_engines_hear_spanish_and_are_as_sure_of_what_they_write(real, doub
     assert max(ours[0], key=ours[0].get) == "es"
     for one, other in zip(ours, theirs, strict=True):
         assert max(one, key=one.get) == max(other, key=other.get)
-        assert one["es"] == pytest.approx(other["es"], abs=0.1) and sum(one.values()) == pytest.approx(1, abs=1e-2)
+        assert one["es"] == pytest.approx(other["es"], abs=0.15) and sum(one.values()) == pytest.approx(1, abs=1e-2)
     prompt = prompt_tokens(tokenizer, "es")
     written = [engine.generate(features, prompt, 60) for engine in engines_]
     same = 0
