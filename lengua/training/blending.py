@@ -102,8 +102,9 @@ def choose_alpha(measured: dict[float, DevEvaluation], general: dict[float, DevE
 
 def judge(base: DevEvaluation, tuned: DevEvaluation, places: list[int]) -> str:
     """Say whether dev shows that a run is better than its base, on the places in dev that the base was measured on."""
-    clips, tuned = len(tuned.errors), tuned.of(places)
-    some = f" on {len(places)} of {clips} clips" if len(places) < clips else ""
+    some = ""
+    if len(places) < (clips := len(tuned.errors)):
+        some, tuned = f" on {len(places)} of {clips} clips", tuned.of(places)
     found = _difference(base, tuned)
     verdict = "not shown to be better than its base" if not found.shown else "better than its base"
     if found.shown and found.difference > 0:
