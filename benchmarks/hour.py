@@ -71,7 +71,7 @@ def main(options: Options) -> dict:
         recording = Path(scratch) / "hour.flac"
         clips, texts = write(recording, options)
         looks, transcript = watched(recording, options)
-        length = audio.recording_duration_s(recording)
+        length = audio.recording_info(recording).duration_s
     segments = [Segment(one["start_s"], one["end_s"], one["text"]) for one in transcript["segments"]]
     written = " ".join(segment.text for segment in segments)
     result = {**figures(options, looks, segments, length), "wer": round(score([" ".join(texts)], [written]).wer, 4)}

@@ -63,7 +63,7 @@ def transcribed(page, clip: Path) -> None:
 def tutored(page, clip: Path) -> None:
     """Talk with the tutor: a spoken turn, then one in writing."""
     conversation = Conversation(page).open()
-    conversation.record(audio.recording_duration_s(clip) + 0.5)
+    conversation.record(audio.recording_info(clip).duration_s + 0.5)
     conversation.answered()
     conversation.say("Quiero hacer un dictado.")
     conversation.answered(2)

@@ -259,7 +259,9 @@ class TranscribeOptions:
     """
 
     files: Positional[tuple[Path, ...]]
-    """Audio or video files."""
+    """Audio or video files; - is standard input."""
+    track: int | None = None
+    """Sound track of a video that has several. Default: the one marked as default, else the longest."""
     model: str | None = None
     """A run, a model folder or a Hub id. Default: $LENGUA_MODEL, else the newest run, else whisper-base."""
     language: str = "es"

@@ -423,7 +423,7 @@ def test_a_video_without_sound_is_told_apart_from_what_is_no_audio(tmp_path):
     assert "a video with sound" in told and "pictures and no sound in" in told and "sound track" in told
     with pytest.raises(RequestError, match="no sound in"):
         next(audio.stream(tmp_path / "mute.mp4"))
-    assert audio.recording_duration_s(tmp_path / "mute.mp4") is None
+    assert audio.recording_info(tmp_path / "mute.mp4").duration_s is None
 
 
 @pytest.mark.parametrize("name", ["a.wav", "a.flac", "a.ogg", "a.mp3", "a.aac", "a.webm"])
@@ -480,7 +480,7 @@ def test_a_flac_that_does_not_tell_its_length(tmp_path):
     data[21] &= 0xF0  # the 36 bits of STREAMINFO that hold the number of samples
     data[22:26] = bytes(4)
     (tmp_path / "a.flac").write_bytes(data)
-    assert audio.recording_duration_s(tmp_path / "a.flac") is None
+    assert audio.recording_info(tmp_path / "a.flac").duration_s is None
     same(tmp_path / "a.flac", 0.5)
 
 
@@ -503,14 +503,14 @@ def _open_files(folder) -> int:
 def test_seconds_by_the_header(tmp_path):
     for name, rate in (("a.wav", 44_100), ("a.flac", 16_000), ("a.ogg", 16_000), ("a.mp3", 16_000)):
         soundfile.write(tmp_path / name, noise(3, rate), rate)
-        assert audio.recording_duration_s(tmp_path / name) == pytest.approx(3, abs=0.11), name
-        assert audio.recording_duration_s((tmp_path / name).read_bytes()) == pytest.approx(3, abs=0.11)
+        assert audio.recording_info(tmp_path / name).duration_s == pytest.approx(3, abs=0.11), name
+        assert audio.recording_info((tmp_path / name).read_bytes()).duration_s == pytest.approx(3, abs=0.11)
     for name in ("clip.m4a", "clip.webm"):
         codec, rate = CONTAINERS[name]
         path = encoded(tmp_path / name, codec, rate, noise(3, rate))
-        assert audio.recording_duration_s(path) == pytest.approx(3, abs=0.11), name
-    assert audio.recording_duration_s((np.zeros(24_000), 16_000)) == 1.5
-    assert audio.recording_duration_s(b"not a sound") is None
+        assert audio.recording_info(path).duration_s == pytest.approx(3, abs=0.11), name
+    assert audio.recording_info((np.zeros(24_000), 16_000)).duration_s == 1.5
+    assert audio.recording_info(b"not a sound").duration_s is None
     for bad in (tmp_path / "missing.wav", tmp_path, b""):
         with pytest.raises(RequestError):
-            audio.recording_duration_s(bad)
+            audio.recording_info(bad)

@@ -152,9 +152,9 @@ def test_stop_is_heard_while_waiting_and_is_forgotten_by_the_next(parts, clip):
 
 
 def test_what_goes_on_beyond_the_limit_is_heard_up_to_it(parts, talk, monkeypatch):
-    monkeypatch.setattr("lengua.app.limits.audio.recording_duration_s", lambda _: None)
+    monkeypatch.setattr("lengua.app.limits.audio.recording_info", lambda *_: audio.RecordingInfo())
     limited = replace(parts, admission=Admission(Limits(seconds=40)))
-    monkeypatch.setattr("lengua.inference.transcriber.audio.recording_duration_s", lambda _: None)
+    monkeypatch.setattr("lengua.inference.transcriber.audio.recording_info", lambda *_: audio.RecordingInfo())
     *_, last = transcribe_recording(limited, talk, None)
     assert last.step == "limited" and 35 < last.position_s < 75 and last.segments
     assert "minutos de una vez" in progress_sentence(limited, None, last)

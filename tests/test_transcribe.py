@@ -27,7 +27,7 @@ def talk(spoken_es, tmp_path_factory) -> Path:
     """A file of some fifty seconds: real clips with pauses."""
     path = tmp_path_factory.mktemp("talk") / "charla.flac"
     soundfile.write(path, joined(spoken_es, 8, pause_s=2), 16_000)
-    assert audio.recording_duration_s(path) > 35
+    assert audio.recording_info(path).duration_s > 35
     return path
 
 
@@ -86,7 +86,7 @@ def test_pieces_come_while_it_is_heard_and_then_what_there_is_to_tell(talk, tiny
     assert isinstance(last, FileText) and last.error is None and last.out is None
     assert " ".join(piece.text.strip() for piece in pieces) == " ".join(last.text.split())
     assert last.segments == len(pieces) and last.language == "es" and last.seconds > 0
-    assert last.duration_s == pytest.approx(audio.recording_duration_s(talk))
+    assert last.duration_s == pytest.approx(audio.recording_info(talk).duration_s)
 
 
 @pytest.mark.parametrize("format", TRANSCRIPT_FORMATS)

@@ -201,7 +201,7 @@ class Admission:
         if size > self.limits.bytes:
             raise Refusal("refusal.too_big", megabytes=self.limits.bytes >> 20)
         try:
-            declared_s = audio.recording_duration_s(recording) or 0.0
+            declared_s = audio.recording_info(recording).duration_s or 0.0
             samples = audio.load(recording, max_seconds=FULL_WINDOW_S + 1)
         except RequestError as error:
             raise as_refusal(error) from error

@@ -7,7 +7,15 @@ soundfile (libsndfile) decodes WAV, FLAC, Ogg, Opus and MP3 about four times fas
 FFmpeg and opens the rest: M4A, WebM, G.722, GSM, the sound of videos. Nothing needs a program of the system.
 """
 
-from lengua.audio.decoding import MAX_RECORDING_S, AudioInput, load, recording_duration_s, stream
+from lengua.audio.decoding import (
+    MAX_RECORDING_S,
+    AudioInput,
+    RecordingInfo,
+    load,
+    recording_info,
+    require_readable,
+    stream,
+)
 from lengua.audio.samples import SAMPLE_RATE, SILENCE_RMS, SUPPORTED_RATES_HZ, as_flac, duration_s, is_silent
 
 __all__ = [
@@ -16,10 +24,12 @@ __all__ = [
     "SILENCE_RMS",
     "SUPPORTED_RATES_HZ",
     "AudioInput",
+    "RecordingInfo",
     "as_flac",
     "duration_s",
     "is_silent",
     "load",
-    "recording_duration_s",
+    "recording_info",
+    "require_readable",
     "stream",
 ]

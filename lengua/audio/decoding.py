@@ -1,16 +1,21 @@
 """Decode audio: a clip as a whole (`load`), or a recording of any length in constant memory (`stream`).
 
-libsndfile reads what it can, because it is several times faster; FFmpeg (PyAV) reads the rest. The blocks of
-`stream`, concatenated, are what `load` returns.
+libsndfile reads what it can read whole, because it is several times faster; FFmpeg (PyAV) reads the rest. Sampling rate
+and channels may change within a file, and sound that starts late in a container, or has a hole, keeps its place on the
+container's clock. The blocks of `stream`, concatenated, are what `load` returns.
 """
 
 import errno
 import io
-from collections.abc import Iterator
+import sys
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 
 import numpy as np
 
+from lengua.audio.joined import is_joined_mp3, split_joined
 from lengua.audio.samples import (
     SAMPLE_RATE,
     as_float,
@@ -40,12 +45,13 @@ MEDIA_FORMATS = """
 FFMPEG_OPTIONS = {"format_whitelist": ",".join(MEDIA_FORMATS), "protocol_whitelist": "file,pipe"}
 
 
-def load(source: AudioInput, max_seconds: float = MAX_RECORDING_S) -> np.ndarray:
+def load(source: AudioInput, max_seconds: float = MAX_RECORDING_S, track: int | None = None) -> np.ndarray:
     """Decode, mix down, resample.
 
     Args:
         source: a path, the bytes of a file, or (samples, rate) with samples of shape (n,) or (n, channels).
         max_seconds: stop reading there; what comes after is not decoded.
+        track: as `stream` takes it.
 
     Returns:
         float32, shape (samples,), at 16 kHz, within [-1, 1].
@@ -55,13 +61,25 @@ def load(source: AudioInput, max_seconds: float = MAX_RECORDING_S) -> np.ndarray
     """
     name = source_name(source)
     if isinstance(source, tuple):
-        samples, rate = as_float(source[0], name), source[1]
-    else:
-        samples, rate = _decode(require_readable(source), name, max_seconds)
-    require_rate(rate, name)
-    require_samples(len(samples), name)
-    samples = resample_to_16_khz(to_mono(samples[: int(max_seconds * rate)]), rate)
+        source = (
+            source[0][: int(max_seconds * source[1])] if np.ndim(source[0]) and source[1] > 0 else source[0],
+            source[1],
+        )
+    pieces = list(_up_to(max_seconds, _read_pieces(source, name, min(WHOLE_BLOCK_S, max_seconds), track)))
+    require_samples(sum(len(samples) for samples, _ in pieces), name)
+    runs = [(rate, [samples for samples, _ in run]) for rate, run in groupby(pieces, key=lambda piece: piece[1])]
+    parts = [resample_to_16_khz(np.concatenate(parts), rate) for rate, parts in runs]
+    samples = parts[0] if len(parts) == 1 else np.concatenate(parts)
     return limit_peak(samples, peak_amplitude(samples, name))
+
+
+def _up_to(seconds: float, pieces: Iterable["SamplesAndRate"]) -> Iterator["SamplesAndRate"]:
+    """Yield pieces, the last one cut, until they last so many seconds."""
+    for samples, rate in pieces:
+        yield samples[: round(seconds * rate)], rate
+        seconds -= len(samples) / rate
+        if seconds <= 0:
+            return
 
 
 def source_name(source: AudioInput) -> str:
@@ -70,23 +88,39 @@ def source_name(source: AudioInput) -> str:
 
 
 def require_readable(source: Path | str | bytes) -> Path | bytes:
-    """Return a file or bytes that are there.
+    """Return a file or bytes that are there; of standard input ("-") or a pipe, which can be read once, its bytes.
 
     Raises:
-        RequestError: missing, a folder, or empty.
+        RequestError: missing, a folder, empty, or more than MAX_PIPE_BYTES in a pipe.
     """
     if isinstance(source, bytes):
         size = len(source)
+    elif str(source) == STDIN:
+        return require_readable(_read_pipe(sys.stdin.buffer))
     else:
         source = Path(source)
         if not source.exists():
             raise RequestError("an audio file", f"no file at {source}", "check the path")
         if source.is_dir():
             raise RequestError("an audio file", f"the folder {source}", "name the files in it: FOLDER/*.mp3")
+        if not source.is_file():
+            with open(source, "rb") as file:
+                return require_readable(_read_pipe(file))
         size = source.stat().st_size
     if not size:
         raise RequestError("audio", f"an empty file ({source_name(source)}, 0 bytes)", "record or copy it again")
     return source
+
+
+STDIN = "-"
+MAX_PIPE_BYTES = 1 << 30
+"""A pipe is held in memory; a file has no such bound."""
+
+
+def _read_pipe(file) -> bytes:
+    if len(data := file.read(MAX_PIPE_BYTES + 1)) > MAX_PIPE_BYTES:
+        raise RequestError("at most 1 GiB through a pipe", "more", "write it to a file, and name that")
+    return data
 
 
 def open_soundfile(source: Path | bytes):
@@ -116,8 +150,99 @@ def open_ffmpeg(source: Path | bytes):
     return av.open(io.BytesIO(source) if isinstance(source, bytes) else f"file:{source}", options=FFMPEG_OPTIONS)
 
 
-def ffmpeg_frames(source: Path | bytes, name: str, refusal: Exception) -> Iterator[tuple[np.ndarray, int]]:
-    """Yield (samples of shape (n, channels), rate) until the stream ends or breaks off.
+@dataclass(frozen=True)
+class RecordingInfo:
+    """What a recording's header says, without decoding it."""
+
+    duration_s: float | None = None
+    """None where the header does not say, or counts only the first part of a joined file."""
+    tracks: tuple[str, ...] = ()
+    """Of a container with several: what each is, by its title and language."""
+    track: int = 1
+    """The one that is read, counted from 1."""
+
+
+def recording_info(source: AudioInput, track: int | None = None) -> RecordingInfo:
+    """Return what a recording is by its header.
+
+    Raises:
+        RequestError: missing, a folder, empty, or without such a track.
+    """
+    import av
+    import soundfile
+
+    if isinstance(source, tuple):
+        return RecordingInfo(len(source[0]) / source[1] if source[1] else None)
+    source = require_readable(source)
+    try:
+        if split_joined(source) or is_joined_mp3(source):
+            return RecordingInfo()
+        with open_soundfile(source) as file:
+            return RecordingInfo(file.frames / file.samplerate if file.frames < UNKNOWN_LENGTH else None)
+    except soundfile.LibsndfileError:
+        pass
+    try:
+        with open_ffmpeg(source) as container:
+            streams = container.streams.audio
+            # without a clock it is guessed from the bitrate
+            known = streams and container.duration and container.start_time is not None
+            seconds = container.duration / av.time_base if known else None
+            number = _choose_track(container, source_name(source), track) + 1 if streams else 1
+            names = tuple(map(_track_name, streams)) if len(streams) > 1 else ()
+            return RecordingInfo(seconds, names, number)
+    except (av.FFmpegError, ValueError):
+        return RecordingInfo()
+
+
+def _choose_track(container, name: str, track: int | None) -> int:
+    """Return the index, among the sound tracks, of the one to read: asked for, marked as default, or the longest.
+
+    Raises:
+        RequestError: no sound, or no such track.
+    """
+    from av.stream import Disposition
+
+    streams = container.streams.audio
+    if not streams:
+        found = f"{'pictures and no sound' if container.streams.video else 'no sound'} in {name}"
+        raise RequestError("audio, or a video with sound", found, "export it with its sound track")
+    if track is not None:
+        if not 1 <= track <= len(streams):
+            names = ", ".join(f"{number} ({_track_name(one)})" for number, one in enumerate(streams, 1))
+            raise RequestError(f"a sound track {track}", f"{names} in {name}", "name one of them with --track")
+        return track - 1
+    marked = [index for index, stream in enumerate(streams) if stream.disposition & Disposition.default]
+    if len(marked) == 1:
+        return marked[0]
+    lengths = [_track_seconds(stream) for stream in streams]
+    return lengths.index(max(lengths))
+
+
+def _track_seconds(stream) -> float:
+    """Return how long a track is, which Matroska says in a tag (HH:MM:SS.fraction); 0 where it is not said."""
+    if stream.duration:
+        return float(stream.duration * stream.time_base)
+    parts = stream.metadata.get("DURATION", "").split(":")
+    try:
+        hours, minutes, seconds = map(float, parts)
+    except ValueError:
+        return 0.0
+    return 3600 * hours + 60 * minutes + seconds
+
+
+def _track_name(stream) -> str:
+    parts = [stream.metadata.get(key, "") for key in ("title", "language")]
+    return ", ".join(filter(None, parts)) or f"{stream.codec_context.name}, {stream.codec_context.layout.name}"
+
+
+MIN_HOLE_S, MAX_HOLE_S = 0.1, 3600.0
+"""Shorter ones are delays of codecs; where the clock leaps further, another recording begins."""
+
+
+def _read_by_ffmpeg(
+    source: Path | bytes, name: str, refusal: Exception, block_s: float, track: int | None = None
+) -> Iterator["SamplesAndRate"]:
+    """Yield (mono samples, rate) until the stream ends or breaks off.
 
     Raises:
         RequestError: there is no sound in it, or none that FFmpeg can read; `refusal` is the error of libsndfile.
@@ -126,46 +251,73 @@ def ffmpeg_frames(source: Path | bytes, name: str, refusal: Exception) -> Iterat
 
     try:
         with open_ffmpeg(source) as container:
-            if not container.streams.audio:
-                found = f"{'pictures and no sound' if container.streams.video else 'no sound'} in {name}"
-                raise RequestError("audio, or a video with sound", found, "export it with its sound track")
-            rate = container.streams.audio[0].rate
-            for samples in _decoded(container):
-                yield samples, rate
+            stream = container.streams.audio[_choose_track(container, name, track)]
+            yield from _in_blocks(_on_clock(container, stream), block_s)
     except (av.FFmpegError, ValueError, AttributeError) as error:  # none with a known codec
         found = f"{name}, which neither libsndfile ({_reason(refusal)}) nor FFmpeg ({_reason(error)}) can read"
         raise RequestError("audio (WAV, MP3, FLAC, Ogg, M4A, WebM, ...)", found, "check that it plays") from error
 
 
-def _decode(source: Path | bytes, name: str, max_seconds: float) -> tuple[np.ndarray, int]:
-    """Return samples of shape (n, channels) and their rate, by soundfile or else by PyAV."""
-    import soundfile
-
-    try:
-        with open_soundfile(source) as file:
-            return file.read(int(max_seconds * file.samplerate), dtype="float32", always_2d=True), file.samplerate
-    except soundfile.LibsndfileError as refusal:
-        blocks, count, rate = [], 0, SAMPLE_RATE
-        for block, rate in ffmpeg_frames(source, name, refusal):
-            blocks.append(block)
-            count += len(block)
-            if count >= max_seconds * rate:
-                break
-        return np.concatenate(blocks or [np.empty((0, 1), np.float32)]), rate
+def _in_blocks(pieces: Iterable["SamplesAndRate"], block_s: float) -> Iterator["SamplesAndRate"]:
+    """Mix down and join pieces of shape (n, channels), for FFmpeg's frames are small."""
+    held, size = [], 0
+    for samples, rate in pieces:
+        if held and (size >= block_s * held[0][1] or (rate, samples.shape[1]) != (held[0][1], held[0][0].shape[1])):
+            yield to_mono(np.concatenate([one for one, _ in held]), held[0][1]), held[0][1]
+            held, size = [], 0
+        held.append((samples, rate))
+        size += len(samples)
+    if held:
+        yield to_mono(np.concatenate([one for one, _ in held]), held[0][1]), held[0][1]
 
 
-def _decoded(container) -> Iterator[np.ndarray]:
+def _on_clock(container, stream) -> Iterator["SamplesAndRate"]:
+    """Yield (samples of shape (n, channels), rate) of each frame, and silence where the container's clock has a hole.
+
+    A clock that runs backwards, or ahead beyond the recording's end, belongs to another recording that was joined.
+    """
     import av
 
-    resampler, is_empty = av.AudioResampler(format="fltp"), True
+    resampler, setup = None, None
+    start_s = None if container.start_time is None else container.start_time / av.time_base
+    end_s = container.duration / av.time_base if container.duration else MAX_HOLE_S
+    written_s = 0.0
+    for frame in _frames(container, stream):
+        rate = frame.sample_rate
+        if setup != (setup := (rate, frame.format.name, frame.layout.name)):
+            resampler = av.AudioResampler(format="fltp")
+        blocks = [block.to_ndarray().T for block in resampler.resample(frame)]
+        hole_s = 0.0 if start_s is None or frame.time is None else frame.time - start_s - written_s
+        if abs(hole_s) > MIN_HOLE_S:
+            if 0 < hole_s <= MAX_HOLE_S and written_s + hole_s < end_s + 1 and blocks:
+                silence = np.zeros((rate, blocks[0].shape[1]), np.float32)
+                for at in range(0, round(hole_s * rate), rate):
+                    yield silence[: round(hole_s * rate) - at], rate
+                written_s += hole_s
+            else:
+                start_s += hole_s
+        for block in blocks:
+            yield block, rate
+            written_s += len(block) / rate
+
+
+def _frames(container, stream) -> Iterator:
+    """Yield what can be decoded, to the end or to where a file breaks off; a bad packet does not end it."""
+    import av
+
+    failure, is_empty = None, True
     try:
-        for frame in container.decode(audio=0):
-            for block in resampler.resample(frame):
-                is_empty = False
-                yield block.to_ndarray().T
-    except av.FFmpegError:  # a file cut off in the middle: what came so far is kept
-        if is_empty:
-            raise
+        for packet in container.demux(stream):
+            try:
+                for frame in packet.decode():
+                    is_empty = False
+                    yield frame
+            except av.FFmpegError as error:
+                failure = error
+    except av.FFmpegError as error:  # cut off in the middle
+        failure = error
+    if is_empty and failure:
+        raise failure
 
 
 def _reason(error: Exception) -> str:
@@ -176,12 +328,14 @@ def _reason(error: Exception) -> str:
 
 
 SamplesAndRate = tuple[np.ndarray, int]
-"""Mono samples as they come out of the file, and their rate."""
+"""Samples as they come out of the file, and their rate."""
 UNKNOWN_LENGTH = 1 << 62
 """Frames that libsndfile tells of a stream whose header leaves them open."""
+WHOLE_BLOCK_S = 10.0
+"""Read at a time."""
 
 
-def stream(source: AudioInput, block_s: float = 10.0) -> Iterator[np.ndarray]:
+def stream(source: AudioInput, block_s: float = WHOLE_BLOCK_S, track: int | None = None) -> Iterator[np.ndarray]:
     """Decode, mix down and resample, block after block; joined, the blocks are what `load` gives.
 
     But for one thing: where samples exceed full scale, `load` scales all by the highest peak, and this by the highest
@@ -191,6 +345,7 @@ def stream(source: AudioInput, block_s: float = 10.0) -> Iterator[np.ndarray]:
     Args:
         source: a path, the bytes of a file, or (samples, rate) with samples of shape (n,) or (n, channels).
         block_s: about how long a block is.
+        track: of a container with several sound tracks, counted from 1. Default: the one marked so, else the longest.
 
     Yields:
         float32, shape (samples,), at 16 kHz, within [-1, 1]; never empty.
@@ -199,7 +354,7 @@ def stream(source: AudioInput, block_s: float = 10.0) -> Iterator[np.ndarray]:
         RequestError: as `load` does, with the block that shows it.
     """
     name, count, peak = source_name(source), 0, 1.0
-    for block in _resample_stream(_read_pieces(source, name, block_s), name):
+    for block in _resample_stream(_read_pieces(source, name, block_s, track)):
         if len(block):
             count += len(block)
             peak = max(peak, peak_amplitude(block, name))
@@ -207,74 +362,56 @@ def stream(source: AudioInput, block_s: float = 10.0) -> Iterator[np.ndarray]:
     require_samples(count, name)
 
 
-def recording_duration_s(source: AudioInput) -> float | None:
-    """Return how long a recording is by its header, without reading it; None where that does not say.
-
-    Raises:
-        RequestError: missing, a folder, or empty.
-    """
-    import av
-    import soundfile
-
-    if isinstance(source, tuple):
-        return len(source[0]) / source[1] if source[1] else None
-    source = require_readable(source)
-    try:
-        with open_soundfile(source) as file:
-            return file.frames / file.samplerate if file.frames < UNKNOWN_LENGTH else None
-    except soundfile.LibsndfileError:
-        pass
-    try:
-        with open_ffmpeg(source) as container:
-            known = container.streams.audio and container.duration
-            return container.duration / av.time_base if known else None
-    except (av.FFmpegError, ValueError):
-        return None
+def _read_pieces(source: AudioInput, name: str, block_s: float, track: int | None) -> Iterator[SamplesAndRate]:
+    """Yield (mono samples, rate), the rate one that a recorder has."""
+    pieces = _read_array(source, name, block_s) if isinstance(source, tuple) else None
+    for samples, rate in pieces or _read_file(require_readable(source), name, block_s, track):
+        require_rate(rate, name)
+        yield samples, rate
 
 
-def _read_pieces(source: AudioInput, name: str, block_s: float) -> Iterator[SamplesAndRate]:
-    if not isinstance(source, tuple):
-        yield from _read_file(require_readable(source), name, block_s)
-        return
+def _read_array(source: SamplesAndRate, name: str, block_s: float) -> Iterator[SamplesAndRate]:
     samples, rate = np.asarray(source[0]), source[1]
     require_rate(rate, name)
     size = max(1, int(block_s * rate)) if samples.ndim else 1
     for at in range(0, len(samples) if samples.ndim else 1, size):
-        yield to_mono(as_float(samples[at : at + size] if samples.ndim else samples, name)), rate
+        yield to_mono(as_float(samples[at : at + size] if samples.ndim else samples, name), rate), rate
 
 
-def _read_file(source: Path | bytes, name: str, block_s: float) -> Iterator[SamplesAndRate]:
+def _read_file(source: Path | bytes, name: str, block_s: float, track: int | None) -> Iterator[SamplesAndRate]:
     """Read by soundfile; where that gives up, in the middle of a file as well, FFmpeg goes on from there."""
     import soundfile
 
     seen = 0
     try:
+        if parts := split_joined(source):
+            for part in parts:
+                yield from _read_file(part, name, block_s, track)
+            return
+        if is_joined_mp3(source):
+            raise soundfile.LibsndfileError(0, "joined from several: ")
         with open_soundfile(source) as file:
             file.seekable = lambda: False  # else soundfile seeks after every block, where libsndfile stands already
             size = max(1, int(block_s * file.samplerate))
             while len(block := file.read(size, dtype="float32", always_2d=True)):
                 seen += len(block)
-                yield to_mono(block), file.samplerate
+                yield to_mono(block, file.samplerate), file.samplerate
     except soundfile.LibsndfileError as refusal:
-        held, size, rate = [], 0, SAMPLE_RATE
-        for samples, rate in ffmpeg_frames(source, name, refusal):
+        for samples, rate in _read_by_ffmpeg(source, name, refusal, block_s, track):
             if seen < len(samples):
-                held.append(to_mono(samples[seen:]))
-                size += len(held[-1])
+                yield samples[seen:], rate
             seen = max(0, seen - len(samples))
-            if size >= block_s * rate:  # FFmpeg's frames are small
-                yield np.concatenate(held), rate
-                held, size = [], 0
-        if held:
-            yield np.concatenate(held), rate
 
 
-def _resample_stream(pieces: Iterator[SamplesAndRate], name: str) -> Iterator[np.ndarray]:
+def _resample_stream(pieces: Iterator[SamplesAndRate]) -> Iterator[np.ndarray]:
     import soxr
 
-    resampler = None
+    resampler, before = None, None
     for samples, rate in pieces:
-        require_rate(rate, name)
+        if resampler and rate != before:
+            yield resampler.resample_chunk(np.empty(0, np.float32), last=True)
+            resampler = None
+        before = rate
         if rate == SAMPLE_RATE:
             yield samples
             continue

@@ -60,11 +60,21 @@ def as_float(samples: np.ndarray, name: str) -> np.ndarray:
     return samples.astype(np.float32)
 
 
-def to_mono(samples: np.ndarray) -> np.ndarray:
-    """Return the mean of all channels: shape (n,)."""
+CANCELLED_SHARE = 0.01
+"""Of the loudest channel's energy: where less is left in the mean, the channels cancel each other (antiphase)."""
+
+
+def to_mono(samples: np.ndarray, rate: int = SAMPLE_RATE) -> np.ndarray:
+    """Return the mean of all channels, or in seconds in which they cancel each other the loudest one: shape (n,)."""
     if samples.ndim == 1 or samples.shape[1] == 1:
         return samples.reshape(-1)
-    return samples.mean(axis=1, dtype=np.float32)
+    mean = samples.mean(axis=1, dtype=np.float32)
+    for at in range(0, len(samples), rate):
+        part, mixed = samples[at : at + rate], mean[at : at + rate]
+        energy = np.einsum("ij,ij->j", part, part)
+        if mixed @ mixed < CANCELLED_SHARE * energy.max(initial=0.0):
+            mixed[:] = part[:, energy.argmax()]
+    return mean
 
 
 def resample_to_16_khz(samples: np.ndarray, rate: int) -> np.ndarray:

@@ -69,7 +69,7 @@ def make_row(utterance: Utterance, options: FeatureOptions, alter: AugmentFuncti
         if (len(source) if isinstance(source, bytes) else source.stat().st_size) > MAX_KEPT_AUDIO_BYTES:
             return Dropped(utterance.id, "unreadable audio")
         samples = audio.load(source, max_seconds=options.max_seconds + 0.5)
-    except (RequestError, OSError):
+    except Exception:  # whatever a decoder makes of a damaged file, it is one clip
         return Dropped(utterance.id, "unreadable audio")
     if reason := _unusable_reason(samples, text, options):
         return Dropped(utterance.id, reason)

@@ -124,22 +124,28 @@ def transcribe_files(options: TranscribeOptions, watch: Watch = unwatched) -> It
     system.map_large_blocks()
     for path in options.files:
         try:
-            with closing(audio.stream(path, block_s=0.1)) as blocks:
+            source = audio.require_readable(path)
+            with closing(audio.stream(source, 0.1, options.track)) as blocks:
                 next(blocks)  # what is no audio is refused before a model is fetched for it
         except RequestError as error:
             yield FileText(path, error=error)
             continue
         names = ("model", "language", "engine", "batch_size", "task", "beam", "prompt")
         transcriber = transcriber or Transcriber(**{name: getattr(options, name) for name in names})
-        yield from _transcribe_file(path, outputs.get(path), transcriber, options, watch)
+        yield from _transcribe_file(path, source, outputs.get(path), transcriber, options, watch)
 
 
 def _transcribe_file(
-    path: Path, out: Path | None, transcriber: Transcriber, options: TranscribeOptions, watch: Watch
+    path: Path,
+    source: Path | bytes,
+    out: Path | None,
+    transcriber: Transcriber,
+    options: TranscribeOptions,
+    watch: Watch,
 ) -> Iterator[TranscriptChunk | FileText]:
     """Write the text of a file, or yield it piece after piece; then the `FileText`. Ctrl-C closes what is written."""
     start, timed = time.perf_counter(), options.format != "text"
-    stream = transcriber.segments(path, options.words and timed, watch, timed)
+    stream = transcriber.segments(source, options.words and timed, watch, timed, options.track)
     lines: list[str] = []  # the only thing that grows: 60 kB an hour
     is_stopped, error = False, None
 

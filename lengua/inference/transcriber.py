@@ -38,6 +38,9 @@ MAX_GROUP_SPANS = 16
 MAX_GROUP_S = 48.0
 """A group ends earlier once its spans last so many seconds together, which bounds memory."""
 
+MISSING_SHARE = 0.02
+"""Of a recording's declared length: as much may be the header's inaccuracy."""
+
 
 class SegmentStream(Iterator[Segment]):
     """Iterator over the segments of a recording, decoded as they are requested. Also a context manager.
@@ -51,10 +54,11 @@ class SegmentStream(Iterator[Segment]):
         words: compute word timestamps.
         watch: callback for progress in seconds of audio.
         timed: trim the segment of a recording of at most 30 s to its speech; otherwise it spans the whole recording.
+        track: of a container with several sound tracks; see `audio.stream`.
 
     Raises:
-        RequestError: the file is missing, or the model has no word timestamps; on the first segment, if the source is
-            not audio.
+        RequestError: the file or the track is missing, or the model has no word timestamps; on the first segment, if
+            the source is not audio.
     """
 
     def __init__(
@@ -64,13 +68,20 @@ class SegmentStream(Iterator[Segment]):
         words: bool = False,
         watch: Watch = unwatched,
         timed: bool = False,
+        track: int | None = None,
     ):
         if words:
             require_word_timestamps(decoder)
-        self.decoder, self.words, self.timed = decoder, words, timed
+        self.decoder, self.words, self.timed, self._track = decoder, words, timed, track
         self._source = (source, audio.SAMPLE_RATE) if isinstance(source, np.ndarray) else source
         self._watch, self._stage = watch, f"transcribing {source_name(self._source)}"
-        self.duration_s = audio.recording_duration_s(self._source)
+        if not isinstance(self._source, tuple):
+            self._source = audio.require_readable(self._source)
+        info = audio.recording_info(self._source, track)
+        if info.tracks:
+            told = f"sound track {info.track} of {len(info.tracks)} is read ({info.tracks[info.track - 1]})"
+            watch(Progress(self._stage, 0, None, "", f"{told}; --track takes another"))
+        self.duration_s = info.duration_s
         """Length by the file's header, None where it has none; the decoded length once iteration has ended."""
         self.position_s = 0.0
         """Seconds of the recording that are done."""
@@ -104,14 +115,17 @@ class SegmentStream(Iterator[Segment]):
         return max(self._languages, key=self._languages.get, default=requested)
 
     def _iterate(self) -> Iterator[Segment]:
-        with closing(audio.stream(self._source)) as blocks:
+        with closing(audio.stream(self._source, track=self._track)) as blocks:
             for group in _group_spans(self._audible(speech_spans(self._read(blocks)))):
                 if self._closed:
                     return
                 yield from self._decoded(group)
                 self._reach(group[-1].end / audio.SAMPLE_RATE)
-            self.duration_s = self._read_s
+            declared_s, self.duration_s = self.duration_s or 0.0, self._read_s
             self._reach(self._read_s)
+            if declared_s - self._read_s > max(1.0, MISSING_SHARE * declared_s):
+                told = f"the header says {declared_s:.1f} s, but no more than {self._read_s:.1f} s can be decoded"
+                self._watch(Progress(self._stage, round(self._read_s, 1), None, "", told))
 
     def _read(self, blocks: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
         for block in blocks:
@@ -244,6 +258,7 @@ class Transcriber(Decoder):
         words: bool = False,
         watch: Watch = unwatched,
         timed: bool = False,
+        track: int | None = None,
     ) -> SegmentStream:
         """Return an iterator that decodes segments as they are requested, in constant memory; see `SegmentStream`."""
-        return SegmentStream(self, source, words, watch, timed)
+        return SegmentStream(self, source, words, watch, timed, track)
