@@ -32,6 +32,8 @@ def features(result) -> None:
         print(f"  pushed: {result.pushed}")
     for reason, found in result.dropped.items():
         print(f"  left out: {reason:<26} {found['count']:>6}  e.g. {', '.join(found['examples'][:2])}")
+    for rule, found in result.cleaned.items():
+        print(f"  cleaned: {rule:<26} {found['count']:>6}  e.g. {', '.join(found['examples'][:2])}")
     print(f"  figures: {_draw_figures(result.path)}")
     if result.splits.get("train", {}).get("utterances"):
         print(f"next: lengua train {result.path} --out runs/NAME")

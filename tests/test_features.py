@@ -18,7 +18,7 @@ from conftest import ROOT, chirp, digests
 from lengua.data import features
 from lengua.data import features as rows
 from lengua.data.sources import Dropped, Utterance
-from lengua.data.store import dropped_counts, is_store, open_store, read_shard_summary
+from lengua.data.store import count_reasons, is_store, open_store, read_shard_summary
 from lengua.options import FeatureOptions
 from lengua.runtime.errors import LenguaError, RequestError
 from lengua.runtime.files import read_json, write_json
@@ -309,6 +309,6 @@ def test_a_store_does_not_know_where_it_was_built(build, tmp_path, tiny_folder):
 def test_dropped_reasons_are_counted_most_frequent_first():
     dropped = [Dropped(str(number), "b") for number in range(7)]
     dropped += [Dropped("x", "a"), Dropped("y", "c"), Dropped("z", "c")]
-    counted = dropped_counts(dropped)
+    counted = count_reasons(dropped)
     assert list(counted) == ["b", "c", "a"] and counted["b"] == {"count": 7, "examples": ["0", "1", "2", "3", "4"]}
     assert Counter({reason: found["count"] for reason, found in counted.items()}).total() == len(dropped)

@@ -127,7 +127,7 @@ def test_bad_rows_are_dropped_and_good_ones_kept(folder):
         "../secret.wav,Hola": "path outside the folder",
         f"{folder.parent}/secret.wav,Hola": "path outside the folder",
         "/etc/hostname,Hola": "path outside the folder",
-        "link.wav,Hola": "path outside the folder",
+        "link.wav,Hola": None,
         "empty.wav,Hola": "empty file",
         "clips/2.wav,": "no text",
         "clips/3.wav, ... ": "no text",

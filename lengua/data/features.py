@@ -9,6 +9,7 @@ source's items, so it does not depend on the number of processes, and an interru
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import lru_cache, partial
 from pathlib import Path
@@ -20,8 +21,10 @@ from lengua.audio import log_mel
 from lengua.data import hub_store
 from lengua.data.filters import filter_source
 from lengua.data.hub_store import HubStore, push_store
+from lengua.data.labels import clean_transcript, has_unknown_word
 from lengua.data.sources import Dropped, Source, Utterance, open_source
 from lengua.data.store import (
+    CLEANED_KEY,
     MANIFEST_FILE,
     Row,
     Store,
@@ -43,7 +46,6 @@ from lengua.runtime.errors import LenguaError, RequestError
 from lengua.runtime.files import read_json, write_json
 from lengua.runtime.hub import check_token
 from lengua.runtime.progress import Progress, Watch, unwatched
-from lengua.scoring.normalizer import clean_label
 
 MAX_KEPT_AUDIO_BYTES = 64 * 2**20
 ITEMS_PER_SHARD = 256
@@ -61,7 +63,9 @@ def make_rows(
 
 def make_row(utterance: Utterance, options: FeatureOptions, alter: AugmentFunction | None = None) -> Row | Dropped:
     """Turn one utterance into a row, or say why not; `alter` comes after the checks."""
-    text = clean_label(utterance.text)
+    if has_unknown_word(utterance.text):
+        return Dropped(utterance.id, "a word that nobody understood")
+    text, rules = clean_transcript(utterance.text)
     if not text:
         return Dropped(utterance.id, "no text")
     source = utterance.audio
@@ -86,7 +90,7 @@ def make_row(utterance: Utterance, options: FeatureOptions, alter: AugmentFuncti
         peak=peak,
         mel=coded,
         audio=_kept_audio(source, samples) if utterance.split in options.keep_audio else None,
-        extra=utterance.extra,
+        extra=utterance.extra | ({CLEANED_KEY: ", ".join(rules)} if rules else {}),
     )
 
 
@@ -129,6 +133,8 @@ class FeatureResult:
     path: Path
     splits: dict[str, dict]
     dropped: dict[str, dict]
+    cleaned: dict[str, dict]
+    """Rules that changed texts, with counts and examples, as `dropped`."""
     bytes: int
     built: bool
     """False when the store was already complete."""
@@ -151,6 +157,8 @@ def build(options: FeatureOptions, watch: Watch = unwatched) -> FeatureResult:
     plan = build_plan(source, options)
     if _claim(options.out, plan):
         return _result(open_store(options.out), options, built=False)
+    if remark := getattr(source, "remark", ""):
+        watch(Progress("features", 0, None, "", remark))
     shards, done, total = Counter(), 0, count_items(source, options)
     watch(Progress("features", done, total))
     for task in _run_tasks(source, options):
@@ -165,6 +173,7 @@ def build(options: FeatureOptions, watch: Watch = unwatched) -> FeatureResult:
     if not any(split["utterances"] for split in counts["splits"].values()):
         why = ", ".join(f"{reason}: {one['count']}" for reason, one in counts["dropped"].items())
         found = f"none ({why or 'the source is empty'})"
+        _discard(options.out, shards)  # else it would be the answer, too, once the source is put right
         raise NoUsableUtterances("at least one usable utterance", found, "look at the source, or relax the filters")
     left_out = {"left_out_by_the_source": left} if (left := getattr(source, "left_out", None)) else {}
     write_manifest(options.out, {**plan, **counts, **left_out})
@@ -235,6 +244,16 @@ def _claim(out: Path, plan: dict) -> bool:
     return is_complete
 
 
+def _discard(out: Path, shards: Counter) -> None:
+    """Delete what a build without a result has written, and its folders where they are empty then."""
+    files = [shard_path(out, split, index) for split, count in shards.items() for index in range(count)]
+    for path in [*files, out / PLAN_FILE]:
+        path.unlink(missing_ok=True)
+    for folder in [*{path.parent for path in files}, out]:
+        with suppress(OSError):
+            folder.rmdir()
+
+
 def _unfinished_files(out: Path) -> list[Path]:
     return [path for pattern in (f".{PLAN_FILE}.*", f".{MANIFEST_FILE}.*", "*/.shard-*") for path in out.glob(pattern)]
 
@@ -293,4 +312,12 @@ def write_task(task: ShardTask, options: FeatureOptions) -> ShardTask:
 def _result(store: Store, options: FeatureOptions, built: bool) -> FeatureResult:
     manifest = store.manifest
     pushed = push_store(store.path, options.push).url if options.push else None
-    return FeatureResult(store.path, manifest["splits"], manifest["dropped"], manifest["bytes"], built, pushed)
+    return FeatureResult(
+        store.path,
+        manifest["splits"],
+        manifest["dropped"],
+        manifest.get("cleaned", {}),
+        manifest["bytes"],
+        built,
+        pushed,
+    )

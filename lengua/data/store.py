@@ -33,6 +33,8 @@ MANIFEST_FILE = "manifest.json"
 STORE_FORMAT, STORE_FORMAT_VERSION = "lengua-feature-store", 1
 DROPPED_METADATA_KEY = "lengua.dropped"
 """Where a shard keeps [id, reason] of what was left out on the way to it."""
+CLEANED_KEY = "lengua.cleaned"
+"""In a row's extra: the rules that changed its text."""
 ROWS_PER_GROUP = 32
 """Rows that one random read brings into memory: about 1 MB."""
 
@@ -96,11 +98,13 @@ class ShardSummary:
     languages: Counter
     bytes: int
     dropped: list[Dropped]
+    cleaned: list[Dropped]
+    """The rules that changed a text, in the place of a reason."""
 
 
 def read_shard_summary(path: Path) -> ShardSummary:
     with pq.ParquetFile(path) as file:
-        light = file.read(columns=["duration_s", "speaker", "language"])
+        light = file.read(columns=["id", "duration_s", "speaker", "language", "extra"])
         dropped = json.loads(file.metadata.metadata[DROPPED_METADATA_KEY.encode()])
     return ShardSummary(
         rows=light.num_rows,
@@ -109,6 +113,12 @@ def read_shard_summary(path: Path) -> ShardSummary:
         languages=Counter(light["language"].to_pylist()),
         bytes=path.stat().st_size,
         dropped=[Dropped(*item) for item in dropped],
+        cleaned=[
+            Dropped(row, rule)
+            for row, extra in zip(light["id"].to_pylist(), light["extra"].to_pylist(), strict=True)
+            if f'"{CLEANED_KEY}"' in extra
+            for rule in json.loads(extra).get(CLEANED_KEY, "").split(", ")
+        ],
     )
 
 
@@ -294,6 +304,7 @@ def count_shards(summaries: dict[str, list[ShardSummary]]) -> dict:
     """Return what finished shards hold, by split, by language and by the reasons of what was dropped."""
     shards = [shard for split in summaries.values() for shard in split]
     languages = sum((shard.languages for shard in shards), Counter())
+    cleaned = count_reasons([item for shard in shards for item in shard.cleaned])
     return {
         "splits": {
             split: {
@@ -306,12 +317,13 @@ def count_shards(summaries: dict[str, list[ShardSummary]]) -> dict:
             for split, parts in summaries.items()
         },
         "languages": dict(sorted(languages.items())),
-        "dropped": dropped_counts([item for shard in shards for item in shard.dropped]),
+        "dropped": count_reasons([item for shard in shards for item in shard.dropped]),
+        **({"cleaned": cleaned} if cleaned else {}),
         "bytes": sum(shard.bytes for shard in shards),
     }
 
 
-def dropped_counts(dropped: list[Dropped]) -> dict[str, dict]:
+def count_reasons(dropped: list[Dropped]) -> dict[str, dict]:
     """Return {reason: {count, examples}}, most frequent first."""
     reasons = Counter(item.reason for item in dropped)
     return {

@@ -1,6 +1,8 @@
 """Language names: what people type, what Common Voice calls it, and Whisper's token."""
 
 import difflib
+import re
+import unicodedata
 
 from lengua.runtime.errors import RequestError
 
@@ -30,19 +32,40 @@ LANGUAGE_NAMES = {
 LOCALE_LANGUAGES = {"nb-NO": "no", "nn-NO": "nn", "fil": "tl", "zh-HK": "yue", "zh-TW": "zh", "jv": "jw"}
 
 
+def _plain(name: str) -> str:
+    """Return a name in small letters without accents, as people type it."""
+    decomposed = unicodedata.normalize("NFKD", name.strip().lower().replace("_", "-"))
+    return "".join(character for character in decomposed if not unicodedata.combining(character))
+
+
+# What their speakers call them, and other names in use.
+OTHER_NAMES = {
+    "castellano": "es", "español": "es", "castilian": "es", "català": "ca", "valencià": "ca", "valencian": "ca",
+    "galego": "gl", "euskara": "eu", "svenska": "sv", "norsk": "no", "bokmål": "no", "dansk": "da", "suomi": "fi",
+    "íslenska": "is", "deutsch": "de", "nederlands": "nl", "flemish": "nl", "français": "fr", "italiano": "it",
+    "português": "pt", "română": "ro", "moldovan": "ro", "polski": "pl", "čeština": "cs", "slovenčina": "sk",
+    "magyar": "hu", "hrvatski": "hr", "srpski": "sr", "slovenščina": "sl", "shqip": "sq", "türkçe": "tr",
+    "latviešu": "lv", "lietuvių": "lt", "eesti": "et", "русский": "ru", "українська": "uk", "български": "bg",
+    "ελληνικά": "el", "cymraeg": "cy", "malti": "mt", "kiswahili": "sw", "bahasa indonesia": "id", "melayu": "ms",
+    "tiếng việt": "vi", "filipino": "tl", "farsi": "fa", "mandarin": "zh", "中文": "zh", "普通话": "zh", "日本語": "ja",
+    "한국어": "ko", "العربية": "ar", "עברית": "he", "हिन्दी": "hi", "haitian": "ht", "lëtzebuergesch": "lb",
+    "pushto": "ps", "panjabi": "pa", "sinhalese": "si", "burmese": "my",
+}  # fmt: skip
+CODES_BY_NAME = {english: code for code, english in LANGUAGE_NAMES.items()}
+CODES_BY_NAME |= {_plain(name): code for name, code in (OTHER_NAMES | LOCALE_LANGUAGES).items()}
+
+
 def language_code(name: str) -> str:
-    """Return Whisper's code for a code, an English name or a Common Voice locale: "sv-SE", "Swedish" -> "sv".
+    """Return Whisper's code for a code, a name in English or in the language, or a locale: "sv-SE", "Español" -> "es".
 
     Raises:
         RequestError: Whisper does not know the language; the nearest names are in the message.
     """
-    if name in LOCALE_LANGUAGES:
-        return LOCALE_LANGUAGES[name]
-    lowered = name.strip().lower()
-    by_name = {english: code for code, english in LANGUAGE_NAMES.items()}
-    for candidate in (lowered, by_name.get(lowered), lowered.partition("-")[0]):
+    plain = _plain(name)
+    first = re.split("[-,(]", plain)[0].strip()  # es-419, "spanish (mexico)"
+    for candidate in (CODES_BY_NAME.get(plain), plain, first, CODES_BY_NAME.get(first)):
         if candidate in LANGUAGE_NAMES:
             return candidate
-    near = difflib.get_close_matches(lowered, [*by_name, *LANGUAGE_NAMES], n=3)
+    near = difflib.get_close_matches(plain, [*CODES_BY_NAME, *LANGUAGE_NAMES], n=3)
     hint = f"did you mean {' or '.join(near)}?" if near else "give a code such as es or a name such as spanish"
     raise RequestError("one of Whisper's 100 languages", repr(name), hint)

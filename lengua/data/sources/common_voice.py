@@ -6,6 +6,7 @@
     for item in source.survey("train"): ...          # what there is, without the audio: no pass
 
 Splits are those of train.tsv, dev.tsv and test.tsv, and "validated" where it is asked for (it holds the other three).
+A release with validated.tsv alone, as the deltas are, is split by speaker.
 Both forms of a release yield the same utterances: a folder by clip name, an archive in its own order, which is the same
 where it was packed by name, as Common Voice's are. What cannot be used comes last, in the order of the table.
 """
@@ -22,6 +23,7 @@ import numpy as np
 from lengua.data.sources import Dropped, Utterance
 from lengua.data.sources.clip_table import EXTRA_COLUMNS, ClipTable, name_hash
 from lengua.data.sources.releases import SPLIT_TABLES, SPONTANEOUS_PREFIX, PackedRelease, UnpackedRelease
+from lengua.data.splits import assign_splits
 from lengua.models.languages import language_code
 from lengua.runtime.errors import LenguaError, RequestError
 
@@ -149,6 +151,8 @@ class CommonVoiceSource:
         spontaneous = next((table for table in tables if table.startswith(SPONTANEOUS_PREFIX)), None)
         if name in tables:
             table = ClipTable(self.release.table(name), name)
+        elif name and set(SPLIT_TABLES.values()).intersection(tables) == {SPLIT_TABLES["validated"]}:
+            table = self._split_by_speaker(split)
         elif name and spontaneous:
             table = ClipTable(self.release.table(spontaneous), spontaneous, None if split == "validated" else split)
         else:
@@ -157,6 +161,23 @@ class CommonVoiceSource:
         reasons = ((row, clip_fault(self.release.size(table.clip_of(row)))) for row in rows)
         table.leave_out({row: reason for row, reason in reasons if reason})
         return table
+
+    def _split_by_speaker(self, split: str) -> ClipTable:
+        """Return those rows of validated.tsv whose speakers belong to a split."""
+        name = SPLIT_TABLES["validated"]
+        header, *lines = self.release.table(name).split(b"\n")
+        lines = [line for line in lines if line.strip()]
+        table = ClipTable(b"\n".join([header, *lines]), name)
+        speakers = [table.cells(row).get("client_id") or table.id_of(row) for row in range(len(table))]
+        splits = assign_splits(speakers)
+        chosen = [line for line, speaker in zip(lines, speakers, strict=True) if splits[speaker] == split]
+        return ClipTable(b"\n".join([header, *chosen]), name)
+
+    @property
+    def remark(self) -> str:
+        """What whoever builds a store of it should know, or ""."""
+        alone = set(SPLIT_TABLES.values()).intersection(self.release.tables) == {SPLIT_TABLES["validated"]}
+        return "train, dev and test are made of validated.tsv, by speaker" if alone else ""
 
     def _refuse(self, split: str) -> NoReturn:
         found = f"the tables {', '.join(self.release.tables)}"

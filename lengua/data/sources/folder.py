@@ -1,11 +1,14 @@
-"""`folder:PATH`: one's own recordings. PATH holds metadata.csv, metadata.tsv or metadata.jsonl beside the audio.
+"""`folder:PATH`: one's own recordings. PATH holds metadata.csv (.tsv, .jsonl, .parquet) beside the audio.
 
     file_name,text
     clips/0001.wav,"Buenos días, ¿cómo está?"
 
 `text` may be called `sentence` or `transcription`. Optional columns: id, language, speaker, split, duration_s; all
-others go to `extra`. A bad audio file is dropped and counted. Bad metadata is an error that names file and line
-(`read_metadata`), and is never guessed at.
+others go to `extra`. Folders called train, validation and test are splits, with a table in each or with one above them
+(Hugging Face's audiofolder). A metadata.csv as LJSpeech has it (id|text|normalised text, with wavs/) is read, too.
+
+A bad audio file is dropped and counted. Bad metadata is an error that names file and line (`read_metadata`), and is
+never guessed at. Recordings may be links to anywhere; a path that is written in a table may not leave the folder.
 """
 
 import csv
@@ -14,10 +17,12 @@ import io
 import json
 import math
 import os
+import unicodedata
+from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass, field
-from functools import cached_property
-from pathlib import Path
+from dataclasses import dataclass, field, replace
+from functools import cached_property, lru_cache
+from pathlib import Path, PurePosixPath
 
 from lengua.data.sources import Dropped, Utterance
 from lengua.data.sources.clip_table import strip_csv_quotes
@@ -25,7 +30,8 @@ from lengua.data.splits import assign_splits, sentence_key, split_name
 from lengua.models.languages import language_code
 from lengua.runtime.errors import RequestError
 
-METADATA_NAMES = ("metadata.csv", "metadata.tsv", "metadata.jsonl")
+METADATA_NAMES = ("metadata.csv", "metadata.tsv", "metadata.jsonl", "metadata.parquet")
+LJSPEECH_COLUMNS = ("id", "text", "normalised")
 FOLDER_TEXT_COLUMNS = ("text", "sentence", "transcription")
 OPTIONAL_COLUMNS = ("id", "language", "speaker", "split", "duration_s")
 MIN_SPEAKERS_FOR_SPLIT = 10
@@ -53,12 +59,16 @@ class MetadataRow:
 
 
 def read_metadata(path: Path) -> tuple[list[str], list[MetadataRow]]:
-    """Return the column names, in their order, and the rows of a .csv, .tsv or .jsonl file.
+    """Return the column names, in their order, and the rows of a .csv, .tsv, .jsonl or .parquet file.
 
     Raises:
-        RequestError: not UTF-8, broken quoting or broken JSON; the message has the file and the line.
+        RequestError: not UTF-8, broken quoting, JSON or Parquet; the message has the file and the line.
     """
+    if path.suffix == ".parquet":
+        return _parquet(path)
     text = read_utf8(path)
+    if path.suffix == ".csv" and (rows := _ljspeech(text)):
+        return ["file_name", "text"], rows
     if path.suffix == ".jsonl":
         rows = list(_objects(path, text))
         return list(dict.fromkeys(column for row in rows for column in row.cells)), rows
@@ -115,6 +125,30 @@ def _delimited(path: Path, text: str) -> tuple[list[str], list[MetadataRow]]:
     return columns, rows
 
 
+def _parquet(path: Path) -> tuple[list[str], list[MetadataRow]]:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        table = pq.read_table(path)
+    except (pa.ArrowInvalid, OSError) as error:
+        raise RequestError(f"a Parquet table in {path}", str(error).partition("\n")[0], "write it again") from error
+    rows = ({name: _cell(value) for name, value in row.items()} for row in table.to_pylist())
+    return table.column_names, [MetadataRow(number, cells) for number, cells in enumerate(rows, start=1)]
+
+
+def _ljspeech(text: str) -> list[MetadataRow]:
+    """Return the rows of a table without header, id|text|normalised text, whose recordings are wavs/ID.wav."""
+    lines = [line for line in text.splitlines() if line.strip()]
+    if not lines or any(line.count("|") not in (1, 2) for line in lines) or "file_name" in lines[0]:
+        return []
+    rows = [dict(zip(LJSPEECH_COLUMNS, map(str.strip, line.split("|")), strict=False)) for line in lines]
+    return [
+        MetadataRow(number, {"file_name": f"wavs/{row['id']}.wav", "text": row.get("normalised") or row["text"]})
+        for number, row in enumerate(rows, start=1)
+    ]
+
+
 def _broken(path: Path, line: int, found: str) -> RequestError:
     what = "one JSON object a line" if path.suffix == ".jsonl" else "well-formed CSV"
     return RequestError(f"{what} in {path}", f"{found}, line {line}", "put that line right")
@@ -127,29 +161,72 @@ def open(path: str, language: str | None = None) -> "FolderSource":
         RequestError: no such folder, no or several metadata files, or metadata that cannot be read as meant.
     """
     folder = Path(path).expanduser()
-    metadata = metadata_file(folder)
+    tables = metadata_files(folder)
+    recordings = [one for metadata in tables for one in _read_recordings(folder, metadata, language)]
+    if len(tables) > 1:
+        check_ids(folder, [one.row for one in recordings])
+    return FolderSource(folder.resolve(), tables, tuple(recordings))
+
+
+def _read_recordings(folder: Path, metadata: Path, language: str | None) -> list["Recording"]:
     columns, rows = read_metadata(metadata)
     texts = text_column(metadata, columns)
     if not rows:
         raise RequestError(f"recordings in {metadata}", "no row below the column names", "add one row for each file")
+    if metadata.parent != folder:  # its file names begin there
+        inner = metadata.parent.name
+        rows = [replace(row, cells={**row.cells, "file_name": f"{inner}/{row['file_name']}"}) for row in rows]
     check_ids(metadata, rows)
     languages = row_languages(metadata, rows, language)
     splits = row_splits(metadata, rows, columns, texts)
-    recordings = tuple(map(Recording, rows, (row[texts] for row in rows), languages, splits))
-    return FolderSource(folder.resolve(), metadata, texts, recordings)
+    return list(map(Recording, rows, (row[texts] for row in rows), languages, splits, [texts] * len(rows)))
 
 
-def metadata_file(folder: Path) -> Path:
+def metadata_files(folder: Path) -> tuple[Path, ...]:
+    """Return the folder's table, or that of each folder in it that is called as a split is.
+
+    Raises:
+        RequestError: none, or several in one place.
+    """
     expected = f"a folder with one of {', '.join(METADATA_NAMES)}"
     if not folder.is_dir():
         found = f"a file, {folder}" if folder.exists() else f"nothing at {folder}"
-        raise RequestError(expected, found, "name the folder that holds the metadata file")
-    present = [name for name in METADATA_NAMES if (folder / name).is_file()]
-    if not present:
-        raise RequestError(expected, f"none of them in {folder}", "write one with the columns file_name and text")
-    if len(present) > 1:
-        raise RequestError(expected, f"{' and '.join(present)} in {folder}", "keep the one that counts")
-    return folder / present[0]
+        raise RequestError(expected, found, _how_to_unpack(folder) or "name the folder that holds the metadata file")
+    inner = sorted(one for one in folder.iterdir() if split_name(one.name) and one.is_dir())
+    present = {
+        place: [place / name for name in METADATA_NAMES if (place / name).is_file()] for place in (folder, *inner)
+    }
+    for place, tables in present.items():
+        if len(tables) > 1:
+            found = f"{' and '.join(path.name for path in tables)} in {place}"
+            raise RequestError(expected, found, "keep the one that counts")
+    if present[folder]:
+        return (present[folder][0],)
+    if found := tuple(table for place in inner for table in present[place]):
+        return found
+    do = _how_to_convert(folder) or "write one with the columns file_name and text"
+    raise RequestError(expected, f"none of them in {folder}", do)
+
+
+def _how_to_unpack(path: Path) -> str:
+    return f"unpack it, and name the folder: {UNPACKERS[path.suffix]} {path}" if path.suffix in UNPACKERS else ""
+
+
+UNPACKERS = {".zip": "unzip", ".tar": "tar -xf", ".gz": "tar -xf", ".xz": "tar -xf", ".bz2": "tar -xf"}
+
+
+def _how_to_convert(folder: Path) -> str:
+    """Return the line that makes a metadata file of the manifest of another toolkit, if there is one."""
+    if (folder / "wav.scp").is_file() and (folder / "text").is_file():
+        fields = '{id: .[0], file_name: .[1], text: (.[2:] | join(" "))}'
+        join = f"join <(sort wav.scp) <(sort text) | jq -Rc 'split(\" \") | {fields}'"
+        return f"make it of Kaldi's wav.scp and text: {join} > metadata.jsonl"
+    for path in sorted([*folder.glob("*.json"), *folder.glob("*.jsonl")]):
+        with path.open("rb") as file:
+            if b'"audio_filepath"' in file.readline(2**16):
+                convert = "jq -c '{file_name: .audio_filepath, text, duration_s: .duration}'"
+                return f"make it of NeMo's manifest: {convert} {path.name} > metadata.jsonl"
+    return ""
 
 
 def text_column(metadata: Path, columns: list[str]) -> str:
@@ -163,14 +240,14 @@ def text_column(metadata: Path, columns: list[str]) -> str:
     raise RequestError(f"the columns file_name and text (or sentence, transcription) in {metadata}", found, do)
 
 
-def check_ids(metadata: Path, rows: list[MetadataRow]) -> None:
+def check_ids(where: Path, rows: list[MetadataRow]) -> None:
     """Raise RequestError where two rows have one id."""
     lines: dict[str, int] = {}
     for row in rows:
         first = lines.setdefault(row.id, row.line)
         if first != row.line:
             found = f"{row.id!r} on line {first} and on line {row.line}"
-            raise RequestError(f"one row for each id in {metadata}", found, "remove one, or add a column id")
+            raise RequestError(f"one row for each id in {where}", found, "remove one, or add a column id")
 
 
 def row_languages(metadata: Path, rows: list[MetadataRow], language: str | None) -> list[str]:
@@ -190,13 +267,20 @@ def row_languages(metadata: Path, rows: list[MetadataRow], language: str | None)
 
 
 def row_splits(metadata: Path, rows: list[MetadataRow], columns: list[str], texts: str) -> list[str]:
-    """Return the split of each row: its split column, else by speaker where there are enough, else by text."""
+    """Return the split of each row: its column, else the folder of its recording (train/, test/, ...), where all are
+    in such folders; else by speaker where there are enough, else by text."""
     if "split" in columns:
         splits = [split_name(row["split"]) for row in rows]
         if None in splits:
             wrong = rows[splits.index(None)]
             found = f"{wrong['split']!r} on line {wrong.line} of {metadata}"
             raise RequestError("one of the splits train, dev (validation, valid) and test", found, "name one of these")
+        return splits
+    splits = [
+        split_name(PurePosixPath(posix_path(row["file_name"])).parts[:1][0]) if row["file_name"] else None
+        for row in rows
+    ]
+    if all(splits):
         return splits
     speakers = [row["speaker"] for row in rows]
     if all(speakers) and len(set(speakers)) >= MIN_SPEAKERS_FOR_SPLIT:
@@ -215,6 +299,7 @@ class Recording:
     text: str
     language: str
     split: str
+    text_column: str
 
 
 @dataclass(frozen=True)
@@ -222,8 +307,7 @@ class FolderSource:
     """The utterances of one folder, in the order of its metadata. Fulfils `lengua.data.sources.Source`."""
 
     folder: Path
-    metadata: Path
-    text_column: str
+    tables: tuple[Path, ...]
     recordings: tuple[Recording, ...]
     licence: str = ""
     attribution: str = ""
@@ -235,7 +319,8 @@ class FolderSource:
     @cached_property
     def revision(self) -> str:
         """A hash of the metadata, of how it was understood, and of the name and size of every file."""
-        digest = hashlib.blake2b(f"{FOLDER_RULES_VERSION} ".encode() + self.metadata.read_bytes(), digest_size=8)
+        tables = b"".join(table.read_bytes() for table in self.tables)
+        digest = hashlib.blake2b(f"{FOLDER_RULES_VERSION} ".encode() + tables, digest_size=8)
         for recording in self.recordings:
             name = recording.row["file_name"]
             size = file_size(self.folder, name)
@@ -249,12 +334,12 @@ class FolderSource:
     """A look over a split costs no decoding here."""
 
     def _item(self, recording: Recording) -> Utterance | Dropped:
-        row, known = recording.row, ("file_name", self.text_column, *OPTIONAL_COLUMNS)
+        row, known = recording.row, ("file_name", recording.text_column, *OPTIONAL_COLUMNS)
         if reason := recording_fault(self.folder, recording):
             return Dropped(row.id, reason)
         return Utterance(
             id=row.id,
-            audio=self.folder / row["file_name"],
+            audio=find_file(self.folder, row["file_name"]),
             text=" ".join(recording.text.split()),
             language=recording.language,
             speaker=row["speaker"],
@@ -280,17 +365,56 @@ def recording_fault(folder: Path, recording: Recording) -> str | None:
 
 
 def is_inside(folder: Path, file_name: str) -> bool:
-    """Return whether a file name, followed through `..` and links, stays in the folder."""
-    real = os.path.realpath(os.path.join(folder, file_name.replace("\0", "")))
-    return Path(real).is_relative_to(os.path.realpath(folder))
+    """Return whether a path that is written in a table stays in the folder; links in it may lead anywhere."""
+    name = posix_path(file_name).replace("\0", "")
+    return Path(os.path.normpath(folder / name)).is_relative_to(os.path.normpath(folder))
+
+
+def posix_path(file_name: str) -> str:
+    """Return a path as it is written here: tables from Windows have backslashes."""
+    return file_name.replace("\\", "/")
+
+
+def find_file(folder: Path, file_name: str) -> Path:
+    """Return where a file of a table is: under its name, or under one that differs in accents' encoding or in case.
+
+    macOS decomposes accents, and cameras and recorders write .WAV; a table may have been written elsewhere.
+    """
+    path = folder / file_name
+    if not _exists(path):
+        path = folder / posix_path(file_name)
+    if not _exists(path):
+        for part in path.relative_to(folder).parts[:-1]:
+            folder = folder / _names_in(folder).get(_folded(part), part)
+        return folder / _names_in(folder).get(_folded(path.name), path.name)
+    return path
+
+
+def _exists(path: Path) -> bool:
+    try:
+        return path.exists()
+    except (OSError, ValueError):  # a name too long, or with a null character
+        return False
+
+
+def _folded(name: str) -> str:
+    return unicodedata.normalize("NFC", name).casefold()
+
+
+@lru_cache(maxsize=64)
+def _names_in(folder: Path) -> dict[str, str]:
+    """Return the names in a folder by their folded form; of two that are alike, none."""
+    names = [entry.name for entry in os.scandir(folder)] if _exists(folder) and folder.is_dir() else []
+    folded = Counter(map(_folded, names))
+    return {_folded(name): name for name in names if folded[_folded(name)] == 1}
 
 
 def file_size(folder: Path, file_name: str) -> int | None:
     """Return the bytes of a file in the folder; None where there is no such file."""
+    path = find_file(folder, file_name)
     try:
-        path = folder / file_name
         return path.stat().st_size if path.is_file() else None
-    except (OSError, ValueError):  # a name too long, or with a null character
+    except (OSError, ValueError):
         return None
 
 

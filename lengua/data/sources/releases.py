@@ -23,7 +23,6 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 
 from lengua.data.sources.clip_table import ClipTable, NameNumbers, listed_clips, name_hash, read_durations
-from lengua.data.sources.folder import is_inside
 from lengua.data.sources.tar_archive import ArchiveMember, BrokenArchive, read_members, require_gzip
 from lengua.models.languages import language_code
 from lengua.runtime.errors import LenguaError, RequestError
@@ -212,11 +211,9 @@ class UnpackedRelease:
         return (self.folder / name).read_bytes()
 
     def size(self, clip: str) -> int | None:
-        """Return the bytes of a clip; None where there is no such file, or only a link that leaves the folder."""
+        """Return the bytes of a clip, or of what a link leads to; None where there is no such file."""
         try:
-            found = os.lstat(path := self.clip_folder / clip)
-            if stat.S_ISLNK(found.st_mode):
-                found = path.stat() if is_inside(self.folder, str(path.relative_to(self.folder))) else found
+            found = os.stat(self.clip_folder / clip)
         except (OSError, ValueError):
             return None
         return found.st_size if stat.S_ISREG(found.st_mode) else None
