@@ -9,6 +9,7 @@ FFmpeg and opens the rest: M4A, WebM, G.722, GSM, the sound of videos. Nothing n
 
 from lengua.audio.decoding import (
     MAX_RECORDING_S,
+    STDIN,
     AudioInput,
     RecordingInfo,
     load,
@@ -22,6 +23,7 @@ __all__ = [
     "MAX_RECORDING_S",
     "SAMPLE_RATE",
     "SILENCE_RMS",
+    "STDIN",
     "SUPPORTED_RATES_HZ",
     "AudioInput",
     "RecordingInfo",

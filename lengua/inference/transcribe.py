@@ -42,8 +42,9 @@ def output_files(options: TranscribeOptions) -> dict[Path, Path]:
         return {}
     if options.out.exists() and not options.out.is_dir():
         raise RequestError("a folder after --out", f"the file {options.out}", "name a folder; it is made if need be")
-    stems = Counter(path.stem.casefold() for path in options.files)
-    names = [path.stem if stems[path.stem.casefold()] == 1 else path.name for path in options.files]
+    files = [Path("stdin") if str(path) == audio.STDIN else path for path in options.files]
+    stems = Counter(path.stem.casefold() for path in files)
+    names = [path.stem if stems[path.stem.casefold()] == 1 else path.name for path in files]
     taken = Counter(name.casefold() for name in names)
     if twice := [str(path) for path, name in zip(options.files, names, strict=True) if taken[name.casefold()] > 1]:
         found = f"{' and '.join(twice[:2])}, whose texts would be one file"
