@@ -28,7 +28,7 @@ from lengua.models.pretrained import SOURCE_DIGEST_FILE
 from lengua.runtime.errors import RequestError
 from lengua.runtime.files import cache_dir, file_sha256, replacing, write_bytes
 
-ONNX_FORM_VERSION = "4"
+ONNX_FORM_VERSION = "5"
 """Of the graphs. Another number here, and kept ones are made anew."""
 MAX_CACHED_GRAPHS = 8
 """Models in the cache; the one that was unused for longest goes."""

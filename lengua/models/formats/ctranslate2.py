@@ -97,9 +97,18 @@ def _variable(data: memoryview, offset: int) -> tuple[str, np.ndarray, int]:
     return name, values.reshape(shape), offset + size
 
 
+def has_tied_head(variables: dict[str, np.ndarray]) -> bool:
+    """Return whether the output head is the embeddings, as in every released Whisper; fine-tunes may have another."""
+    return variables.get(HEAD) is None or variables[HEAD] is variables["decoder/embeddings/weight"]
+
+
+HEAD = "decoder/projection/weight"
+
+
 def hugging_face_tensors(variables: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     """Return the tensors of a WhisperForConditionalGeneration by name, fused projections taken apart."""
-    return {f"model.{target}": part for name, value in variables.items() for target, part in _targets(name, value)}
+    tensors = {f"model.{target}": part for name, value in variables.items() for target, part in _targets(name, value)}
+    return tensors if has_tied_head(variables) else {**tensors, "proj_out.weight": variables[HEAD]}
 
 
 def _targets(name: str, value: np.ndarray):

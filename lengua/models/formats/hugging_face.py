@@ -55,7 +55,7 @@ def model_config(tensors: dict[str, np.ndarray], heads: int) -> dict:
         "max_target_positions": tensors["model.decoder.embed_positions.weight"].shape[0],
         "is_encoder_decoder": True,
         "scale_embedding": False,
-        "tie_word_embeddings": True,
+        "tie_word_embeddings": "proj_out.weight" not in tensors,
         "bos_token_id": END_ID,
         "eos_token_id": END_ID,
         "pad_token_id": END_ID,

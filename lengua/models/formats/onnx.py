@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from lengua.models.formats.ctranslate2 import has_tied_head
+
 QUANTIZATION_BLOCK_WEIGHTS = 128
 """Weights of the decoder that share a scale."""
 UINT8_ZERO_POINT = 128
@@ -115,7 +117,8 @@ def build_decoder(variables: dict[str, np.ndarray]) -> bytes:
         attended = graph.op("Gather", attended, "pairs", axis=0)
         x = graph.op("Add", x, graph.linear(attended, f"{name}/attention/linear_2"))
         x = graph.fed_forward(x, name)
-    logits = graph.linear(graph.op("Gather", graph.normed(x, "decoder"), "at", axis=1), "decoder/embeddings")
+    head = "decoder/embeddings" if has_tied_head(variables) else "decoder/projection"
+    logits = graph.linear(graph.op("Gather", graph.normed(x, "decoder"), "at", axis=1), head)
     logits = graph.first(logits, count)
     allowed = graph.op("Add", logits, "mask")
     graph.output("best", graph.op("ArgMax", allowed, axis=2, keepdims=0), "INT64", 2)

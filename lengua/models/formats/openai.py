@@ -3,6 +3,7 @@
 import re
 from pathlib import Path
 
+from lengua.runtime.errors import LenguaError
 from lengua.runtime.files import read_json
 
 OPENAI_NAME_RULES = (
@@ -44,6 +45,9 @@ def load_openai_model(folder: Path):
         vocab_size max_target_positions d_model decoder_attention_heads decoder_layers"""
     model = Whisper(ModelDimensions(*(config[key] for key in keys.split())))
     weights = load_file(folder / "model.safetensors")
-    weights.pop("proj_out.weight", None)
+    head = weights.pop("proj_out.weight", None)
+    if head is not None and not head.equal(weights["model.decoder.embed_tokens.weight"]):
+        expected = "an output head that is the embeddings, as openai-whisper has it"
+        raise LenguaError(expected, f"another proj_out.weight in {folder}", "use transformers or faster-whisper")
     model.load_state_dict({openai_tensor_name(name): tensor.float() for name, tensor in weights.items()}, strict=True)
     return model.eval()
