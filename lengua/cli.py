@@ -5,6 +5,7 @@ standard error: what was expected, what was found, what to do; --debug adds the 
 """
 
 import importlib
+import io
 import json
 import os
 import sys
@@ -59,6 +60,7 @@ COMMANDS = {
 def main(arguments: list[str] | None = None) -> int:
     """Run one command and return its exit code."""
     arguments = sys.argv[1:] if arguments is None else arguments
+    _write_any_letter()
     flags = {flag: flag in arguments for flag in ("--json", "--debug")}
     arguments = [argument for argument in arguments if argument not in flags]
     try:
@@ -81,6 +83,17 @@ def main(arguments: list[str] | None = None) -> int:
         internal = f"internal error: {type(error).__name__}: {error}; run it again with --debug for the traceback"
         _print_error(missing or internal, flags["--debug"])
         return 1
+
+
+def _write_any_letter() -> None:
+    """Let no letter end a command: files and pipes get UTF-8, a terminal a mark for what it cannot show."""
+    for stream in (sys.stdout, sys.stderr):
+        if not isinstance(stream, io.TextIOWrapper) or stream.encoding.lower().replace("-", "") == "utf8":
+            continue
+        if stream.isatty():
+            stream.reconfigure(errors="replace")
+        else:
+            stream.reconfigure(encoding="utf-8", errors="backslashreplace")
 
 
 def parse_arguments(arguments: list[str]):

@@ -25,7 +25,7 @@ from lengua.models.pretrained import SOURCE_DIGEST_FILE
 from lengua.options import EvaluateOptions, PublishOptions, TrainOptions
 from lengua.publishing import PublishResult, parity, publish
 from lengua.runtime.errors import LenguaError, RequestError
-from lengua.runtime.files import file_sha256, read_json, write_json
+from lengua.runtime.files import exclusive_folder, file_sha256, read_json, write_json
 from lengua.runtime.hub import list_visible_files
 from lengua.scoring import score
 from lengua.training.train import train
@@ -214,8 +214,8 @@ def test_a_format_that_fails_leaves_nothing(run, tmp_path):
 
 
 def test_two_do_not_write_one_folder_at_once(run, tmp_path):
-    with stage._lock(tmp_path / "export"):
-        with pytest.raises(LenguaError, match="another one that publishes to it; wait for it"):
+    with exclusive_folder(tmp_path / "export"):
+        with pytest.raises(LenguaError, match="another one that writes to it; wait for it"):
             publish(quick(run, tmp_path / "export"))
         assert publish(quick(run, tmp_path / "elsewhere")).bytes > 100_000
     assert publish(quick(run, tmp_path / "export")).bytes > 100_000

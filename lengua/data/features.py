@@ -43,7 +43,7 @@ from lengua.models.tokens import MAX_LABEL_TOKENS, label_length, may_be_too_long
 from lengua.options import FeatureOptions, Filters
 from lengua.runtime import parallel, ray
 from lengua.runtime.errors import LenguaError, RequestError
-from lengua.runtime.files import read_json, write_json
+from lengua.runtime.files import exclusive, read_json, write_json
 from lengua.runtime.hub import check_token
 from lengua.runtime.progress import Progress, Watch, unwatched
 
@@ -142,6 +142,7 @@ class FeatureResult:
     """Where on the Hub the store is."""
 
 
+@exclusive
 def build(options: FeatureOptions, watch: Watch = unwatched) -> FeatureResult:
     """Build the store, or take up an interrupted build, or find it complete.
 

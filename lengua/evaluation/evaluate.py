@@ -36,7 +36,7 @@ from lengua.evaluation.report.figures import BASE
 from lengua.models.checkpoints import find_model, read_note
 from lengua.options import EvaluateOptions, FeatureOptions
 from lengua.runtime.errors import LenguaError
-from lengua.runtime.files import file_sha256, read_json, read_jsonl, write_json, write_jsonl
+from lengua.runtime.files import exclusive, file_sha256, read_json, read_jsonl, write_json, write_jsonl
 from lengua.runtime.progress import Progress, Watch, unwatched
 from lengua.runtime.system import describe_hardware, git_commit
 from lengua.scoring.normalizer import NORMALISER_VERSION
@@ -60,6 +60,7 @@ class EvaluationResult:
     summary: list[str]
 
 
+@exclusive
 def evaluate(options: EvaluateOptions, watch: Watch = unwatched) -> EvaluationResult:
     """Measure every model in every window it is due, on every set; say what is wrong; write the report.
 

@@ -1,10 +1,7 @@
 """`lengua publish`: a run -> a folder, checked in every program that it is for -> the Hub, and a Space beside it."""
 
 from dataclasses import asdict, dataclass, replace
-from hashlib import sha256
 from pathlib import Path
-
-from filelock import AcquireReturnProxy, FileLock, Timeout
 
 from lengua.data.store import is_store, open_store
 from lengua.models.checkpoints import NOTE_FILE, PROCESSOR_FILES, find_model
@@ -21,8 +18,8 @@ from lengua.publishing.parity import (
 )
 from lengua.publishing.space import stage_space
 from lengua.publishing.upload import MODEL, SPACE, foreign_files, push, require_may_push
-from lengua.runtime.errors import LenguaError, RequestError
-from lengua.runtime.files import cache_dir, replacing, write_bytes
+from lengua.runtime.errors import RequestError
+from lengua.runtime.files import exclusive_folder, replacing, write_bytes
 from lengua.runtime.progress import Progress, Watch, unwatched
 
 COMPANION_FILES = ("config.json", "generation_config.json", NOTE_FILE, *PROCESSOR_FILES)
@@ -62,7 +59,7 @@ def publish(options: PublishOptions, watch: Watch = unwatched) -> PublishResult:
     folder, _ = find_model(options.run)
     _require_sense(options, folder)
     pushed, space, where = None, None, (options.private, options.tag)
-    with _lock(options.out):
+    with exclusive_folder(options.out):
         found = _export(options, folder, watch)
         if options.to:
             message = f"{', '.join(options.formats)}, published by lengua"
@@ -103,17 +100,6 @@ def _require_sense(options: PublishOptions, folder: Path) -> None:
     for repo, kind, tag in ((options.to, MODEL, options.tag), (options.space, SPACE, None)):
         if repo:
             require_may_push(repo, kind, options.private, tag)
-
-
-def _lock(out: Path) -> AcquireReturnProxy:
-    """Keep other processes from a folder, from its first file until it is on the Hub: a context manager."""
-    locks = cache_dir() / "locks"  # not beside the folder, where the file of the lock would be left behind
-    locks.mkdir(parents=True, exist_ok=True)
-    try:
-        return FileLock(locks / f"{sha256(str(out.resolve()).encode()).hexdigest()[:16]}.lock", timeout=0).acquire()
-    except Timeout as error:
-        do = "wait for it, or name another --out"
-        raise LenguaError(f"{out} for this process alone", "another one that publishes to it", do) from error
 
 
 def _export(options: PublishOptions, folder: Path, watch: Watch) -> Parity | None:

@@ -4,16 +4,20 @@ A file is written beside its place and moved there when it is complete, so a kil
 """
 
 import errno
+import hashlib
 import json
 import os
 import shutil
 import tempfile
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext, suppress
+from functools import wraps
 from hashlib import file_digest
 from pathlib import Path
 from typing import Any
 
-from lengua.runtime.errors import RequestError
+from lengua.runtime.errors import LenguaError, RequestError
+from lengua.runtime.system import is_main_process
 
 
 class replacing:
@@ -114,8 +118,69 @@ def file_sha256(path: Path) -> str:
 
 
 def cache_dir() -> Path:
-    """Return $LENGUA_CACHE, else $XDG_CACHE_HOME/lengua, else ~/.cache/lengua. The folder may not exist yet."""
+    """Return $LENGUA_CACHE, else $XDG_CACHE_HOME/lengua, else ~/.cache/lengua. The folder may not exist yet.
+
+    Where the last two cannot be written, as in a container with a read-only home, it is a temporary folder.
+
+    Raises:
+        LenguaError: that folder belongs to somebody else.
+    """
     if chosen := os.environ.get("LENGUA_CACHE"):
         return Path(chosen).expanduser().absolute()
-    home = os.environ.get("XDG_CACHE_HOME")
-    return (Path(home) if home else Path.home() / ".cache").absolute() / "lengua"
+    try:
+        home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache").absolute() / "lengua"
+    except RuntimeError:  # a user whom nobody knows
+        return _temporary_cache()
+    return home if is_usable(home) else _temporary_cache()
+
+
+def is_usable(folder: Path) -> bool:
+    """Return whether a folder can be written, or made; one that holds something already can be read at least."""
+    there = next(place for place in (folder, *folder.parents) if place.exists())
+    if there == folder and folder.is_dir() and next(folder.iterdir(), None) is not None:
+        return True
+    return there.is_dir() and os.access(there, os.W_OK | os.X_OK)
+
+
+def _temporary_cache() -> Path:
+    user = os.getuid() if hasattr(os, "getuid") else "user"
+    folder = Path(tempfile.gettempdir()) / f"lengua-cache-{user}"
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if hasattr(os, "getuid") and (folder.is_symlink() or folder.stat().st_uid != os.getuid()):
+        raise LenguaError("a cache of one's own", f"{folder} of another user", "set LENGUA_CACHE to another folder")
+    return folder
+
+
+@contextmanager
+def exclusive_folder(folder: Path) -> Iterator[None]:
+    """Keep other processes from a folder that one writes to; the system lets go of it when the process ends, however.
+
+    Raises:
+        LenguaError: another process has it.
+    """
+    from filelock import FileLock, Timeout
+
+    locks = cache_dir() / "locks"  # not beside the folder, where the file of the lock would be left behind
+    locks.mkdir(parents=True, exist_ok=True)
+    name = hashlib.sha256(str(Path(folder).resolve()).encode()).hexdigest()[:16]
+    try:
+        lock = FileLock(locks / f"{name}.lock", timeout=0).acquire()
+    except Timeout as error:
+        do = "wait for it, or name another --out"
+        raise LenguaError(f"{folder} for this process alone", "another one that writes to it", do) from error
+    with lock:
+        yield
+
+
+def exclusive(stage: Callable) -> Callable:
+    """Decorate a stage, a function of options with a folder `out`: one process at a time runs it there.
+
+    Of several processes that train together, only the leading one writes.
+    """
+
+    @wraps(stage)
+    def alone(options, *args, **more):
+        with exclusive_folder(options.out) if is_main_process() else nullcontext():
+            return stage(options, *args, **more)
+
+    return alone

@@ -122,6 +122,8 @@ class MetricsCallback(TrainerCallback):
         self.stream: StreamedBatches | None = stream
         self.started = self.since = time.perf_counter()
         self.per_clip: float | None = None  # seconds
+        self.batches_of_dev = 0
+        """Measured so far, in the evaluation that is going on."""
 
     def seconds(self) -> float:
         """Return the seconds of training so far, those before an interruption included."""
@@ -152,6 +154,15 @@ class MetricsCallback(TrainerCallback):
             self.watch(Progress("dev", state.global_step, None, "", format_dev_result(record)))
         with open(self.path, "a", encoding="utf-8") as file:
             file.write(json.dumps(record, ensure_ascii=False) + "\n")
+
+    def on_prediction_step(self, args, state, control, eval_dataloader=None, **kwargs):
+        """Report how far an evaluation is: that of the base, in 30 s, takes longest."""
+        self.batches_of_dev += 1
+        stage = "measuring dev" if state.global_step else "measuring the base on dev"
+        self.watch(Progress(stage, self.batches_of_dev, len(eval_dataloader), "batches"))
+
+    def on_evaluate(self, args, state, control, **kwargs):
+        self.batches_of_dev = 0
 
     def on_step_begin(self, args, state, control, **kwargs):
         self.since = time.perf_counter()  # evaluations and checkpoints between steps do not count

@@ -19,7 +19,7 @@ from lengua.models import checkpoints
 from lengua.models.whisper import AdaptiveWhisper, load_model, require_supported_language
 from lengua.options import TrainOptions
 from lengua.runtime.errors import RequestError
-from lengua.runtime.files import read_json, write_json
+from lengua.runtime.files import exclusive, read_json, write_json
 from lengua.runtime.progress import Progress, Watch, unwatched
 from lengua.training import callbacks, parameters
 from lengua.training.blending import blend
@@ -52,6 +52,7 @@ class TrainResult:
     """Whether dev shows that it is better than its base; None in runs of before 2026-12."""
 
 
+@exclusive
 def train(
     options: TrainOptions, watch: Watch = unwatched, extra_callbacks: Sequence[TrainerCallback] = ()
 ) -> TrainResult:
