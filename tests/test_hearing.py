@@ -128,7 +128,7 @@ def test_stop_ends_a_long_silence_too(parts, tmp_path, monkeypatch):
     stop, read = StopSignal(), []
     blocks = transcriber.audio.stream
 
-    def stopping(source, block_s=10.0):
+    def stopping(source, block_s=10.0, track=None):
         for block in blocks(source, block_s):
             read.append(len(block))
             if len(read) == 12:

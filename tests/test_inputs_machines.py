@@ -12,7 +12,7 @@ from lengua.evaluation import evaluate
 from lengua.options import EvaluateOptions, FeatureOptions, TrainOptions
 from lengua.runtime.errors import LenguaError
 from lengua.runtime.files import cache_dir, exclusive_folder, is_usable
-from lengua.training import train
+from lengua.training.train import train
 
 HOLD = """
 import sys, time

@@ -132,7 +132,7 @@ def test_json_of_the_command_line_is_one_object_a_file(talk, tiny_model, tmp_pat
 def test_a_file_that_breaks_off_leaves_what_was_heard(talk, tiny_model, tmp_path, monkeypatch):
     stream = audio.stream
 
-    def breaking(source, block_s=10.0):
+    def breaking(source, block_s=10.0, track=None):
         for number, block in enumerate(stream(source, block_s)):
             if number == 4:
                 raise RequestError("audio", "a scratch", "copy it again")

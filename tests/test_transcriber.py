@@ -77,7 +77,7 @@ def test_the_first_segment_is_there_before_the_rest_is_read(tiny, talk, monkeypa
     blocks = [talk] * 20
     read = []
 
-    def counted(source, block_s=10.0):
+    def counted(source, block_s=10.0, track=None):
         for block in blocks:
             for at in range(0, len(block), 160_000):
                 read.append(at)

@@ -12,7 +12,7 @@ import re
 from lengua.scoring.normalizer import clean_label
 
 ENTITY = re.compile(r"&(#\d+|#x[0-9a-f]+|[a-z]+\d*);", re.IGNORECASE)
-REMARK = re.compile(r"\[[^\]]*\]|<[^<>]*>")
+BRACKETED_REMARK = re.compile(r"\[[^\]]*\]|<[^<>]*>")
 """Of transcribers, on noises and speakers: [risas], <noise>. What stands in round brackets may have been read."""
 UNKNOWN_WORD = re.compile(r"<unk>|\[unk\]|<unintelligible>|\[inaudible\]", re.IGNORECASE)
 EMPTY_CELLS = {"nan", "null", "n/a", "#n/a", "<na>"}
@@ -29,8 +29,8 @@ def clean_transcript(text: str) -> tuple[str, tuple[str, ...]]:
     if ENTITY.search(text):
         text = html.unescape(text)
         rules.append("entities of HTML")
-    if REMARK.search(text):
-        text = REMARK.sub(" ", text)
+    if BRACKETED_REMARK.search(text):
+        text = BRACKETED_REMARK.sub(" ", text)
         rules.append("remarks in brackets")
     text = clean_label(text)
     if len(text.split()) >= MIN_CAPITAL_WORDS and text.isupper() and text.lower() != text:
