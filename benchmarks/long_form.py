@@ -21,6 +21,8 @@ from lengua.inference import Transcriber
 from lengua.models.checkpoints import ctranslate2_folder, find_model
 from lengua.models.formats.ggml import write_ggml
 from lengua.options import BASE_MODEL
+from lengua.publishing.joined import join
+from lengua.publishing.parity import ParityClip
 from lengua.scoring import score
 
 RATE = audio.SAMPLE_RATE
@@ -51,23 +53,7 @@ class Options(BenchmarkOptions):
     """Draws the clips."""
 
 
-@dataclass(frozen=True)
-class Recording:
-    """Joined clips."""
-
-    samples: np.ndarray
-    """float32 at 16 kHz."""
-    reference: str
-
-
-def join(clips: list[Recording], pause_s: float) -> Recording:
-    """Join clips, silence between them."""
-    silence = np.zeros(round(pause_s * RATE), np.float32)
-    parts = [part for clip in clips for part in (clip.samples, silence)][:-1]
-    return Recording(np.concatenate(parts), " ".join(clip.reference for clip in clips))
-
-
-def recordings_of(clips: list[Recording], seconds: float, options: Options) -> list[Recording]:
+def recordings_of(clips: list[ParityClip], seconds: float, options: Options) -> list[ParityClip]:
     """Return recordings of about so many seconds, each of its own clips as far as there are enough."""
     order, made = np.random.default_rng(options.seed).permutation(len(clips)).tolist(), []
     at = 0
@@ -80,7 +66,7 @@ def recordings_of(clips: list[Recording], seconds: float, options: Options) -> l
     return made
 
 
-def groups_of(clips: list[Recording], size: int, pause_s: float, options: Options) -> list[list[Recording]]:
+def groups_of(clips: list[ParityClip], size: int, pause_s: float, options: Options) -> list[list[ParityClip]]:
     """Return groups of clips that are joined; the same for every pause."""
     drawn = np.random.default_rng(options.seed + size).permutation(len(clips))[: options.groups * size]
     return [[clips[index] for index in drawn[at : at + size]] for at in range(0, len(drawn) - size + 1, size)]
@@ -132,7 +118,7 @@ def programs_of(model: str, language: str, scratch: Path) -> dict[str, Callable[
 
 def main(options: Options) -> dict:
     store = open_store(options.store)
-    clips = [Recording(audio.load(row.audio), row.text) for row in store.split(options.split)]
+    clips = [ParityClip(row.id, row.text, audio.load(row.audio)) for row in store.split(options.split)]
     sets = {f"{seconds:g} s": recordings_of(clips, seconds, options) for seconds in options.seconds}
     joined = {
         f"{'pairs' if size == 2 else 'triples'}, {pause:g} s": [

@@ -16,6 +16,7 @@ from lengua.models.checkpoints import read_note
 from lengua.options import PublishOptions
 from lengua.publishing import parity, runtimes
 from lengua.publishing.export import CT2_FOLDER, CT2_INT8_FOLDER, EXPORTERS, GGML_FILE
+from lengua.publishing.joined import join, measure_joined
 from lengua.publishing.parity import ParityClip, clips_for, evenly_spaced_places
 from lengua.publishing.runtimes import FLOAT_BOUND, ParityBound, ProgramOutput
 from lengua.runtime.errors import LenguaError, RequestError
@@ -86,18 +87,23 @@ def test_one_long_recording_is_measured_beside_the_base_in_every_program(small_m
     model = Path(shutil.copytree(small_model, tmp_path / "model"))
     write_json(model / "lengua.json", asdict(replace(read_note(small_model), base=str(other))))
     short = [clip._replace(samples=clip.samples[:320_000]) for clip in clips[:2]]
-    found = parity.measure_joined(export(model, tmp_path / "export"), ALL, short, "es")
-    names = [one.program.split()[0].strip(",") for one in found]
+    found = measure_joined(compared(short), export(model, tmp_path / "export"), ALL).joined["joined"]
+    names = [one["program"].split()[0].strip(",") for one in found]
     assert names == ["transformers", "faster-whisper", "lengua", "faster-whisper", *["whisper.cpp"] * ("ggml" in ALL)]
-    assert all(one.wer >= 0 and one.base_wer is not None for one in found)
-    assert any(one.wer != one.base_wer for one in found), "other weights, other words"
-    assert len(parity.join(short).samples) == 640_000 + 12_800
+    assert all(one["wer"] >= 0 and one["base_wer"] is not None for one in found)
+    assert any(one["wer"] != one["base_wer"] for one in found), "other weights, other words"
+    assert len(join(short).samples) == 640_000 + 12_800
 
 
 def test_an_untouched_whisper_has_no_base_to_lose_words_against(small_model, clips, tmp_path):
     model = Path(shutil.copytree(small_model, tmp_path / "model", ignore=shutil.ignore_patterns("lengua.json")))
-    found = parity.measure_joined(model, ("hf",), [clips[0]._replace(samples=clips[0].samples[:160_000])], "es")
-    assert [one.base_wer for one in found] == [None] and not found[0].loses_words
+    short = [clips[0]._replace(samples=clips[0].samples[:160_000])]
+    [one] = measure_joined(compared(short), model, ("hf",)).joined["joined"]
+    assert one["base_wer"] is None and not one["loses_words"]
+
+
+def compared(clips: list[ParityClip]) -> parity.Parity:
+    return parity.Parity("es", tuple(clips), 1, ())
 
 
 @int8_is_close

@@ -11,7 +11,7 @@ from lengua.evaluation.report.markdown import TrustedMarkdown, code_span
 from lengua.evaluation.report.significance import choose_opponent, judge_rows
 from lengua.evaluation.report.tables import DASH, Table
 from lengua.evaluation.subgroups import UNKNOWN_GROUP, group_values
-from lengua.publishing import parity
+from lengua.publishing import joined, parity
 from lengua.publishing.hub_metadata import published_label
 from lengua.scoring import error_rate, percent
 
@@ -207,14 +207,14 @@ def parity_facts(found: dict | None) -> dict:
     """Return what every program made of the same clips, as parity.json has it."""
     if not found:
         return {"parity": None, "clips": 0, "left_out": [], "joined": None, "joined_losses": []}
-    table, joined = parity.parity_table(found["rows"]).to_markdown(), found.get("joined")
+    table, rows = parity.parity_table(found["rows"]).to_markdown(), found.get("joined")
     return {
         "parity": table,
         "clips": found["clips"],
         "left_out": found["left_out"],
-        "joined": joined and parity.joined_table(joined).to_markdown(),
+        "joined": rows and joined.joined_table(rows).to_markdown(),
         "joined_seconds": found.get("joined_seconds"),
-        "joined_losses": parity.joined_losses(joined or []),
+        "joined_losses": joined.joined_losses(rows or []),
     }
 
 

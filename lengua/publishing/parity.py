@@ -6,14 +6,10 @@
 
 transformers in float32, padded to 30 s, is what the others are held against. A program may differ from it by a stated
 bound in WER, and by another in its words, since other weights can be wrong as often as the right ones.
-
-Then the clips are joined to one recording, which every program transcribes by its own defaults, with these weights and
-with those of the base: a model that learned from single utterances may stop behind the first of several.
 """
 
-import tempfile
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
@@ -25,9 +21,8 @@ from lengua.audio import log_mel
 from lengua.data.sources import Utterance, is_source, open_source
 from lengua.data.store import Store, is_store, open_store
 from lengua.evaluation.report.tables import Table
-from lengua.models.checkpoints import find_model, read_note, read_window_frames, require_consistent_token_ids
+from lengua.models.checkpoints import read_note, require_consistent_token_ids
 from lengua.options import PublishOptions
-from lengua.publishing.export import EXPORTERS
 from lengua.publishing.runtimes import (
     REFERENCE_RUNTIME,
     RUNTIMES,
@@ -56,10 +51,6 @@ MIN_DIFFERING_WORDS = 4
 """Words that may differ whatever the bound: as many as two points of twenty usual clips. Short ones have fewer."""
 UNSURE_ERRORS_SHARE = 0.5
 """Share of the reference program's errors that may be other words elsewhere: who is in doubt decides by a hair."""
-JOIN_PAUSE_S = 0.8
-"""Of silence, between the clips of the joined recording."""
-MAX_JOINED_LOSS = 0.05
-"""WER above the base's, on one recording of some 200 words, above which words are lost beyond chance."""
 CHANCE_SIGMAS = 2.0
 """Standard deviations of WER that are chance: so many other words, each for the better or for the worse."""
 
@@ -161,21 +152,6 @@ class ProgramParity:
 
 
 @dataclass(frozen=True)
-class JoinedWer:
-    """The WER of one program, by its own defaults, on the clips joined to one recording; rates are fractions."""
-
-    program: str
-    wer: float
-    base_wer: float | None
-    """Of the base in the same program; None where it is not at hand."""
-
-    @property
-    def loses_words(self) -> bool:
-        """Whether the model does clearly worse than its base."""
-        return self.base_wer is not None and self.wer > self.base_wer + MAX_JOINED_LOSS
-
-
-@dataclass(frozen=True)
 class Parity:
     """The transcripts of all programs of the same clips."""
 
@@ -186,8 +162,8 @@ class Parity:
     """The reference program first."""
     left_out: tuple[str, ...] = ()
     """Programs that cannot take the model."""
-    joined: tuple[JoinedWer, ...] = ()
-    """Of one long recording."""
+    joined: dict = field(default_factory=dict)
+    """What `lengua.publishing.joined` adds to parity.json."""
 
     @property
     def agreed(self) -> bool:
@@ -209,21 +185,13 @@ class Parity:
             "agreed": self.agreed,
             "rows": self.rows,
             "left_out": list(self.left_out),
-            "joined": [asdict(one) | {"loses_words": one.loses_words} for one in self.joined],
-            "joined_seconds": round(len(join(self.clips).samples) / log_mel.SAMPLE_RATE, 1),
+            **self.joined,
             "ids": [clip.id for clip in self.clips],
         }
 
     def write(self, folder: Path) -> None:
         """Write parity.json into an export."""
         write_json(folder / PARITY_FILE, self.as_json())
-
-
-def join(clips: Sequence[ParityClip], pause_s: float = JOIN_PAUSE_S) -> ParityClip:
-    """Return one recording of all clips, silence between them."""
-    silence = np.zeros(round(pause_s * log_mel.SAMPLE_RATE), np.float32)
-    samples = np.concatenate([part for clip in clips for part in (clip.samples, silence)][:-1])
-    return ParityClip("joined", " ".join(clip.reference for clip in clips), samples)
 
 
 def check_parity(*args, **options) -> Parity:
@@ -259,19 +227,24 @@ def measure_parity(
     require_programs_installed(formats)
     if not clips:
         raise RequestError("clips to compare programs on", "none", "name some with --clips, or --parity-clips 0")
-    plain = Path(folder) if "hf" in formats or source is None else Path(source)
+    plain = plain_folder(folder, formats, source)
     require_consistent_token_ids(plain, read_note(plain).language)
-    running, left_out = _programs_for(formats, plain)
+    running, left_out = programs_for(formats, plain)
     texts, outputs, sides = [clip.reference for clip in clips], [], []
     for done, runtime in enumerate(running):
         watch(Progress("comparing programs", done, len(running), "programs", runtime.name))
-        outputs.append(_run_program(runtime, Path(folder) if outputs else plain, clips, language))
+        outputs.append(run_program(runtime, Path(folder) if outputs else plain, clips, language))
         sides.append(compare_outputs(outputs[0], outputs[-1], runtime.format, runtime.bound, texts))
     watch(Progress("comparing programs", len(running), len(running), "programs"))
     return Parity(language, tuple(clips), score(texts, texts).words, tuple(sides), left_out)
 
 
-def _programs_for(formats: Sequence[str], plain: Path) -> tuple[list[Runtime], tuple[str, ...]]:
+def plain_folder(folder: Path, formats: Sequence[str], source: Path | None) -> Path:
+    """Return where the weights that transformers opens are: in an export without them, where it was made from."""
+    return Path(folder) if "hf" in formats or source is None else Path(source)
+
+
+def programs_for(formats: Sequence[str], plain: Path) -> tuple[list[Runtime], tuple[str, ...]]:
     """Return the programs that a model's formats are for, the reference first, and the names of those left out."""
     due = [runtime for runtime in RUNTIMES if runtime.format in formats]
     running = [runtime for runtime in due if can_run(runtime, plain)]
@@ -279,51 +252,7 @@ def _programs_for(formats: Sequence[str], plain: Path) -> tuple[list[Runtime], t
     return [REFERENCE_RUNTIME, *running], left_out
 
 
-def measure_joined(
-    folder: Path,
-    formats: Sequence[str],
-    clips: Sequence[ParityClip],
-    language: str,
-    source: Path | None = None,
-    watch: Watch = unwatched,
-) -> tuple[JoinedWer, ...]:
-    """Transcribe the joined clips in every program, with the exported weights and with those of the base.
-
-    Arguments and errors as in `measure_parity`; nothing of a model whose window is not 30 s.
-    """
-    plain = Path(folder) if "hf" in formats or source is None else Path(source)
-    if read_window_frames(plain) != log_mel.WINDOW_FRAMES:
-        return ()
-    # our own Transcriber takes the model's window by itself, and so comes once
-    running = [runtime for runtime in _programs_for(formats, plain)[0] if not runtime.adaptive]
-    recording, found = join(clips), []
-    with tempfile.TemporaryDirectory() as scratch:
-        base = _export_base(plain, {runtime.format for runtime in running}, Path(scratch))
-        for done, runtime in enumerate(running):
-            watch(Progress("one long recording", done, len(running), "programs", runtime.name))
-            mine = plain if runtime is REFERENCE_RUNTIME else Path(folder)
-            outputs = [_run_program(runtime, one, [recording], language, joined=True) for one in (mine, base) if one]
-            wers = [score([recording.reference], output.texts).wer for output in outputs]
-            found.append(JoinedWer(outputs[0].program, wers[0], wers[1] if base else None))
-    watch(Progress("one long recording", len(running), len(running), "programs"))
-    return tuple(found)
-
-
-def _export_base(folder: Path, formats: set[str], out: Path) -> Path | None:
-    """Write what a model was made from in the same formats; None where it is untouched, or its base not at hand."""
-    note = read_note(folder)
-    if note.language is None:
-        return None
-    try:
-        source = find_model(note.base)[0]
-    except LenguaError:
-        return None
-    for name in formats:
-        EXPORTERS[name](source, out)
-    return out
-
-
-def _run_program(runtime: Runtime, folder: Path, clips: Sequence[ParityClip], language: str, **how) -> ProgramOutput:
+def run_program(runtime: Runtime, folder: Path, clips: Sequence[ParityClip], language: str, **how) -> ProgramOutput:
     """Return what a program says; whatever it raises is an export that it cannot open."""
     try:
         return runtime.hear(folder, [clip.samples for clip in clips], language, **how)
@@ -378,24 +307,6 @@ def parity_table(rows: Sequence[dict]) -> Table:
         clips = str(row["clips_that_differ"])
         lines.append([row["program"], row["format"], f"{row['wer']:.1%}", points, words, clips])
     return Table(header, lines, "ll")
-
-
-def joined_table(rows: Sequence[dict]) -> Table:
-    """Return a line for each program that transcribed the joined recording, as they stand in parity.json."""
-    lines = [
-        [row["program"], *(f"{one:.1%}" if one is not None else "–" for one in (row["wer"], row["base_wer"]))]
-        for row in rows
-    ]
-    return Table(["program", "WER", "WER of the base"], lines)
-
-
-def joined_losses(rows: Sequence[dict]) -> list[str]:
-    """Return a sentence for every program in which the model loses words of the joined recording."""
-    return [
-        f"Long recordings lose words in {row['program']}: WER {row['wer']:.1%}, of the base {row['base_wer']:.1%}."
-        for row in rows
-        if row["loses_words"]
-    ]
 
 
 def _disagreement(found: Parity) -> LenguaError:

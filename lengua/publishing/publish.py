@@ -1,21 +1,15 @@
 """`lengua publish`: a run -> a folder, checked in every program that it is for -> the Hub, and a Space beside it."""
 
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from lengua.data.store import is_store, open_store
 from lengua.models.checkpoints import NOTE_FILE, PROCESSOR_FILES, find_model
 from lengua.options import PublishOptions
 from lengua.publishing.export import EXPORTERS
+from lengua.publishing.joined import joined_losses, measure_joined
 from lengua.publishing.model_card import CardSources, build_model_card, find_run
-from lengua.publishing.parity import (
-    Parity,
-    check_parity,
-    clips_for,
-    joined_losses,
-    measure_joined,
-    require_programs_installed,
-)
+from lengua.publishing.parity import Parity, check_parity, clips_for, require_programs_installed
 from lengua.publishing.space import stage_space
 from lengua.publishing.upload import MODEL, SPACE, foreign_files, push, require_may_push
 from lengua.runtime.errors import RequestError
@@ -73,7 +67,7 @@ def publish(options: PublishOptions, watch: Watch = unwatched) -> PublishResult:
         tuple(options.formats),
         sum(path.stat().st_size for path in options.out.rglob("*") if path.is_file()),
         found and found.rows,
-        tuple(joined_losses(found.as_json()["joined"])) if found else (),
+        tuple(joined_losses(found.joined.get("joined", []))) if found else (),
         **(asdict(pushed) if pushed else {}),
         space=space and space.url,
         space_path=_space_folder(options) if space else None,
@@ -118,7 +112,7 @@ def _export(options: PublishOptions, folder: Path, watch: Watch) -> Parity | Non
                 write_bytes(fresh / name, (folder / name).read_bytes())
         found = check_parity(fresh, formats, clips, language, folder, watch) if clips else None
         if found:
-            found = replace(found, joined=measure_joined(fresh, formats, clips, language, folder, watch))
+            found = measure_joined(found, fresh, formats, folder, watch)
             found.write(fresh)
         model, comparison = options.to or str(options.out), found and found.as_json()
         card = build_model_card(origin, model, formats, bool(options.to), comparison)

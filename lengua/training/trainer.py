@@ -155,7 +155,7 @@ def make_batch_plan(
 
 
 MAX_BASE_CLIPS = 200
-"""A verdict needs no more: on so many clips the interval of a large gain is far from zero."""
+"""The verdict is on as many, paired, with its interval."""
 
 
 def evenly_drawn(ids: Sequence[str], most: int) -> list[int]:
@@ -226,8 +226,8 @@ class AdaptiveTrainer(Seq2SeqTrainer):
     def _evaluate(self, *args, **how):
         """Measure dev in the course of a run; before the first step it is the base, padded, as it knows it.
 
-        In 30 s, and in loops where it does not know the language, the base takes as long as an epoch: it is measured on
-        some clips of a large dev, which the verdict is on.
+        In 30 s, and in loops where it does not know the language, the base takes long: it is measured on some clips of
+        a large dev, which the verdict is on.
         """
         if self.state.global_step:
             return super()._evaluate(*args, **how)
