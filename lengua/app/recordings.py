@@ -20,7 +20,7 @@ from filelock import FileLock
 
 from lengua import audio
 from lengua.app.limits import FULL_WINDOW_S, Refusal
-from lengua.data.sources.folder import METADATA_NAMES
+from lengua.data.sources.metadata import METADATA_NAMES
 from lengua.inference import Segment
 from lengua.runtime.errors import RequestError
 from lengua.runtime.files import read_jsonl, write_bytes, write_jsonl
