@@ -11,6 +11,7 @@ import soundfile
 from conftest import chirp
 
 from lengua import audio
+from lengua.audio import ffmpeg
 from lengua.runtime.errors import RequestError
 
 RATES = [8_000, 11_025, 16_000, 22_050, 32_000, 44_100, 48_000, 96_000]
@@ -191,14 +192,14 @@ def test_a_text_that_names_other_files_is_refused(kind, suffix, tmp_path):
 
 def test_no_demuxer_that_refers_to_other_files_is_allowed():
     referring = {"hls", "dash", "concat", "image2", "image2pipe", "sdp", "rtsp", "rtp", "sap", "imf", "mlv", "lavfi"}
-    assert not referring & set(audio.decoding.MEDIA_FORMATS)
+    assert not referring & set(ffmpeg.MEDIA_FORMATS)
 
 
 def test_without_the_whitelist_ffmpeg_does_open_other_files(tmp_path, monkeypatch):
     """Else the test above could not fail."""
     encoded(tmp_path / "secret.aac", "aac", 16_000, tone(16_000, 2))
     (tmp_path / "upload.mp3").write_text(REFERRING["concat"].format(path="secret.aac"), encoding="utf-8")
-    monkeypatch.setattr(audio.decoding, "FFMPEG_OPTIONS", {})
+    monkeypatch.setattr(ffmpeg, "FFMPEG_OPTIONS", {})
     assert audio.duration_s(audio.load(tmp_path / "upload.mp3")) > 1
 
 

@@ -6,6 +6,8 @@ import numpy as np
 
 from lengua.runtime.errors import RequestError
 
+SamplesAndRate = tuple[np.ndarray, int]
+"""Samples as they come out of a file, and their rate."""
 SAMPLE_RATE = 16_000
 SUPPORTED_RATES_HZ = range(4_000, 384_001)
 MAX_CHANNELS = 64  # more of them are samples in the wrong place
