@@ -52,9 +52,13 @@ def load(source: AudioInput, max_seconds: float = MAX_RECORDING_S, track: int | 
     pieces = list(_up_to(max_seconds, _read_pieces(source, name, min(WHOLE_BLOCK_S, max_seconds), track)))
     require_samples(sum(len(samples) for samples, _ in pieces), name)
     runs = [(rate, [samples for samples, _ in run]) for rate, run in groupby(pieces, key=lambda piece: piece[1])]
-    parts = [resample_to_16_khz(np.concatenate(parts), rate) for rate, parts in runs]
-    samples = parts[0] if len(parts) == 1 else np.concatenate(parts)
+    samples = _joined([resample_to_16_khz(_joined(parts), rate) for rate, parts in runs])
     return limit_peak(samples, peak_amplitude(samples, name))
+
+
+def _joined(parts: list[np.ndarray]) -> np.ndarray:
+    """Concatenate, without a copy of a single one: most clips are."""
+    return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
 
 def _up_to(seconds: float, pieces: Iterable[SamplesAndRate]) -> Iterator[SamplesAndRate]:
@@ -230,7 +234,7 @@ def _read_file(source: Path | bytes, name: str, block_s: float, track: int | Non
             raise soundfile.LibsndfileError(0, "joined from several: ")
         with open_soundfile(source) as file:
             file.seekable = lambda: False  # else soundfile seeks after every block, where libsndfile stands already
-            size = max(1, int(block_s * file.samplerate))
+            size = max(1, min(int(block_s * file.samplerate), file.frames))
             while len(block := file.read(size, dtype="float32", always_2d=True)):
                 seen += len(block)
                 yield to_mono(block, file.samplerate), file.samplerate
